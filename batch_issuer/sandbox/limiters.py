@@ -1,0 +1,130 @@
+"""How servers limit rates: models of those that Samsara, or a gateway before it, may use. Pure, the time is given."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_HAIR = 1e-6  # seconds on top of each wait, so that float rounding cannot make it too short
+
+
+class Limiter(Protocol):
+    """When a server admits a request; `now` is in seconds of any monotonic clock."""
+
+    def admit(self, now: float) -> float | None:
+        """Count a request and return None, or refuse it and return the seconds after which to ask again."""
+
+
+class FixedWindow:
+    """`limit` requests per window; windows start at multiples of `period` seconds."""
+
+    def __init__(self, limit: int, period: float) -> None:
+        self._limit, self._period = limit, period
+        self._window, self._count = -math.inf, 0
+
+    def admit(self, now: float) -> float | None:
+        """See Limiter."""
+        window = now // self._period
+        if window != self._window:
+            self._window, self._count = window, 0
+        if self._count >= self._limit:
+            return (window + 1) * self._period - now + _HAIR
+        self._count += 1
+        return None
+
+
+class SlidingLog:
+    """`limit` requests in any `period` seconds; refused requests do not count."""
+
+    def __init__(self, limit: int, period: float) -> None:
+        self._period = period
+        self._admitted: deque[float] = deque([-math.inf] * limit, maxlen=limit)
+
+    def admit(self, now: float) -> float | None:
+        """See Limiter."""
+        age = now - self._admitted[0]
+        if age < self._period:
+            return self._period - age + _HAIR
+        self._admitted.append(now)  # pushes the oldest out
+        return None
+
+
+class TokenBucket:
+    """`burst` requests (`limit` by default) at first, then as many as flow in, `limit` a period."""
+
+    def __init__(self, limit: int, period: float, burst: int | None = None) -> None:
+        self._rate = limit / period
+        self._burst = limit if burst is None else burst
+        self._level, self._level_at = 0.0, -math.inf
+
+    def admit(self, now: float) -> float | None:
+        """See Limiter."""
+        level = min(self._burst, self._level + (now - self._level_at) * self._rate)
+        if level < 1:
+            return (1 - level) / self._rate + _HAIR
+        self._level, self._level_at = level - 1, now
+        return None
+
+
+class Gcra:
+    """One request every `period / limit` seconds, up to `burst` at once: a trickle after a small burst.
+
+    The generic cell rate algorithm (ITU-T I.371), in its virtual scheduling form.
+    """
+
+    def __init__(self, limit: int, period: float, burst: int) -> None:
+        self._interval = period / limit
+        self._tolerance = (burst - 1) * self._interval
+        self._expected = -math.inf
+
+    def admit(self, now: float) -> float | None:
+        """See Limiter."""
+        wait = self._expected - self._tolerance - now
+        if wait > 0:
+            return wait + _HAIR
+        self._expected = max(self._expected, now) + self._interval
+        return None
+
+
+class Unlimited:
+    """Admits everything."""
+
+    def admit(self, now: float) -> float | None:  # noqa: ARG002 - the protocol's
+        """See Limiter."""
+        return None
+
+
+LIMITERS: Mapping[str, Callable[[int, float, int | None], Limiter]] = {
+    "fixed": lambda limit, period, _: FixedWindow(limit, period),
+    "sliding": lambda limit, period, _: SlidingLog(limit, period),
+    "bucket": TokenBucket,
+    "gcra": lambda limit, period, burst: Gcra(limit, period, 10 if burst is None else burst),
+    "none": lambda _limit, _period, _burst: Unlimited(),
+}
+
+
+def make_limiter(name: str, limit: int, period: float, burst: int | None = None) -> Limiter:
+    """Return the limiter `name` (a key of LIMITERS) for `limit` requests per `period` seconds.
+
+    `burst` (requests) is for "bucket", by default `limit`, and "gcra", by default 10.
+    Raises ValueError, with a line fit for a user, for arguments that make no sense.
+    """
+    require(name in LIMITERS, f"unknown limiter {name!r}; choose one of {', '.join(LIMITERS)}")
+    require(limit >= 1, f"the limit must be 1 request or more, not {limit}")
+    require(0 < period < math.inf, f"the limit's period must be a positive number of seconds, not {period}")
+    require(burst is None or burst >= 1, f"the burst must be 1 request or more, not {burst}")
+    require(
+        burst is None or name in {"bucket", "gcra"},
+        f"the limiter {name!r} has no burst; choose 'bucket' or 'gcra', or leave the burst out",
+    )
+    return LIMITERS[name](limit, period, burst)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ValueError with `message` unless `condition` holds."""
+    if not condition:
+        raise ValueError(message)

@@ -1,0 +1,199 @@
+"""The sandbox's limiters against their definitions, on a clock that the tests move."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from fractions import Fraction
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_issuer.sandbox import LIMITERS, FixedWindow, Gcra, SlidingLog, TokenBucket, Unlimited, make_limiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batch_issuer.sandbox import Limiter
+
+LIMITING = [name for name in LIMITERS if name != "none"]
+WITH_BURST = {"bucket", "gcra"}
+
+# Moments and intervals on a grid of eighths, where float arithmetic is exact.
+grid_arrivals = st.lists(st.integers(0, 40), min_size=1, max_size=40).map(
+    lambda gaps: [moment / 8 for moment in accumulate(gaps)]
+)
+grid_intervals = st.sampled_from([0.25, 0.5, 1.0, 2.0])
+# Moments and limits as they come.
+arrivals = st.builds(
+    lambda start, gaps: list(accumulate(gaps, initial=start)),
+    st.floats(0, 1e6),
+    st.lists(st.floats(0, 5), max_size=60),
+)
+limits = st.integers(1, 20)
+periods = st.floats(0.01, 30)
+bursts = st.integers(1, 12)
+
+
+def admitted(limiter: Limiter, moments: list[float]) -> list[float]:
+    return [now for now in moments if limiter.admit(now) is None]
+
+
+def made(name: str, limit: int, period: float, burst: int) -> Limiter:
+    return make_limiter(name, limit, period, burst if name in WITH_BURST else None)
+
+
+# What each limiter means, word for word and in exact arithmetic: may a request at `now` join `earlier` ones?
+
+
+def fixed_window_admits(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, _: int) -> bool:
+    return sum(math.floor(at / period) == math.floor(now / period) for at in earlier) < limit
+
+
+def sliding_window_admits(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, _: int) -> bool:
+    return sum(now - period < at for at in earlier) < limit
+
+
+def rate_and_burst_admit(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, burst: int) -> bool:
+    """Hold in every interval that ends now: no more than burst + rate x length."""
+    joined = [*earlier, now]
+    return all(len(joined) - i <= burst + limit / period * (now - at) for i, at in enumerate(joined))
+
+
+DEFINITIONS: dict[str, Callable[[list[Fraction], Fraction, int, Fraction, int], bool]] = {
+    "fixed": fixed_window_admits,
+    "sliding": sliding_window_admits,
+    "bucket": rate_and_burst_admit,
+    "gcra": rate_and_burst_admit,
+}
+
+
+@pytest.mark.parametrize("name", LIMITING)
+@given(moments=grid_arrivals, limit=st.integers(1, 8), interval=grid_intervals, burst=st.integers(1, 8))
+def test_admits_and_refuses_just_as_its_definition_says(
+    name: str, moments: list[float], limit: int, interval: float, burst: int
+) -> None:
+    period = limit * interval
+    limiter = made(name, limit, period, burst)
+    earlier: list[Fraction] = []
+    for now in moments:
+        may = DEFINITIONS[name](earlier, Fraction(now), limit, Fraction(period), burst)
+        assert (limiter.admit(now) is None) == may
+        if may:
+            earlier.append(Fraction(now))
+
+
+@pytest.mark.parametrize("name", LIMITING)
+@given(moments=arrivals, limit=limits, period=periods, burst=bursts)
+def test_waiting_just_as_long_as_told_suffices_when_nobody_else_asks(
+    name: str, moments: list[float], limit: int, period: float, burst: int
+) -> None:
+    limiter = made(name, limit, period, burst)
+    late = 0.0
+    for moment in moments:
+        now = moment + late
+        wait = limiter.admit(now)
+        if wait is not None:
+            assert wait > 0
+            assert limiter.admit(now + wait) is None
+            late += wait
+
+
+@pytest.mark.parametrize("name", LIMITING)
+@given(moments=grid_arrivals, limit=st.integers(1, 8), interval=grid_intervals, burst=st.integers(1, 8))
+def test_the_wait_is_the_shortest_that_suffices(
+    name: str, moments: list[float], limit: int, interval: float, burst: int
+) -> None:
+    period = limit * interval
+    limiter = made(name, limit, period, burst)
+    earlier: list[Fraction] = []
+    for now in moments:
+        wait = limiter.admit(now)
+        if wait is None:
+            earlier.append(Fraction(now))
+        else:
+            sooner = Fraction(now + wait - 0.001)
+            assert not DEFINITIONS[name](earlier, sooner, limit, Fraction(period), burst)
+
+
+@given(moments=arrivals, limit=limits, period=periods)
+def test_a_fixed_window_never_holds_more_than_the_limit(moments: list[float], limit: int, period: float) -> None:
+    windows = Counter(now // period for now in admitted(FixedWindow(limit, period), moments))
+    assert max(windows.values()) <= limit
+
+
+@given(moments=arrivals, limit=limits, period=periods)
+def test_a_sliding_log_never_admits_more_than_the_limit_in_any_window(
+    moments: list[float], limit: int, period: float
+) -> None:
+    times = admitted(SlidingLog(limit, period), moments)
+    assert all(late - early >= period for early, late in zip(times, times[limit:], strict=False))
+
+
+@pytest.mark.parametrize("kind", [TokenBucket, Gcra])
+@given(moments=arrivals, limit=limits, period=periods, burst=bursts)
+def test_no_interval_holds_more_than_the_burst_and_what_the_rate_adds(
+    kind: type[TokenBucket | Gcra], moments: list[float], limit: int, period: float, burst: int
+) -> None:
+    times = admitted(kind(limit, period, burst), moments)
+    for first, start in enumerate(times):
+        for last, end in enumerate(times[first:], start=first):
+            assert last - first + 1 <= burst + (end - start) * limit / period + 1e-6
+
+
+@given(moments=arrivals)
+def test_unlimited_admits_everything(moments: list[float]) -> None:
+    assert admitted(Unlimited(), moments) == moments
+
+
+def test_a_fixed_window_lets_twice_the_limit_through_around_its_boundary() -> None:
+    limiter = FixedWindow(100, 60.0)
+    assert len(admitted(limiter, [59.0] * 101 + [60.0] * 101)) == 200
+    assert limiter.admit(75.0) == pytest.approx(45.0, abs=1e-5)
+
+
+def test_a_sliding_log_forgets_a_request_one_period_after_it() -> None:
+    limiter = SlidingLog(2, 10.0)
+    assert admitted(limiter, [0.0, 4.0, 9.5]) == [0.0, 4.0]
+    assert limiter.admit(9.5) == pytest.approx(0.5, abs=1e-5)
+    assert admitted(limiter, [10.0, 13.5, 14.0]) == [10.0, 14.0]
+
+
+def test_refusals_of_a_sliding_log_do_not_postpone_the_next_admission() -> None:
+    limiter = SlidingLog(1, 10.0)
+    assert admitted(limiter, [0.0, *(9.9,) * 50, 10.0]) == [0.0, 10.0]
+
+
+def test_a_bucket_starts_full_and_its_burst_is_the_limit_by_default() -> None:
+    assert len(admitted(make_limiter("bucket", 100, 60.0), [5.0] * 150)) == 100
+    assert len(admitted(TokenBucket(100, 60.0, burst=7), [5.0] * 150)) == 7
+
+
+def test_gcra_lets_ten_through_and_then_one_at_a_time() -> None:
+    limiter = make_limiter("gcra", 100, 60.0)
+    assert len(admitted(limiter, [0.0] * 100)) == 10
+    assert limiter.admit(0.0) == pytest.approx(0.6, abs=1e-5)
+    assert limiter.admit(0.60001) is None
+    assert limiter.admit(0.60001) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("leaky", 100, 60.0), "unknown limiter 'leaky'; choose one of fixed, sliding, bucket, gcra, none"),
+        (("sliding", 0, 60.0), "limit must be 1"),
+        (("none", -1, 60.0), "limit must be 1"),
+        (("sliding", 100, 0.0), "period must be a positive"),
+        (("sliding", 100, math.nan), "period must be a positive"),
+        (("sliding", 100, math.inf), "period must be a positive"),
+        (("bucket", 100, 60.0, 0), "burst must be 1"),
+        (("fixed", 100, 60.0, 5), "no burst"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused_in_one_line(arguments: tuple[object, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        make_limiter(*arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
