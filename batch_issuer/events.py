@@ -1,0 +1,70 @@
+"""What a run tells whoever watches it, and why it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .model import Outcome
+
+
+class EndingKind(StrEnum):
+    """Why a run ended."""
+
+    FINISHED = "finished"
+    KEY_REFUSED = "key refused"
+    GAVE_UP = "gave up"
+    STORAGE = "storage"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a run ended: ``message`` says what happened, ``tip`` what to do; ``signal`` is its number, if one did."""
+
+    kind: EndingKind
+    message: str = ""
+    tip: str = ""
+    signal: int | None = None
+
+
+FINISHED = Ending(EndingKind.FINISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """``drivers`` will be sent; ``seconds_left()`` gives the quota's plan for those without an outcome."""
+
+    drivers: int
+    seconds_left: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class RowDone:
+    """A row has its outcome."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class GateClosed:
+    """Everybody waits ``seconds``; ``ending`` is what comes of it if nothing gets through for ``patience`` seconds."""
+
+    seconds: float
+    ending: Ending
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """No further request leaves; ``in_flight`` are waited for."""
+
+    ending: Ending
+    in_flight: int
+
+
+Event = RunStarted | RowDone | GateClosed | Stopping

@@ -1,0 +1,307 @@
+"""The records that flow through a run. Secrets are masked in every repr.
+
+::
+
+    Driver (row, identifier) ──► Reply (what one request came to) ──► Outcome (what the row came to)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from .errors import SettingsError
+
+REGIONS = {
+    "us": "https://api.samsara.com",
+    "eu": "https://api.eu.samsara.com",
+    "ca": "https://api.ca.samsara.com",
+}
+
+
+class Secret:
+    """A text that no repr, format or traceback shows. ``reveal()`` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that must send it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a Secret is not pickled: pass a reference to where it is kept")
+
+
+class IdentifierKind(StrEnum):
+    """The three names the API knows a driver by, in its own spelling."""
+
+    DRIVER_ID = "driverId"
+    EXTERNAL_ID = "externalId"
+    USERNAME = "username"
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """One driver as the API is asked for it; ``str()`` gives ``driverId=…`` as the results file shows it."""
+
+    kind: IdentifierKind
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.value}"
+
+    def as_json(self) -> dict[str, str | int]:
+        """The field of the request body. The server wants ``driverId`` as a JSON integer."""
+        return {str(self.kind): int(self.value) if self.kind is IdentifierKind.DRIVER_ID else self.value}
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A row worth sending: ``row`` is its number as the spreadsheet shows it (the header is row 1)."""
+
+    row: int
+    identifier: Identifier
+
+
+class Status(StrEnum):
+    """The ``auth_status`` of a row."""
+
+    ISSUED = "issued"
+    FAILED = "failed"  # the API said no
+    INVALID = "invalid"  # never sent: the roster cell is wrong
+    DUPLICATE = "duplicate"  # the same driver as an earlier row
+    UNKNOWN = "unknown"  # sent, no answer: a token may exist
+    NOT_ATTEMPTED = "not_attempted"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one roster row came to. ``token`` and ``code`` are secrets and stay out of the repr.
+
+    Attributes:
+        row: the row's number as the spreadsheet shows it (the header is row 1).
+        status: see `Status`; only ``issued`` carries a token.
+        identifier: as sent; None where the roster names no usable one.
+        token: the login token, byte for byte as the API gave it.
+        code: the code that was sent for this token; redeeming needs both, and the identifier.
+        expires_at: UTC; None without a token, or where the API gave no readable expiry.
+        error: what went wrong, one line; for ``issued`` rows empty or a remark.
+        hint: who can mend it, and how.
+        http_status: of the last reply, None if there was none.
+        request_id: the API's own id of the last reply; Samsara's support asks for it.
+        attempts: requests sent for this row.
+        issued_at: UTC, when the reply with the token was read.
+    """
+
+    row: int
+    status: Status
+    identifier: Identifier | None = None
+    token: str = field(default="", repr=False)
+    code: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+    error: str = ""
+    hint: str = ""
+    http_status: int | None = None
+    request_id: str = ""
+    attempts: int = 0
+    issued_at: datetime | None = None
+
+
+class Fault(StrEnum):
+    """Why a request has no usable reply."""
+
+    UNREACHABLE = "unreachable"  # no connection: the request never left
+    TLS = "tls"  # no trusted connection: the request never left
+    PROXY = "proxy"  # the proxy refused: the request never left
+    NO_ANSWER = "no answer"  # sent, then the connection broke
+    TIMEOUT = "timeout"  # sent, then silence
+    UNUSABLE = "unusable"  # an answer, but not one of this API's
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one request came to, as plain facts. `retry.meaning` says what they mean.
+
+    Attributes:
+        status: HTTP status, None if no complete reply came back.
+        left: False only if the request provably never left this machine.
+        fault: why there is no usable reply, if so.
+        token, expires_at: of a usable 200; ``expires_at`` in UTC.
+        message: the server's, or ours for a fault: one line, without secrets.
+        retry_after: seconds, from the header; None without a readable one.
+    """
+
+    status: int | None = None
+    left: bool = True
+    fault: Fault | None = None
+    token: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+    message: str = ""
+    request_id: str = ""
+    retry_after: float | None = None
+
+
+class TokenIssuer(Protocol):
+    """Whatever can turn one driver and a fresh code into one reply: the HTTP client, or a model of a server."""
+
+    async def issue(self, identifier: Identifier, code: str) -> Reply:
+        """Send one request; never raises for anything the network or the server does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``limit`` requests in any window of ``period`` seconds."""
+
+    limit: int
+    period: float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.limit, int) and self.limit >= 1 and 0 < self.period < float("inf")):
+            raise SettingsError(
+                f"a rate of {self.limit} requests per {self.period} s is not possible",
+                "give a whole number of requests and a time, for example 100/min",
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """Read ``100/min``, ``100/6s`` or ``5/s``.
+
+        Raises:
+            SettingsError: for anything else.
+        """
+        match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(?:(\d{1,9}(?:\.\d{1,9})?)\s*)?(s|sec|min|m|h)\s*", text, re.ASCII)
+        if not match:
+            raise SettingsError(f"{text!r} is not a rate", "write it as 100/min, 100/6s or 5/s")
+        limit, count, unit = match.groups()
+        return cls(int(limit), float(count or 1) * {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}[unit])
+
+    def __str__(self) -> str:
+        if self.period == 60:  # noqa: PLR2004 - a minute
+            return f"{self.limit}/min"
+        return f"{self.limit}/{'' if self.period == 1 else f'{self.period:.12g}'}s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a run needs to know besides the roster.
+
+    Attributes:
+        api_token: the organization's API key, with the scope "Write Driver Auth Token".
+        base_url: ``https://…``; ``http://`` on a loopback address only.
+        rate: the organization's quota for this endpoint.
+        burst: requests that may leave back to back, 1 to ``rate.limit``; None means ``rate.limit``.
+        timeout: seconds for one request, connection to last byte.
+        concurrency: most requests in flight.
+        attempts: requests per row before it is given up; replies of 429 do not count.
+        give_up_after: seconds after which the run stops if nothing gets through any more: the server refuses all
+            requests as too many, or cannot be reached.
+        proxy: URL of the proxy to use, None for none; a secret because it may hold a password.
+        ca_file: certificates to trust instead of the system's.
+
+    Raises:
+        SettingsError: for a value that cannot work.
+    """
+
+    api_token: Secret
+    base_url: str = REGIONS["us"]
+    rate: Rate = Rate(100, 60.0)
+    burst: int | None = None
+    timeout: float = 30.0
+    concurrency: int = 16
+    attempts: int = 5
+    give_up_after: float = 600.0
+    proxy: Secret | None = None
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        token: object = self.api_token
+        if not isinstance(token, Secret):
+            raise SettingsError("api_token must be a Secret", "write api_token=Secret(text)")
+        if not re.fullmatch(r"[!-~]+", token.reveal()):
+            raise SettingsError(
+                "the API token is empty or holds spaces, line breaks or characters outside ASCII",
+                "copy it again from the Samsara dashboard; it is a single word",
+            )
+        object.__setattr__(self, "base_url", _checked_base_url(self.base_url))
+        for name, value, least in (
+            ("timeout", self.timeout, 0.001),
+            ("concurrency", self.concurrency, 1),
+            ("attempts", self.attempts, 1),
+            ("give_up_after", self.give_up_after, 0.0),
+        ):
+            if not least <= value < float("inf") or (isinstance(least, int) and value != int(value)):
+                raise SettingsError(f"{name} cannot be {value}", f"the least is {least}")
+        if self.burst is not None and not 1 <= self.burst <= self.rate.limit:
+            raise SettingsError(
+                f"a burst of {self.burst} does not fit a rate of {self.rate}",
+                f"choose 1 to {self.rate.limit}",
+            )
+
+
+def _checked_base_url(text: str) -> str:
+    """The base URL without a trailing slash.
+
+    Raises:
+        SettingsError: the address could leak the key (plain http, credentials inside) or is none.
+    """
+    tip = "for example https://api.samsara.com, or choose --region us, eu or ca"
+    # Not quoted unless it is harmless: it may hold a password.
+    try:
+        parts = urlsplit(text.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise SettingsError("the base URL is not a web address", tip) from None
+    if "@" in text:
+        raise SettingsError("the base URL must not contain a user name or password", tip)
+    if not host or parts.scheme not in ("https", "http") or not re.fullmatch(r"[^\s?#\\]+", text.strip()):
+        raise SettingsError("the base URL is not a web address this tool can use", tip)
+    if parts.scheme == "http" and not is_loopback(host):
+        raise SettingsError(
+            f"the base URL {text!r} would send the API token unencrypted",
+            "use https:// (http:// is accepted only for this computer itself, as in http://127.0.0.1:8080)",
+        )
+    return text.strip().rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this computer."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def utc_from_milliseconds(milliseconds: int) -> datetime:
+    """Unix milliseconds, as the API states expiry, as a UTC time."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
