@@ -1,0 +1,219 @@
+"""One request → one `Reply`; the only file that knows aiohttp's client.
+
+Nothing that the network or the server does raises here: it becomes a `Reply` that says what is known. What matters
+most is whether the request may have reached the server, because then a token may exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import ssl
+import zlib
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypedDict
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from .errors import SettingsError
+from .model import Fault, Reply, utc_from_milliseconds
+from .retry import parse_retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from types import SimpleNamespace
+
+    from .model import Identifier, Settings
+
+PATH = "/fleet/drivers/auth-token"
+
+MAX_BODY = 64 * 1024
+"""Bytes of a reply that are read; a genuine one has a few hundred."""
+
+MAX_MESSAGE = 300
+"""Characters of a server's message that are kept."""
+
+MAX_EXPIRY = 4_102_444_800_000
+"""Milliseconds: 2100-01-01. Anything later, or before 2001 (which is what seconds look like), is no expiry."""
+
+MIN_EXPIRY = 1_000_000_000_000
+
+
+class _Problem(TypedDict):
+    fault: Fault
+    message: str
+
+
+class Client:
+    """A `TokenIssuer` over HTTPS. Made by `open_client`."""
+
+    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
+        self._session = session
+        self._url = settings.base_url + PATH
+        self._api_token = settings.api_token
+        self._timeout = f"{settings.timeout:g} s"
+        self._where = urlsplit(settings.base_url).netloc
+        self._proxied = settings.proxy is not None
+
+    async def issue(self, identifier: Identifier, code: str) -> Reply:
+        """Ask for one token; one POST at most, redirects refused. Never raises for what network or server do."""
+        body = json.dumps({"code": code, **identifier.as_json()}).encode()
+        connected: list[bool] = []  # filled by `_note_connection`
+        try:
+            async with self._session.post(
+                self._url, data=body, allow_redirects=False, trace_request_ctx=connected
+            ) as response:
+                data = await _bounded(response)
+                return self._read(response.status, response.headers, data, code)
+        # TimeoutError is an OSError; ValueError is a host name that IDNA cannot code.
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if not connected:
+                return Reply(left=False, **self._why_not_connected(error))
+            if isinstance(error, TimeoutError):
+                return Reply(fault=Fault.TIMEOUT, message=f"sent, but no complete answer within {self._timeout}")
+            return Reply(fault=Fault.NO_ANSWER, message="sent, but the connection broke before the answer was complete")
+
+    def _why_not_connected(self, error: Exception) -> _Problem:
+        """In words of our own: an exception's text may hold the address of the proxy with its password."""
+        match error:
+            case aiohttp.ClientProxyConnectionError():
+                return _Problem(fault=Fault.PROXY, message=f"the proxy cannot be reached{_reason(error)}")
+            case aiohttp.ClientHttpProxyError():
+                return _Problem(fault=Fault.PROXY, message=f"the proxy refused the connection (HTTP {error.status})")
+            case aiohttp.ClientConnectorCertificateError():
+                return _Problem(fault=Fault.TLS, message=f"the certificate of {self._where} is not trusted")
+            case aiohttp.ClientSSLError():
+                return _Problem(fault=Fault.TLS, message=f"no secure connection to {self._where}")
+            case aiohttp.ClientConnectorDNSError() if self._proxied:  # only the proxy's name is looked up here
+                return _Problem(fault=Fault.PROXY, message="the name of the proxy cannot be looked up")
+            case aiohttp.ClientConnectorDNSError():
+                return _Problem(fault=Fault.UNREACHABLE, message=f"the name {self._where} cannot be looked up")
+            case aiohttp.ClientConnectorError():
+                return _Problem(fault=Fault.UNREACHABLE, message=f"no connection to {self._where}{_reason(error)}")
+            case TimeoutError():
+                return _Problem(fault=Fault.UNREACHABLE, message=f"no connection to {self._where} in time")
+            case _ if self._proxied:
+                return _Problem(fault=Fault.PROXY, message="the proxy did not make the connection")
+            case _:
+                return _Problem(fault=Fault.UNREACHABLE, message=f"no connection to {self._where} can be made")
+
+    def _read(self, status: int, headers: Mapping[str, str], data: bytes | None, code: str) -> Reply:
+        """The facts of a complete reply."""
+        retry_after = parse_retry_after(headers.get("Retry-After"), server_date=headers.get("Date"))
+        document = _json_object(data)
+        request_id = self._clean(document.get("requestId"), code, 64)
+        message = self._clean(document.get("message"), code, MAX_MESSAGE)
+        if status != 200:  # noqa: PLR2004 - OK
+            told = message or f"no error message of the Samsara API{self._redirection(headers, code)}"
+            return Reply(status, message=f"HTTP {status}: {told}", request_id=request_id, retry_after=retry_after)
+        payload = document.get("data")
+        payload = payload if isinstance(payload, dict) else {}
+        token = payload.get("token")
+        if not isinstance(token, str) or not token or not token.isprintable() or " " in token:
+            return Reply(
+                status, fault=Fault.UNUSABLE, message="HTTP 200, but no token in the answer", request_id=request_id
+            )
+        expiry = payload.get("expirationTime")
+        if type(expiry) is int and MIN_EXPIRY < expiry < MAX_EXPIRY:
+            return Reply(status, token=token, expires_at=utc_from_milliseconds(expiry), request_id=request_id)
+        remark = "issued, but the answer holds no readable expiry"
+        return Reply(status, token=token, message=remark, request_id=request_id)
+
+    def _redirection(self, headers: Mapping[str, str], code: str) -> str:
+        """The host a reply points to; only that, because the rest of an address may hold secrets."""
+        try:
+            host = self._clean(urlsplit(headers.get("Location", "")).hostname, code, 100)
+        except ValueError:
+            host = ""
+        return f", but a redirection to {host!r}" if host else ""
+
+    def _clean(self, text: object, code: str, length: int) -> str:
+        """A server's text as one printable line, without the secrets it may echo."""
+        if not isinstance(text, str):
+            return ""
+        for secret in (self._api_token.reveal(), code):  # in any case: a host name comes in lower case
+            text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+        line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+        return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
+    """The whole body, or None where it is longer than any genuine one or cannot be decompressed.
+
+    Decompressed here and not by aiohttp, which by version inflates up to hundreds of megabytes at a time.
+    """
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > MAX_BODY:
+            return None
+    if response.headers.get("Content-Encoding", "identity").lower() == "identity":
+        return bytes(data)
+    inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib
+    try:
+        return inflater.decompress(data, MAX_BODY) if data else b""
+    except zlib.error:
+        return None
+
+
+def _json_object(data: bytes | None) -> dict[str, Any]:
+    """A JSON object, empty where the body is anything else (plain text, a proxy's HTML, half a document)."""
+    try:
+        document = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+async def _note_connection(_session: object, context: SimpleNamespace, _event: object) -> None:
+    """The connection stands, proxy and TLS included: from now on the request may have left."""
+    context.trace_request_ctx.append(True)
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    """The system's own words for it, such as "Connection refused"."""
+    number = error.os_error.errno
+    return f" ({os.strerror(number)})" if number and number > 0 else ""
+
+
+@asynccontextmanager
+async def open_client(settings: Settings) -> AsyncIterator[Client]:
+    """A client with its own connection pool, closed at the end.
+
+    Environment variables are not read here: proxy and certificates come with the settings.
+
+    Raises:
+        SettingsError: the certificate file cannot be used.
+    """
+    try:  # for http, which goes to this computer only, it is not worth the 30 ms
+        tls = ssl.create_default_context(cafile=settings.ca_file) if settings.base_url.startswith("https") else True
+    except OSError:
+        raise SettingsError(
+            f"the certificates in {settings.ca_file} cannot be read", "correct or unset SSL_CERT_FILE"
+        ) from None
+    connector = aiohttp.TCPConnector(limit=settings.concurrency, ssl=tls)
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_end.append(_note_connection)
+    trace.on_connection_reuseconn.append(_note_connection)
+    session = aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={
+            "Authorization": f"Bearer {settings.api_token.reveal()}",
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # a reply has some hundred bytes
+            "User-Agent": "batch-issuer",
+        },
+        # The connection has half the time, so that a slow connect is told from a slow answer.
+        timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=settings.timeout / 2),
+        proxy=settings.proxy.reveal() if settings.proxy else None,
+        auto_decompress=False,
+        trace_configs=[trace],
+    )
+    async with session:
+        yield Client(session, settings)
+    await asyncio.sleep(0)  # lets the transports close

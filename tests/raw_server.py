@@ -1,0 +1,137 @@
+"""Servers that speak in bytes, so that tests can answer what no HTTP library would."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable
+    from typing import Self
+
+    Answer = Callable[["Exchange"], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Request:
+    raw: bytes  # head and body as they came
+    line: str
+    headers: dict[str, str]  # names in lower case
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request, and all an answer may need."""
+
+    request: Request
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    stopping: asyncio.Event  # set when the server stops
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+
+class RawServer:
+    """Listens on 127.0.0.1; reads requests and answers them with `answer`.
+
+    answer: bytes to send before closing the connection, or a function; what it leaves open is kept alive.
+    """
+
+    def __init__(self, answer: bytes | Answer, *, tls: ssl.SSLContext | None = None) -> None:
+        self.answer = answer
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.closed = asyncio.Event()  # a connection has ended
+        self._tls = tls
+        self._stopping = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None] | None] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self._stopping.set()
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*(task for task in self._tasks if task))
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        self._tasks.add(asyncio.current_task())
+        with suppress(OSError):  # the client left
+            while not writer.is_closing() and (request := await _read_request(reader)):
+                self.requests.append(request)
+                if isinstance(self.answer, bytes):
+                    writer.write(self.answer)
+                    break
+                await self.answer(Exchange(request, reader, writer, self._stopping))
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        self._writers.discard(writer)
+        self.closed.set()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Request | None:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, *lines = head.decode("latin-1").strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (entry.partition(":") for entry in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+    except asyncio.IncompleteReadError:
+        return None
+    return Request(head + body, line, headers, body)
+
+
+def keep_alive(*answers: bytes) -> Answer:
+    """Sends the next of `answers`, the last one again and again, over a connection that stays open."""
+    left = list(answers)
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send(left.pop(0) if len(left) > 1 else left[0])
+
+    return answer
+
+
+def then_silence(start: bytes = b"") -> Answer:
+    """Sends `start` and nothing more; the connection stays open."""
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send(start)
+        await exchange.stopping.wait()
+
+    return answer
+
+
+def tunnel(port: int) -> Answer:
+    """What a proxy does with CONNECT, whatever the host asked for: connects to `port` of this machine."""
+
+    async def answer(exchange: Exchange) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await exchange.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(_pump(exchange.reader, writer), _pump(reader, exchange.writer))
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    return answer
+
+
+async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while chunk := await source.read(65536):
+            target.write(chunk)
+            await target.drain()
+    target.close()
