@@ -1,3 +1,81 @@
-"""Samsara driver login tokens for a whole depot at once."""
+"""Samsara driver login tokens for a whole depot at once. The library under the ``batch-issuer`` command.
+
+``issue`` yields an outcome for each row of a roster as they come, ``issue_frame`` gives a pandas DataFrame back with
+the ``auth_`` columns, ``issue_file`` writes a results file. The README shows each at work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import BatchIssuerError, ResultsError, RosterError, SettingsError, StorageError, UsageError
+    from .events import Ending, EndingKind
+    from .job import Report, issue, issue_file, issue_frame
+    from .model import Identifier, IdentifierKind, Outcome, Rate, Secret, Settings, Status
+    from .results import AUTH_COLUMNS, Destination
+    from .roster import Roster
+    from .runner import Run
+    from .sandbox import Sandbox
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "errors": ("BatchIssuerError", "ResultsError", "RosterError", "SettingsError", "StorageError", "UsageError"),
+    "job": ("Report", "issue", "issue_file", "issue_frame"),
+    "events": ("Ending", "EndingKind"),
+    "model": (
+        "Identifier",
+        "IdentifierKind",
+        "Outcome",
+        "Rate",
+        "Secret",
+        "Settings",
+        "Status",
+    ),
+    "results": ("AUTH_COLUMNS", "Destination"),
+    "roster": ("Roster",),
+    "runner": ("Run",),
+    "sandbox": ("Sandbox",),
+}
+
+__all__ = [
+    "AUTH_COLUMNS",
+    "BatchIssuerError",
+    "Destination",
+    "Ending",
+    "EndingKind",
+    "Identifier",
+    "IdentifierKind",
+    "Outcome",
+    "Rate",
+    "Report",
+    "ResultsError",
+    "Roster",
+    "RosterError",
+    "Run",
+    "Sandbox",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "Status",
+    "StorageError",
+    "UsageError",
+    "issue",
+    "issue_file",
+    "issue_frame",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+def __getattr__(name: str) -> object:
+    """Import on first use: ``batch-issuer --help`` must not wait for pandas and aiohttp."""
+    from importlib import import_module  # noqa: PLC0415
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,101 @@
+"""One row on its way to an outcome: what is known of it, and what that comes to."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from .events import Ending, EndingKind
+from .hints import SCOPE, Hint
+from .model import Outcome, Status
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .model import Driver, Reply
+
+CODE_LENGTH = 24
+"""Characters of a code, about 140 bits; the API asks for 12 or more."""
+
+
+def new_code() -> str:
+    """A fresh random code: a letter, then letters and digits, so that no spreadsheet program changes it."""
+    alphabet = string.ascii_letters + string.digits
+    return secrets.choice(string.ascii_letters) + "".join(secrets.choice(alphabet) for _ in range(CODE_LENGTH - 1))
+
+
+class Flight(Enum):
+    """Where a row's request is; decides what a cancelled one leaves behind."""
+
+    GROUNDED = "none is under way"
+    ADMITTED = "it holds a slot and has not left"
+    UNDER_WAY = "it may have left, its reply has not been accounted for"
+
+
+@dataclass(slots=True)
+class Row:
+    """What is known of a driver while its row has no outcome yet."""
+
+    driver: Driver
+    sent: int = 0  # requests that left
+    failures: int = 0  # attempts used up
+    maybe_issued: bool = False
+    reply: Reply | None = None  # the last one
+    flight: Flight = Flight.GROUNDED
+
+    def issued(self, reply: Reply, code: str, at: datetime) -> Outcome:
+        """It has its token, asked for with ``code``; ``at`` is now, in UTC."""
+        return Outcome(
+            self.driver.row,
+            Status.ISSUED,
+            self.driver.identifier,
+            token=reply.token,
+            code=code,
+            expires_at=reply.expires_at,
+            error=reply.message,
+            http_status=reply.status,
+            request_id=reply.request_id,
+            attempts=self.sent,
+            issued_at=at,
+        )
+
+    def spent(self, hint: Hint) -> Outcome:
+        """Its attempts are used up, or the run is over: ``unknown`` if any of them may have issued a token."""
+        message = self.reply.message if self.reply else "sent, but the run ended before the answer came"
+        return self.without_token(Status.UNKNOWN if self.maybe_issued else Status.FAILED, message, hint)
+
+    def not_attempted(self, ending: Ending | None) -> Outcome:
+        """Nothing can have been issued for it, and ``ending`` came first; None while the run goes on."""
+        why = f"the run ended before its turn: {ending.message}" if ending else "not yet attempted"
+        return self.without_token(Status.NOT_ATTEMPTED, why, Hint.NOT_ATTEMPTED)
+
+    def without_token(self, status: Status, error: str, hint: Hint) -> Outcome:
+        """Any other outcome; an ``unknown`` one always says that a token may exist."""
+        reply, cure = self.reply, str(hint)
+        if status is Status.UNKNOWN and hint is not Hint.MAYBE_ISSUED:
+            cure = f"{cure}; {Hint.MAYBE_ISSUED.cure}"
+        return Outcome(
+            self.driver.row,
+            status,
+            self.driver.identifier,
+            error=error,
+            hint=cure,
+            http_status=reply.status if reply else None,
+            request_id=reply.request_id if reply else "",
+            attempts=self.sent,
+        )
+
+
+def key_refused(reply: Reply) -> Ending:
+    """What a 401 or 403 means for the whole run."""
+    if reply.status == 401:  # noqa: PLR2004 - unauthorized: the key is not known here
+        tip = (
+            "copy the token again from the Samsara dashboard (Settings > API Tokens); "
+            f'it needs the scope "{SCOPE}", and --region eu or --region ca if the organization is in the EU or Canada'
+        )
+    else:
+        tip = f'give the token the scope "{SCOPE}" in the Samsara dashboard (Settings > API Tokens), or check --region'
+    return Ending(EndingKind.KEY_REFUSED, f"the API token was refused ({reply.message})", tip)

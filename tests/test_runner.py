@@ -1,0 +1,460 @@
+"""The pipeline: one outcome for each driver, attempts, stop rules; on a virtual clock against models of servers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from contextlib import aclosing
+from datetime import UTC, datetime
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+import pytest
+import virtual_clock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from model_server import LATE, ModelServer, drivers
+
+from batch_issuer.events import Ending, EndingKind, Event, GateClosed, RowDone, RunStarted, Stopping
+from batch_issuer.model import Fault, Outcome, Rate, Reply, Secret, Settings, Status
+from batch_issuer.quota import Quota, WindowGuard
+from batch_issuer.row import CODE_LENGTH, new_code
+from batch_issuer.runner import Run
+from batch_issuer.sandbox import FixedWindow, Gcra, Limiter, SlidingLog, TokenBucket, Unlimited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+P = 60.0
+RATE = Rate(100, P)
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+OK = None
+BUSY = Reply(503, message="HTTP 503: busy", request_id="r503")
+REJECTED = Reply(404, message="HTTP 404: Object not found.", request_id="r404")
+REVOKED = Reply(401, message="HTTP 401: Invalid token.", request_id="r401")
+THROTTLED = Reply(429, message="HTTP 429", retry_after=0.25)
+UNREACHABLE = Reply(left=False, fault=Fault.UNREACHABLE, message="no connection")
+SILENCE = Reply(fault=Fault.TIMEOUT, message="no answer")
+UNUSABLE = Reply(200, fault=Fault.UNUSABLE, message="no token in the answer")
+
+
+class Recorder:
+    """A run to its end, with everything it told."""
+
+    def __init__(
+        self,
+        count: int,
+        server: ModelServer,
+        *,
+        rate: Rate = RATE,
+        at: Callable[[Run, asyncio.AbstractEventLoop], object] = lambda *_: None,
+        **overrides: float,
+    ) -> None:
+        self.events: list[Event] = []
+        self.outcomes: list[Outcome] = []
+        self.server = server
+        rng = random.Random(3)
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            self.run = Run(
+                drivers(count),
+                Settings(api_token=Secret("key"), rate=rate, **overrides),  # type: ignore[arg-type]
+                observe=self.events.append,
+                uniform=rng.uniform,
+                wall_clock=lambda: NOW,
+            )
+            at(self.run, loop)
+            concurrency = int(overrides.get("concurrency", 16))
+            async for outcome in self.run.outcomes(server, Quota(WindowGuard(rate), concurrency=concurrency)):
+                self.outcomes.append(outcome)
+            self.elapsed = loop.time()
+            await asyncio.sleep(0)
+            self.left_behind = asyncio.all_tasks() - {asyncio.current_task()}
+
+        virtual_clock.run(main())
+        assert self.run.ending is not None
+        self.ending: Ending = self.run.ending
+
+    def counts(self) -> Counter[str]:
+        return Counter(str(outcome.status) for outcome in self.outcomes)
+
+
+def script(*replies: Reply | None, rest: Reply | None = OK) -> Iterable[Reply | None]:
+    return chain(replies, repeat(rest))
+
+
+def server_with(
+    *replies: Reply | None,
+    rest: Reply | None = OK,
+    limiter: Limiter | None = None,
+    latency: Callable[[], tuple[float, float]] = lambda: (0.05, 0.05),
+) -> ModelServer:
+    return ModelServer(limiter or SlidingLog(100, P), latency, script(*replies, rest=rest))
+
+
+def test_every_driver_gets_its_own_token_and_code() -> None:
+    ran = Recorder(30, server_with())
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts() == {"issued": 30}
+    for outcome in ran.outcomes:
+        assert outcome.identifier is not None
+        assert ran.server.issued[str(outcome.identifier)] == [(outcome.code, outcome.token)]
+        assert (outcome.expires_at, outcome.issued_at, outcome.attempts, outcome.error) == (LATE, NOW, 1, "")
+    assert len({outcome.code for outcome in ran.outcomes}) == 30
+    assert not ran.left_behind
+
+
+@pytest.mark.parametrize("limiter", [FixedWindow, SlidingLog, TokenBucket], ids=lambda limiter: str(limiter.__name__))
+def test_250_of_250_without_a_429(limiter: Callable[[int, float], Limiter]) -> None:
+    """100 at once, 100 a period later, 50 another period later; latencies of 10 to 300 ms."""
+    rng = random.Random(7)
+    server = server_with(limiter=limiter(100, P), latency=lambda: (rng.uniform(0.005, 0.15), rng.uniform(0.005, 0.15)))
+    ran = Recorder(250, server)
+    assert ran.counts() == {"issued": 250}
+    assert server.refusals == 0
+    assert ran.elapsed <= 2 * 1.02 * P + 0.06 * P
+
+
+def test_250_of_250_from_a_server_that_trickles() -> None:
+    rng = random.Random(7)
+    latency = lambda: (rng.uniform(0.005, 0.15), rng.uniform(0.005, 0.15))  # noqa: E731
+    ran = Recorder(250, server_with(limiter=Gcra(100, P, 10), latency=latency))
+    assert ran.counts() == {"issued": 250}
+    assert ran.server.refusals <= 20
+    assert ran.elapsed <= 3 * P
+
+
+def test_the_first_request_is_a_canary_and_concurrency_bounds_the_rest() -> None:
+    first_second: list[int] = []
+
+    def latency() -> tuple[float, float]:
+        first_second.append(server.in_flight)
+        return 1.0, 0.0
+
+    server = ModelServer(Unlimited(), latency)
+    ran = Recorder(60, server, concurrency=8)
+    assert first_second[:2] == [0, 0]  # nobody else was under way with the first, nor before its reply
+    assert ran.server.most_in_flight == 8
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "attempts"),
+    [
+        (BUSY, Status.UNKNOWN, 5),
+        (SILENCE, Status.UNKNOWN, 5),
+        (UNUSABLE, Status.UNKNOWN, 5),
+        (REJECTED, Status.FAILED, 1),
+        (Reply(408, message="HTTP 408"), Status.FAILED, 5),
+        (Reply(400, message="HTTP 400"), Status.FAILED, 1),
+    ],
+    ids=["503", "silence", "unusable 200", "404", "408", "400"],
+)
+def test_what_a_row_comes_to_when_every_reply_is_the_same(reply: Reply, status: Status, attempts: int) -> None:
+    ran = Recorder(1, server_with(rest=reply))
+    (outcome,) = ran.outcomes
+    assert (outcome.status, outcome.attempts) == (status, attempts)
+    assert outcome.error == reply.message
+    assert outcome.hint
+    assert outcome.token == outcome.code == ""
+    assert (outcome.http_status, outcome.request_id) == (reply.status, reply.request_id)
+    assert ran.ending.kind is EndingKind.FINISHED
+
+
+def test_one_maybe_among_refusals_is_still_unknown() -> None:
+    ran = Recorder(1, server_with(SILENCE, rest=Reply(408, message="HTTP 408")))
+    assert ran.outcomes[0].status is Status.UNKNOWN
+    assert "token may exist" in ran.outcomes[0].hint
+
+
+def test_each_attempt_has_a_fresh_code_and_the_row_keeps_the_one_that_worked() -> None:
+    ran = Recorder(1, server_with(BUSY, SILENCE, BUSY))
+    (outcome,) = ran.outcomes
+    assert (outcome.status, outcome.attempts) == (Status.ISSUED, 4)
+    assert ran.server.issued[str(outcome.identifier)] == [(outcome.code, outcome.token)]
+
+
+def test_backoff_grows_and_waits_as_a_503_asks() -> None:
+    asked = Reply(503, message="HTTP 503", retry_after=40.0)
+    ran = Recorder(1, server_with(asked, asked))
+    assert 80.0 < ran.elapsed < 81.0
+
+
+def test_a_429_fails_no_row_and_costs_no_attempt() -> None:
+    ran = Recorder(3, server_with(*[THROTTLED] * 30, limiter=Unlimited()))
+    assert ran.counts() == {"issued": 3}
+    assert sum(outcome.attempts for outcome in ran.outcomes) == 33
+    assert [event.seconds for event in ran.events if isinstance(event, GateClosed)] == [0.25] * 30
+
+
+def test_429s_without_any_success_end_the_run() -> None:
+    ran = Recorder(3, server_with(rest=THROTTLED, limiter=Unlimited()), rate=Rate(10**6, P), give_up_after=20.0)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.counts() == {"not_attempted": 3}
+    assert 20.0 <= ran.elapsed < 21.0
+
+
+def test_without_a_network_no_row_fails_and_no_attempt_is_used() -> None:
+    """Down for the first 40 tries: everybody waits, single canaries probe, and then all goes on."""
+    ran = Recorder(250, server_with(*[UNREACHABLE] * 40, limiter=Unlimited()), rate=Rate(10**6, P))
+    assert ran.counts() == {"issued": 250}
+    assert all(outcome.attempts == 1 for outcome in ran.outcomes)
+
+
+def test_a_network_that_stays_away_ends_the_run() -> None:
+    ran = Recorder(250, server_with(rest=UNREACHABLE))
+    assert ran.ending == Ending(EndingKind.GAVE_UP, "no connection", ran.ending.tip)
+    assert "internet connection" in ran.ending.tip
+    assert ran.counts() == {"not_attempted": 250}
+    assert 600.0 <= ran.elapsed < 601.0
+    closings = [event for event in ran.events if isinstance(event, GateClosed)]
+    assert len(closings) < 120  # growing waits, one canary at a time
+
+
+def test_many_failures_at_once_grow_the_backoff_once() -> None:
+    """16 requests in flight lose the network together: the wait is that of a first failure."""
+    ran = Recorder(90, server_with(*[OK] * 60, *[UNREACHABLE] * 10, limiter=Unlimited()))
+    assert ran.counts() == {"issued": 90}
+    assert len([event for event in ran.events if isinstance(event, GateClosed)]) < 5
+
+
+def test_429s_without_retry_after_are_met_with_growing_backoffs() -> None:
+    bare = Reply(429, message="HTTP 429")
+    ran = Recorder(2, server_with(*[bare] * 8, limiter=Unlimited()))
+    waits = [event.seconds for event in ran.events if isinstance(event, GateClosed)]
+    assert len(waits) == 8
+    assert all(wait <= 0.5 * 2**number for number, wait in enumerate(waits))
+    assert max(waits) > 2.0
+
+
+def test_a_success_renews_patience_with_429s() -> None:
+    """Refused for 15 s again and again, with a success in between, a run whose patience is 20 s goes on."""
+    waits = [Reply(429, message="HTTP 429", retry_after=15.0), OK]
+    ran = Recorder(6, server_with(*waits * 6, limiter=Unlimited()), give_up_after=20.0, concurrency=1)
+    assert ran.counts() == {"issued": 6}
+    assert ran.elapsed > 60
+
+
+def test_a_reply_sent_before_the_pause_does_not_renew_patience() -> None:
+    """One request is told to come back in a week; another that was under way still gets its token: 20 s is 20 s."""
+    week = Reply(429, message="HTTP 429", retry_after=7 * 86_400.0)
+    delays = iter([0.05, 0.05, 0.05, 0.5])
+    server = server_with(OK, OK, week, OK, limiter=Unlimited(), latency=lambda: (0.0, next(delays, 0.05)))
+    ran = Recorder(9, server, give_up_after=20.0)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert 20.0 <= ran.elapsed < 21.0
+
+
+def test_a_wrong_key_costs_one_request() -> None:
+    ran = Recorder(250, server_with(rest=REVOKED))
+    assert len(ran.server.arrivals) == 1
+    assert ran.ending.kind is EndingKind.KEY_REFUSED
+    assert "Write Driver Auth Token" in ran.ending.tip
+    assert ran.counts() == {"failed": 1, "not_attempted": 249}
+
+
+def test_a_key_revoked_in_mid_run_keeps_every_token_issued_before() -> None:
+    ran = Recorder(250, server_with(*[OK] * 50, rest=REVOKED))
+    issued = [outcome for outcome in ran.outcomes if outcome.status is Status.ISSUED]
+    assert len(issued) == 50
+    assert all(ran.server.issued[str(outcome.identifier)] == [(outcome.code, outcome.token)] for outcome in issued)
+    assert len(ran.server.arrivals) <= 50 + 16
+    assert len(ran.outcomes) == 250
+    assert ran.ending.kind is EndingKind.KEY_REFUSED
+
+
+@pytest.mark.parametrize("after", [0.0, 0.07, 0.5, 30.0, 60.5])
+def test_a_stop_starts_nothing_new_and_keeps_what_is_in_flight(after: float) -> None:
+    """The ledger and the outcomes agree to the token, whenever the stop comes."""
+    ending = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
+    ran = Recorder(250, server_with(), at=lambda run, loop: loop.call_later(after, run.stop, ending))
+    stopped = [event for event in ran.events if isinstance(event, Stopping)]
+    assert ran.ending is ending
+    assert [event.ending for event in stopped] == [ending]
+    issued = {str(o.identifier): [(o.code, o.token)] for o in ran.outcomes if o.status is Status.ISSUED}
+    assert issued == ran.server.issued
+    assert len(ran.outcomes) == 250
+    assert max(ran.server.arrivals, default=0.0) <= after + 0.1
+    assert ran.elapsed <= after + 0.2
+    assert not ran.left_behind
+
+
+def test_a_stop_before_the_start_sends_nothing() -> None:
+    ran = Recorder(5, server_with(), at=lambda run, _: run.stop(Ending(EndingKind.INTERRUPTED, "by Ctrl-C")))
+    assert ran.counts() == {"not_attempted": 5}
+    assert ran.server.arrivals == []
+
+
+def test_a_stop_while_rows_back_off_leaves_them_unknown_or_not_attempted() -> None:
+    long = 300.0
+    replies = [Reply(503, retry_after=long), Reply(408, retry_after=long)]
+    stop = Ending(EndingKind.INTERRUPTED)
+    ran = Recorder(2, server_with(*replies), at=lambda run, loop: loop.call_later(5.0, run.stop, stop))
+    assert ran.counts() == {"unknown": 1, "not_attempted": 1}
+    assert [outcome.attempts for outcome in ran.outcomes] == [1, 1]
+
+
+def test_events_tell_the_run_in_order() -> None:
+    ran = Recorder(4, server_with(THROTTLED, limiter=Unlimited()))
+    assert isinstance(ran.events[0], RunStarted)
+    assert ran.events[0].drivers == 4
+    assert [event.outcome for event in ran.events if isinstance(event, RowDone)] == ran.outcomes
+
+
+def test_no_drivers_is_a_finished_run() -> None:
+    ran = Recorder(0, server_with())
+    assert (ran.outcomes, ran.ending.kind) == ([], EndingKind.FINISHED)
+
+
+def test_an_unexpected_exception_ends_the_run_instead_of_hanging_it() -> None:
+    class Broken(ModelServer):
+        async def issue(self, *_: object) -> Reply:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Recorder(3, Broken(Unlimited()))
+
+
+@pytest.mark.parametrize("after", [1, 4, 20])
+def test_leaving_the_loop_early_leaves_no_task_and_no_slot_behind_and_every_row_has_its_outcome(after: int) -> None:
+    """What was in flight is ``unknown``; its slots come free again, however often this is done with one guard."""
+
+    async def main() -> None:
+        guard = WindowGuard(Rate(100, P))
+        for _ in range(30):
+            server = server_with()
+            run = Run(drivers(50), Settings(api_token=Secret("key")))
+            async with aclosing(run.outcomes(server, Quota(guard))) as outcomes:
+                async for _ in outcomes:
+                    if len(run.finished) >= after:
+                        break
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert run.ending is not None
+            assert sorted(outcome.row for outcome in run.finished) == [driver.row for driver in drivers(50)]
+            sent = {str(outcome.identifier) for outcome in run.finished if outcome.attempts}
+            assert {*server.issued} <= sent
+            for outcome in run.finished:
+                assert (outcome.status is Status.NOT_ATTEMPTED) == (outcome.attempts == 0)
+        await asyncio.sleep(P + 20)
+        assert guard.departure(asyncio.get_running_loop().time(), 100, 0.1) == 0.0
+
+    virtual_clock.run(main())
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.35, 0.95])
+def test_a_cancelled_run_has_an_outcome_for_every_row(after: float) -> None:
+    async def main() -> None:
+        server, run = server_with(), Run(drivers(90), Settings(api_token=Secret("key")))
+
+        async def consume() -> None:
+            async with aclosing(run.outcomes(server, Quota(WindowGuard(RATE)))) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(after)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if after:
+            assert len(run.finished) == 90
+            held = {str(outcome.identifier) for outcome in run.finished if outcome.token}
+            unknown = {str(outcome.identifier) for outcome in run.finished if outcome.status is Status.UNKNOWN}
+            assert held <= {*server.issued} <= held | unknown
+
+    virtual_clock.run(main())
+
+
+def test_an_observer_that_raises_ends_the_run_without_losing_a_token() -> None:
+    def raising(event: Event) -> None:
+        if isinstance(event, RowDone) and event.outcome.row > 20:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        server, run = server_with(), Run(drivers(60), Settings(api_token=Secret("key")), observe=raising)
+        with pytest.raises(ZeroDivisionError):
+            async for _ in run.outcomes(server, Quota(WindowGuard(RATE))):
+                pass
+        assert len(run.finished) == 60
+        tokens = {(str(o.identifier), o.token) for o in run.finished if o.token}
+        unknown = {str(o.identifier) for o in run.finished if o.status is Status.UNKNOWN}
+        issued = {(name, token) for name, ((_, token),) in server.issued.items()}
+        assert tokens <= issued
+        assert {name for name, _ in issued - tokens} <= unknown
+
+    virtual_clock.run(main())
+
+
+def test_no_request_leaves_after_a_stop_even_if_it_was_admitted() -> None:
+    """A stop in the same instant as a burst of admissions: none of them is sent, and their slots are given back."""
+
+    async def main() -> None:
+        guard, server = WindowGuard(RATE), server_with(latency=lambda: (0.0, 0.1))
+        run: Run
+
+        def stop_on_reply(event: Event) -> None:
+            if isinstance(event, RowDone) and len(run.finished) == 30:
+                run.stop(Ending(EndingKind.INTERRUPTED))
+                stopped.append(len(server.arrivals))
+
+        stopped: list[int] = []
+        run = Run(drivers(90), Settings(api_token=Secret("key")), observe=stop_on_reply)
+        async for _ in run.outcomes(server, Quota(guard)):
+            pass
+        assert stopped == [len(server.arrivals)]
+        assert len(run.finished) == 90
+
+    virtual_clock.run(main())
+
+
+def test_a_run_runs_once() -> None:
+    async def main() -> None:
+        run = Run(drivers(2), Settings(api_token=Secret("key")))
+        quota = Quota(WindowGuard(RATE))
+        assert [outcome.status async for outcome in run.outcomes(server_with(), quota)] == [Status.ISSUED] * 2
+        with pytest.raises(RuntimeError, match="runs once"):
+            await anext(run.outcomes(server_with(), quota))
+
+    virtual_clock.run(main())
+
+
+REPLIES = st.sampled_from([OK, BUSY, REJECTED, THROTTLED, UNREACHABLE, SILENCE, UNUSABLE, REVOKED])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    count=st.integers(0, 30),
+    replies=st.lists(REPLIES, max_size=80),
+    stop_after=st.none() | st.floats(0.0, 90.0),
+    seed=st.integers(0, 99),
+)
+def test_whatever_happens_rows_add_up_and_no_token_is_lost_or_swapped(
+    count: int, replies: list[Reply | None], stop_after: float | None, seed: int
+) -> None:
+    """One outcome a driver, on its own row; each token the server issued, and whose reply came, is in one of them."""
+    rng = random.Random(seed)
+    server = server_with(*replies, limiter=SlidingLog(20, P), latency=lambda: (rng.uniform(0, 2), rng.uniform(0, 2)))
+
+    def stop(run: Run, loop: asyncio.AbstractEventLoop) -> None:
+        if stop_after is not None:
+            loop.call_later(stop_after, run.stop, Ending(EndingKind.INTERRUPTED))
+
+    ran = Recorder(count, server, rate=Rate(20, P), at=stop)
+    assert sorted(outcome.row for outcome in ran.outcomes) == [driver.row for driver in drivers(count)]
+    by_row = {driver.row: driver.identifier for driver in drivers(count)}
+    for outcome in ran.outcomes:
+        assert outcome.identifier == by_row[outcome.row]
+        assert (outcome.status is Status.ISSUED) == bool(outcome.token) == bool(outcome.code)
+        assert outcome.status is Status.ISSUED or outcome.hint
+    issued = {str(o.identifier): [(o.code, o.token)] for o in ran.outcomes if o.token}
+    assert issued == server.issued
+    assert server.refusals == 0
+    assert not ran.left_behind
+
+
+def test_codes_are_letters_and_digits_letter_first_and_never_the_same() -> None:
+    codes = [new_code() for _ in range(2000)]
+    assert len(set(codes)) == 2000
+    assert all(len(code) == CODE_LENGTH >= 12 and code.isascii() and code.isalnum() for code in codes)
+    assert all(code[0].isalpha() for code in codes)
