@@ -1,0 +1,63 @@
+"""The command line: one place that turns errors into a message, a tip and an exit code.
+
+The only place that reads the environment and writes to stdout and stderr; it hands both on.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ..errors import BatchIssuerError, UsageError
+from . import commands
+from .commands import EXIT_NOTHING_SENT, EXIT_SIGNAL, EXIT_STOPPED_EARLY, say
+from .parser import make_parser
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_COMMANDS = {
+    "check": commands.check,
+    "issue": commands.issue,
+    "status": commands.status,
+    "sandbox": commands.sandbox,
+}
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run one command and return its exit code; every error becomes a message, a tip and a code.
+
+    Args:
+        argv: the arguments without the program's name; those of the process by default.
+        environ: environment variables; those of the process by default.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a roster may hold what the terminal's encoding does not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        options = make_parser().parse_args(argv)
+        return _COMMANDS[options.command](options, os.environ if environ is None else environ)
+    except BatchIssuerError as error:
+        say(f"batch-issuer: {error.message}", *([f"What to do: {error.tip}"] if error.tip else []))
+        return EXIT_NOTHING_SENT if isinstance(error, UsageError) else EXIT_STOPPED_EARLY
+    except KeyboardInterrupt:
+        return EXIT_SIGNAL + signal.SIGINT
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user, and its text may hold a secret
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place is not None else "?"
+        say(
+            f"batch-issuer: an unexpected problem ({type(error).__name__} at {where}); this is a bug",
+            "What to do: report this line; anything issued is in the results or in the .partial file beside them",
+        )
+        return EXIT_STOPPED_EARLY
+
+
+def entry_point() -> NoReturn:
+    """The ``batch-issuer`` command."""
+    sys.exit(main())

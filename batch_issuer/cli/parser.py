@@ -1,0 +1,250 @@
+"""The flags and their help; parsing them changes nothing and imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from .. import __version__
+from ..errors import SettingsError
+from ..model import REGIONS, Rate
+from ..settings import seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SANDBOX_LATENCY = (0.05, 0.15)
+"""Seconds that a request to the built-in sandbox takes: about what Samsara takes."""
+
+_EPILOGS = {
+    "": """\
+examples:
+  batch-issuer issue sample_inputs/depot_clean.csv --sandbox
+                                  try it; no account and no API token needed
+  batch-issuer check depot.csv    look a roster over, send nothing
+  batch-issuer issue depot.csv    the main job: writes depot.results.csv
+  batch-issuer status depot.results.csv
+
+The API token is read from the environment variable SAMSARA_API_TOKEN.
+
+exit codes:
+  0  every row has a token        3  the API token was refused
+  1  some rows have none          4  stopped early: network, quota or disk
+  2  nothing was sent             130, 143  stopped by a signal
+""",
+    "check": """\
+examples:
+  batch-issuer check depot.csv
+  batch-issuer check depot.csv && batch-issuer issue depot.csv
+
+Exit code 0: every row can be sent; 1: some cannot; 2: the roster cannot be
+used as a whole.
+""",
+    "issue": """\
+examples:
+  batch-issuer issue depot.csv                      writes depot.results.csv
+  batch-issuer issue depot.csv -o safe/tonight.csv --overwrite
+  batch-issuer issue depot.csv --region eu --burst 50
+  batch-issuer issue - -o depot.results.csv < depot.csv
+
+The results file holds login tokens: only you can read it, keep it so.
+Ctrl-C stops in good order; a second Ctrl-C leaves at once.
+""",
+    "status": """\
+example:
+  batch-issuer status depot.results.csv
+
+Shows no token. Exit code 0: every row has a token that is still valid;
+1: some have not; 2: this is not a results file.
+""",
+    "sandbox": """\
+examples:
+  batch-issuer sandbox --port 8080
+  batch-issuer sandbox --limiter fixed --limit 100 --per 6s --latency 50ms-150ms
+  batch-issuer sandbox --fault reset=0.05 --fault 503=0.1
+  batch-issuer sandbox --script 'ok*50,401*'        the key is revoked midway
+
+Faults: any status from 400 to 599, or reset, lost, hang, slow, truncated,
+html, badjson, shape. A driver ID that ends in 404404 is unknown to the
+sandbox, one that ends in 400400 is deactivated.
+""",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(message, f"see {self.prog} --help")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Writes ``-o, --output OUT`` on every Python version, so that the README can quote it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=80)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        value = f" {action.metavar}" if action.nargs != 0 and action.metavar else ""
+        return ", ".join(action.option_strings) + value
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="batch-issuer",
+        usage="batch-issuer COMMAND ...",
+        description="Samsara driver login tokens for a whole depot at once: a roster\n"
+        "spreadsheet in, a results spreadsheet out, within the API's quota.",
+        epilog=_EPILOGS[""],
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"batch-issuer {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+
+    def add(name: str, usage: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            prog=f"batch-issuer {name}",
+            usage=f"batch-issuer {usage}",
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=_EPILOGS[name],
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
+
+    check = add("check", "check ROSTER [options]", "look at a roster, send nothing")
+    check.add_argument("roster", metavar="ROSTER", help="the roster, a CSV file; - for stdin")
+    _add_rate(check)
+
+    issue = add("issue", "issue ROSTER [-o OUT] [options]", "issue a token for every driver of a roster")
+    issue.add_argument("roster", metavar="ROSTER", help="the roster, a CSV file; - for stdin")
+    issue.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=Path,
+        help="the results file (default: depot.results.csv beside depot.csv)",
+    )
+    issue.add_argument("--overwrite", action="store_true", help="replace an earlier results file that holds tokens")
+    where = issue.add_mutually_exclusive_group()
+    where.add_argument(
+        "--sandbox", action="store_true", help="use the built-in stand-in for the API; its tokens open nothing"
+    )
+    where.add_argument(
+        "--region", choices=list(REGIONS), metavar="us|eu|ca", help="where the organization is (default: us)"
+    )
+    where.add_argument("--base-url", metavar="URL", help="another address of the API")
+    _add_rate(issue)
+    issue.add_argument(
+        "--timeout", metavar="S", type=_argument(seconds), default=30.0, help="seconds for one request (default: 30)"
+    )
+    issue.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=_argument(_whole),
+        default=16,
+        help="most requests waiting for a reply (default: 16)",
+    )
+    issue.add_argument(
+        "--give-up-after",
+        metavar="T",
+        type=_argument(seconds),
+        default=600.0,
+        help="stop after this long without progress (default: 10m)",
+    )
+    issue.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
+
+    status = add("status", "status RESULTS", "show what is in a results file")
+    status.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
+
+    sandbox = add("sandbox", "sandbox [--port N] [options]", "run the local stand-in for the API")
+    sandbox.add_argument(
+        "--port", metavar="N", type=_argument(_whole), default=0, help="the port on 127.0.0.1 (default: any free one)"
+    )
+    sandbox.add_argument(
+        "--limiter",
+        metavar="NAME",
+        default="sliding",
+        help="fixed, sliding, bucket, gcra or none (default: sliding)",
+    )
+    sandbox.add_argument(
+        "--limit", metavar="N", type=_argument(_whole), default=100, help="requests per period (default: 100)"
+    )
+    sandbox.add_argument("--per", metavar="T", type=_argument(seconds), default=60.0, help="the period (default: 60s)")
+    sandbox.add_argument(
+        "--burst", metavar="N", type=_argument(_whole), help="of bucket (default: the limit) and gcra (default: 10)"
+    )
+    sandbox.add_argument(
+        "--latency",
+        metavar="A-B",
+        type=_argument(_latency),
+        default=SANDBOX_LATENCY,
+        help="time a request takes (default: 50ms-150ms)",
+    )
+    sandbox.add_argument(
+        "--token-lifetime", metavar="T", type=_argument(seconds), default=900.0, help="of issued tokens (default: 15m)"
+    )
+    sandbox.add_argument(
+        "--fault", metavar="NAME=P", type=_argument(_fault), action="append", default=[], help="a fault and its share"
+    )
+    sandbox.add_argument("--script", metavar="LIST", default="", help="the first replies, one by one")
+    sandbox.add_argument("--seed", metavar="N", type=_argument(_whole), help="makes latency and faults repeatable")
+    return parser
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands, by name."""
+    (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
+    return dict(action.choices)
+
+
+def _add_rate(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--rate",
+        metavar="RATE",
+        type=_argument(Rate.parse),
+        default=Rate.parse("100/min"),
+        help="the organization's quota, as 5/s or 100/6s (default: 100/min)",
+    )
+    command.add_argument(
+        "--burst",
+        metavar="N",
+        type=_argument(_whole),
+        help="most requests sent at once; a small one leaves room for other programs (default: all of the quota)",
+    )
+
+
+def _argument(read: Callable[[str], object]) -> Callable[[str], object]:
+    """An argparse type whose error says what was expected."""
+
+    def convert(text: str) -> object:
+        try:
+            return read(text)
+        except SettingsError as error:
+            raise argparse.ArgumentTypeError(f"{error.message}; {error.tip}") from None
+
+    return convert
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsError(f"{text!r} is not a whole number", "write it in digits") from None
+
+
+def _latency(text: str) -> tuple[float, float]:
+    low, dash, high = text.partition("-")
+    return seconds(low), seconds(high if dash else low)
+
+
+def _fault(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise SettingsError(f"{text!r} is not a fault", "write it as reset=0.05") from None

@@ -1,0 +1,101 @@
+"""Flags and environment → `Settings`. Secrets come by reference only, never as an argument."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in the stubs
+
+from .errors import SettingsError
+from .hints import SCOPE
+from .model import REGIONS, Secret, Settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
+API_TOKEN_VARIABLE = "SAMSARA_API_TOKEN"  # noqa: S105 - its name only
+
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def settings_from(
+    options: Namespace, environ: Mapping[str, str], *, sandbox: tuple[str, str] | None = None
+) -> Settings:
+    """Everything a run needs, from the parsed flags and an environment.
+
+    Args:
+        options: the namespace of the command line's parser.
+        environ: environment variables.
+        sandbox: base URL and API token of the sandbox to use; the real API token is then never looked at.
+
+    Raises:
+        SettingsError: a value is missing or cannot work; says which and what to do.
+    """
+    if sandbox is not None:
+        base_url, api_token = sandbox
+    else:
+        base_url, api_token = options.base_url or REGIONS[options.region or "us"], _api_token(environ)
+    settings = Settings(
+        api_token=Secret(api_token),
+        base_url=base_url,
+        rate=options.rate,
+        burst=options.burst,
+        timeout=options.timeout,
+        concurrency=options.concurrency,
+        give_up_after=options.give_up_after,
+        ca_file=environ.get("SSL_CERT_FILE") or None,
+    )
+    return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, environ))
+
+
+def _api_token(environ: Mapping[str, str]) -> str:
+    token = environ.get(API_TOKEN_VARIABLE, "").strip()
+    if not token:
+        raise SettingsError(
+            f"no API token: the environment variable {API_TOKEN_VARIABLE} is not set",
+            f'create a token in the Samsara dashboard under Settings > API Tokens with the scope "{SCOPE}" '
+            f"(category Drivers) and put it into {API_TOKEN_VARIABLE}; or try --sandbox, which needs none",
+        )
+    return token
+
+
+def proxy_for(base_url: str, environ: Mapping[str, str]) -> Secret | None:
+    """The proxy that HTTPS_PROXY and NO_PROXY (in either case) prescribe for an address.
+
+    Raises:
+        SettingsError: it is not an ``http://`` address.
+    """
+    parts = urlsplit(base_url)
+    if parts.scheme != "https":  # http goes to this machine only
+        return None
+    proxy = environ.get("https_proxy") or environ.get("HTTPS_PROXY")
+    skipped = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if not proxy or proxy_bypass_environment(parts.netloc, {"no": skipped}):
+        return None
+    if not _is_web_address(proxy):
+        raise SettingsError("HTTPS_PROXY is not a web address", "write it as http://host:port, or unset it")
+    return Secret(proxy)
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return bool(host) and parts.scheme in ("http", "https") and not re.search(r"[\s\\]", text)
+
+
+def seconds(text: str) -> float:
+    """Read a time such as ``30``, ``1.5s``, ``250ms``, ``5m`` or ``2h`` as seconds.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?)\s*(ms|s|min|m|h|)\s*", text, re.ASCII)
+    if not match:
+        raise SettingsError(f"{text!r} is not a time", "write it as 30s, 5m or 250ms")
+    return float(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,517 @@
+"""What a user types and what comes out: commands, messages, exit codes, the results file; against the real sandbox."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from live_sandbox import live_sandbox
+
+import batch_issuer
+from batch_issuer.cli import main
+from batch_issuer.hints import SCOPE
+from batch_issuer.results import AUTH_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_issuer.sandbox import Sandbox
+
+SAMPLES = Path(__file__).parent.parent / "sample_inputs"
+
+
+def roster(folder: Path, count: int, name: str = "depot.csv") -> Path:
+    path = folder / name
+    path.write_text("Driver,Driver ID\n" + "".join(f"Sample {n},{700000 + n}\n" for n in range(count)))
+    return path
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def environ_for(sandbox: Sandbox) -> dict[str, str]:
+    return {"SAMSARA_API_TOKEN": sandbox.api_token}
+
+
+def assert_agrees(path: Path, sandbox: Sandbox) -> None:
+    """Each token of the file is one that the server issued for that driver and that code, and none is missing."""
+    issued = {(entry.identifier, entry.code, entry.token) for entry in sandbox.ledger if entry.token}
+    held = {(r["auth_identifier"], r["auth_code"], r["auth_token"]) for r in rows(path) if r["auth_token"]}
+    assert held == issued
+
+
+# --- the main job
+
+
+def test_clean_sample_in_the_built_in_sandbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """100 drivers, 100 tokens, exit 0; the path on stdout, everything else on stderr, "sandbox" said plainly."""
+    out = tmp_path / "out.csv"
+    assert main(["issue", str(SAMPLES / "depot_clean.csv"), "--sandbox", "-o", str(out)], {}) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{out}\n"
+    assert "100 rows: 100 issued." in told.err
+    assert "SANDBOX tokens" in told.err
+    assert len({row["auth_token"] for row in rows(out)}) == 100
+
+
+def test_other_sample_shows_five_rows_without_a_token_each_for_another_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    assert main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "-o", str(out)], {}) == 1
+    lacking = [row for row in rows(out) if not row["auth_token"]]
+    assert [(row["auth_status"], row["auth_http_status"], row["auth_error"]) for row in lacking] == [
+        ("failed", "404", "HTTP 404: Object not found."),
+        ("failed", "400", "HTTP 400: Driver is deactivated."),
+        ("invalid", "", "no identifier in this row"),
+        ("invalid", "", "'SMP00035' is not an external ID"),
+        ("duplicate", "", "the same driver as in row 13"),
+    ]
+    assert len({row["auth_hint"] for row in lacking}) == 5
+    assert len(rows(out)) == 60
+    told = capsys.readouterr().err
+    assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
+    assert all(row["auth_hint"] in told for row in lacking)
+
+
+def test_results_hold_the_roster_unchanged_and_what_the_server_issued(tmp_path: Path) -> None:
+    """Same rows, same order, all roster columns, then the auth columns; private from birth; nothing left beside it."""
+    with live_sandbox() as sandbox:
+        source = roster(tmp_path, 40)
+        assert main(["issue", str(source), "--base-url", sandbox.url, "--quiet"], environ_for(sandbox)) == 0
+    out = tmp_path / "depot.results.csv"
+    assert_agrees(out, sandbox)
+    assert list(rows(out)[0]) == ["Driver", "Driver ID", *AUTH_COLUMNS]
+    assert [row["Driver ID"] for row in rows(out)] == [row["Driver ID"] for row in rows(source)]
+    assert all(row["auth_identifier"] == f"driverId={row['Driver ID']}" for row in rows(out))
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["auth_expires_at"]) for row in rows(out))
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
+
+
+def test_quota_holds_over_real_sockets(tmp_path: Path) -> None:
+    """Three windows of requests that overtake one another on the way: the server never counts more than the limit."""
+    with live_sandbox(limit=20, per=0.6, latency=(0.0, 0.3), seed=5) as sandbox:
+        options = ["--base-url", sandbox.url, "--rate", "20/0.6s", "--quiet"]
+        assert main(["issue", str(roster(tmp_path, 60)), *options], environ_for(sandbox)) == 0
+    assert sandbox.peak() <= 20
+    assert [entry for entry in sandbox.ledger if not entry.counted] == []
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+
+
+@pytest.mark.parametrize("limiter", ["fixed", "bucket", "gcra"])
+def test_every_server_model_gives_every_token_in_the_end(limiter: str, tmp_path: Path) -> None:
+    with live_sandbox(limiter=limiter, limit=50, per=1.0) as sandbox:
+        options = ["--base-url", sandbox.url, "--rate", "50/s", "--quiet"]
+        assert main(["issue", str(roster(tmp_path, 80)), *options], environ_for(sandbox)) == 0
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+
+
+@pytest.mark.parametrize(
+    ("script", "lost"), [("ok*3,reset,503,429*4,truncated,ok,lost", 2), ("html,ok*2,badjson,429*4,shape,ok,502", 0)]
+)
+def test_faults_on_the_way_cost_attempts_but_no_row(
+    script: str, lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four attempts fail, four 429s cost none, ``lost`` tokens never arrive: every row still gets one."""
+    monkeypatch.setattr("batch_issuer.retry.BACKOFF_BASE", 0.01)
+    with live_sandbox(script=script, limiter="none") as sandbox:
+        options = ["--base-url", sandbox.url, "--quiet"]
+        assert main(["issue", str(roster(tmp_path, 12)), *options], environ_for(sandbox)) == 0
+    issued = {(entry.identifier, entry.code, entry.token) for entry in sandbox.ledger if entry.token}
+    results = rows(tmp_path / "depot.results.csv")
+    held = {(row["auth_identifier"], row["auth_code"], row["auth_token"]) for row in results}
+    assert len(results) == len(held) == 12
+    assert held <= issued
+    assert len(issued) == 12 + lost
+    assert sum(int(row["auth_attempts"]) for row in results) == 12 + 4 + 4
+
+
+def test_standard_input_is_a_roster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"username\nsample.driver\n")))
+    assert main(["issue", "-", "-o", str(tmp_path / "out.csv"), "--sandbox", "--quiet"], {}) == 0
+    assert rows(tmp_path / "out.csv")[0]["auth_identifier"] == "username=sample.driver"
+    assert main(["issue", "-"], {"SAMSARA_API_TOKEN": "key"}) == 2
+    assert "needs a name for the results" in capsys.readouterr().err
+
+
+def test_quiet_says_nothing_on_success_and_the_failures_on_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["issue", str(SAMPLES / "depot_clean.csv"), "--sandbox", "--quiet", "-o", str(tmp_path / "a.csv")], {})
+    assert capsys.readouterr() == ("", "")
+    main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(tmp_path / "b.csv")], {})
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "row 8 (driverId=281474977404404): failed: HTTP 404: Object not found." in told.err
+
+
+def test_a_formula_in_the_roster_gets_an_apostrophe_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "depot.csv").write_text('Driver ID,Note\n7001,"=HYPERLINK(""http://example.invalid"")"\n')
+    assert main(["issue", str(tmp_path / "depot.csv"), "--sandbox"], {}) == 0
+    assert rows(tmp_path / "depot.results.csv")[0]["Note"] == '\'=HYPERLINK("http://example.invalid")'
+    assert "1 roster cell got a leading apostrophe" in capsys.readouterr().err
+
+
+# --- endings
+
+
+def test_a_refused_key_is_exit_3_after_one_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live_sandbox() as sandbox:
+        code = main(["issue", str(roster(tmp_path, 30)), "--base-url", sandbox.url], {"SAMSARA_API_TOKEN": "wrong"})
+    assert code == 3
+    told = capsys.readouterr().err
+    assert SCOPE in told
+    assert "--region" in told
+    statuses = [row["auth_status"] for row in rows(tmp_path / "depot.results.csv")]
+    assert statuses == ["failed"] + ["not_attempted"] * 29
+
+
+def test_a_key_revoked_midway_keeps_what_was_issued(tmp_path: Path) -> None:
+    with live_sandbox(script="ok*20,401*") as sandbox:
+        code = main(["issue", str(roster(tmp_path, 60)), "--base-url", sandbox.url, "--quiet"], environ_for(sandbox))
+    assert code == 3
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+    assert sum(row["auth_status"] == "issued" for row in rows(tmp_path / "depot.results.csv")) == 20
+
+
+def test_429s_for_too_long_are_exit_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live_sandbox(script="ok*2,429*") as sandbox:
+        options = ["--base-url", sandbox.url, "--give-up-after", "600ms"]
+        assert main(["issue", str(roster(tmp_path, 5)), *options], environ_for(sandbox)) == 4
+    assert "HTTP 429" in capsys.readouterr().err
+    statuses = [row["auth_status"] for row in rows(tmp_path / "depot.results.csv")]
+    assert statuses == ["issued"] * 2 + ["not_attempted"] * 3
+
+
+def test_a_roster_in_which_every_row_is_invalid_is_exit_1_and_sends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "depot.csv").write_text("Driver ID\nx\n2.81475E+14\n")
+    with live_sandbox() as sandbox:
+        code = main(["issue", str(tmp_path / "depot.csv"), "--base-url", sandbox.url, "--quiet"], environ_for(sandbox))
+    assert code == 1
+    assert sandbox.ledger == []
+    assert [row["auth_status"] for row in rows(tmp_path / "depot.results.csv")] == ["invalid"] * 2
+
+
+# --- before the first request: one line, a cure, exit 2
+
+
+def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
+    good = str(roster(folder, 2))
+    for name, content in {
+        "empty.csv": "",
+        "blank.csv": "\n\n",
+        "rowless.csv": "Driver ID\n",
+        "columnless.csv": "a,b\n1,2\n",
+        "ragged.csv": "Driver ID,b\n1,2\n3\n",
+        "ambiguous.csv": "ID,Driver ID\n1,2\n",
+        "held.csv": "Driver ID,auth_status,auth_token\n1,issued,secret\n",
+    }.items():
+        (folder / name).write_text(content)
+    (folder / "latin.csv").write_bytes("Username\nJürgen\n".encode("cp1252"))
+    (folder / "book.xlsx").write_bytes(b"PK\x03\x04rest")
+    (folder / "taken.csv").write_text("something,else\n1,2\n")
+    (folder / "link.csv").symlink_to(folder / "elsewhere.csv")
+    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "there is no file"
+    yield "roster is a folder", ["issue", str(folder), "--sandbox"], "is a folder"
+    for name, message in {
+        "empty.csv": "is empty",
+        "blank.csv": "is empty",
+        "rowless.csv": "no rows",
+        "columnless.csv": "no column that names drivers; its columns are: a, b",
+        "ragged.csv": "row 3: 1 cells, but the header has 2",
+        "ambiguous.csv": "'ID' and 'Driver ID' could both be",
+        "held.csv": "it is a results file",
+        "latin.csv": "line 2: not UTF-8",
+        "book.xlsx": "Excel workbook",
+    }.items():
+        yield name, ["issue", str(folder / name), "--sandbox"], message
+    yield "no such folder", ["issue", good, "--sandbox", "-o", str(folder / "x" / "out.csv")], "there is no folder"
+    yield "folder not writable", ["issue", good, "--sandbox", "-o", "/proc/self/out.csv"], "cannot be written to"
+    yield "output is a folder", ["issue", good, "--sandbox", "-o", str(folder)], "is not a file"
+    yield "output is the roster", ["issue", good, "--sandbox", "-o", good, "--overwrite"], "is the roster itself"
+    yield "the current folder", ["issue", ".", "--sandbox"], "is not a file"
+    yield "an empty name", ["issue", "", "--sandbox"], "is not a file"
+    yield "output is an empty name", ["issue", good, "--sandbox", "-o", ""], "is a folder"
+    yield "output is no CSV", ["issue", good, "--sandbox", "-o", str(folder / "out.xlsx")], "written as CSV"
+    yield "output is taken", ["issue", good, "--sandbox", "-o", str(folder / "taken.csv")], "not a results file"
+    yield "output is a link", ["issue", good, "--sandbox", "-o", str(folder / "link.csv")], "symbolic link"
+    for option, value, message in [
+        ("--rate", "fast", "is not a rate"),
+        ("--rate", "0/min", "is not possible"),
+        ("--burst", "101", "does not fit"),
+        ("--burst", "many", "is not a whole number"),
+        ("--timeout", "soon", "is not a time"),
+        ("--concurrency", "0", "concurrency cannot be 0"),
+        ("--region", "mars", "invalid choice"),
+        ("--base-url", "http://api.samsara.com", "unencrypted"),
+        ("--base-url", "nonsense", "not a web address"),
+        ("--colour", "red", "unrecognized arguments"),
+    ]:
+        where = [] if option in ("--region", "--base-url") else ["--region", "us"]
+        yield f"{option} {value}", ["issue", good, *where, option, value], message
+    yield "no roster named", ["issue"], "required: ROSTER"
+    yield "no command", [], "required: COMMAND"
+    yield "unknown command", ["isue"], "invalid choice"
+    yield "status of a roster", ["status", good], "not a results file"
+    yield "sandbox port", ["sandbox", "--port", "99999"], "port"
+    yield "sandbox fault", ["sandbox", "--fault", "gremlins=0.5"], "unknown fault"
+
+
+def test_bad_input_is_one_line_with_a_cure_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    for name, arguments, message in bad_inputs(tmp_path):
+        with subtests.test(name):
+            before = sorted(tmp_path.iterdir())
+            assert main(arguments, {"SAMSARA_API_TOKEN": "key"}) == 2
+            told = capsys.readouterr()
+            assert told.out == ""
+            what, cure = told.err.splitlines()[-2:]
+            assert what.startswith("batch-issuer: ")
+            assert message in what
+            assert cure.startswith("What to do: ")
+            assert sorted(tmp_path.iterdir()) == before
+
+
+def test_results_with_tokens_are_replaced_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = roster(tmp_path, 2), tmp_path / "depot.results.csv"
+    assert main(["issue", str(source), "--sandbox"], {}) == 0
+    first = out.read_bytes()
+    assert main(["issue", str(source), "--sandbox"], {}) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == first
+    assert main(["issue", str(source), "--sandbox", "--overwrite"], {}) == 0
+    assert out.read_bytes() != first
+
+
+def test_results_without_any_token_may_be_replaced(tmp_path: Path) -> None:
+    source = roster(tmp_path, 2)
+    with live_sandbox() as sandbox:
+        options = [str(source), "--base-url", sandbox.url, "--quiet"]
+        assert main(["issue", *options], {"SAMSARA_API_TOKEN": "wrong"}) == 3
+        assert main(["issue", *options], environ_for(sandbox)) == 0
+
+
+def test_no_key_tells_how_to_get_one_and_sends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["issue", str(roster(tmp_path, 2))], {}) == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in ("SAMSARA_API_TOKEN", SCOPE, "API Tokens", "--sandbox"))
+    assert [path.name for path in tmp_path.iterdir()] == ["depot.csv"]
+
+
+def test_sandbox_never_looks_at_the_real_key(tmp_path: Path) -> None:
+    class Guarded(dict[str, str]):
+        def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
+            assert key != "SAMSARA_API_TOKEN"
+            return default
+
+        __getitem__ = get  # type: ignore[assignment]
+
+    assert main(["issue", str(roster(tmp_path, 3)), "--sandbox", "--quiet"], Guarded()) == 0
+
+
+# --- the other commands
+
+
+def test_check_sends_nothing_and_tells_row_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(SAMPLES / "depot_clean.csv")], {}) == 0
+    assert capsys.readouterr().out.startswith("100 rows: 100 can be sent, 0 cannot; issuing takes about 1 s at 100/min")
+    assert main(["check", str(SAMPLES / "depot.csv")], {}) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("60 rows: 57 can be sent, 3 cannot")
+    assert "row 36: invalid: 'SMP00035' is not an external ID" in told
+    assert main(["check", str(roster(tmp_path, 250))], {}) == 0
+    assert "takes about 2 min" in capsys.readouterr().out
+
+
+def test_status_counts_without_showing_a_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.csv"
+    main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(out)], {})
+    capsys.readouterr()
+    assert main(["status", str(out)], {}) == 1
+    told = capsys.readouterr().out
+    assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
+    assert "55 tokens valid now, 0 expired." in told
+    assert "row 53 (driverId=281474977080492): duplicate: the same driver as in row 13" in told
+    secrets = [row[column] for row in rows(out) for column in ("auth_token", "auth_code") if row[column]]
+    assert not any(secret in told for secret in secrets)
+
+
+def test_status_of_a_complete_file_is_0_until_tokens_expire(tmp_path: Path) -> None:
+    for lifetime, code in ((900.0, 0), (0.001, 1)):
+        with live_sandbox(token_lifetime=lifetime) as sandbox:
+            options = ["--base-url", sandbox.url, "--overwrite", "--quiet"]
+            main(["issue", str(roster(tmp_path, 3)), *options], environ_for(sandbox))
+        assert main(["status", str(tmp_path / "depot.results.csv")], {}) == code
+
+
+def test_version_and_help_are_exit_0(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["--help"], ["issue", "--help"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments, {})
+        assert exit_.value.code == 0
+    assert batch_issuer.__version__ in capsys.readouterr().out
+
+
+def test_help_waits_for_neither_pandas_nor_aiohttp() -> None:
+    code = (
+        "import sys; from batch_issuer.cli import main\n"
+        "try: main(['--help'], {})\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'pandas', 'aiohttp', 'numpy', 'tqdm'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_an_unexpected_problem_is_told_without_traceback_or_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("the secret is s3cr3t")
+
+    monkeypatch.setattr("batch_issuer.roster.Roster.from_path", broken)
+    assert main(["check", str(tmp_path)], {}) == 4
+    told = capsys.readouterr().err
+    assert "ZeroDivisionError" in told
+    assert "s3cr3t" not in told
+    assert "Traceback" not in told
+
+
+# --- signals, as a process of its own
+
+
+class Command:
+    """A batch-issuer process on a roster of 200, against a sandbox that lets 30 through and then takes its time."""
+
+    def __init__(self, folder: Path, sandbox: Sandbox, rate: str) -> None:
+        self.out = folder / "depot.results.csv"
+        self.partial = folder / "depot.results.csv.partial"
+        source = str(roster(folder, 200))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "batch_issuer", "issue", source, "--base-url", sandbox.url, "--rate", rate],
+            env={**os.environ, **environ_for(sandbox)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def signal_after(self, sandbox: Sandbox, requests: int, number: int) -> None:
+        deadline = time.monotonic() + 30
+        while len(sandbox.ledger) < requests:
+            assert time.monotonic() < deadline
+            assert self.process.poll() is None
+            time.sleep(0.005)  # waiting for another process, not for time to pass
+        self.process.send_signal(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_finishes_what_is_in_flight_and_publishes(number: int, tmp_path: Path) -> None:
+    with live_sandbox(latency=(0.05, 0.1)) as sandbox:
+        command = Command(tmp_path, sandbox, "30/min")
+        command.signal_after(sandbox, 20, number)
+        out, err = command.process.communicate(timeout=30)
+    assert command.process.returncode == 128 + number
+    assert_agrees(command.out, sandbox)
+    statuses = [row["auth_status"] for row in rows(command.out)]
+    assert len(statuses) == 200
+    assert set(statuses) == {"issued", "not_attempted"}
+    assert not command.partial.exists()
+    assert out == f"{command.out}\n"
+    assert "Stopped: " in err
+    assert "Traceback" not in err
+
+
+def test_one_ctrl_c_never_leaves_at_once_even_if_the_run_is_stopping_already(tmp_path: Path) -> None:
+    """A key revoked midway, slow replies still under way, then Ctrl-C: their tokens are waited for and published."""
+    with live_sandbox(script="ok*30,401*", latency=(0.4, 0.8)) as sandbox:
+        command = Command(tmp_path, sandbox, "200/min")
+        command.signal_after(sandbox, 31, signal.SIGINT)
+        _, err = command.process.communicate(timeout=30)
+    assert command.process.returncode in (3, 130)
+    assert "Left at once" not in err
+    assert_agrees(command.out, sandbox)
+
+
+def test_stdout_and_stderr_that_nobody_reads_change_nothing(tmp_path: Path) -> None:
+    """``… 2>&1 | true``: the run goes on to its end, and the exit code is its own."""
+    source = roster(tmp_path, 20)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "batch_issuer", "issue", str(source), "--sandbox"]
+    assert subprocess.run(command, stdout=writer, stderr=writer, timeout=30, check=False).returncode == 0
+    os.close(writer)
+    assert {row["auth_status"] for row in rows(tmp_path / "depot.results.csv")} == {"issued"}
+
+
+def test_a_second_ctrl_c_leaves_at_once_with_the_journal_intact(tmp_path: Path) -> None:
+    """With requests hanging in flight; each token whose reply came is in the journal, each request sent is known."""
+    with live_sandbox(script="ok*12,hang*") as sandbox:
+        command = Command(tmp_path, sandbox, "30/min")
+        command.signal_after(sandbox, 16, signal.SIGINT)
+        while "Stopping" not in (line := command.process.stderr.readline()):  # type: ignore[union-attr]
+            assert line
+        command.process.send_signal(signal.SIGINT)
+        _, err = command.process.communicate(timeout=10)
+    assert command.process.returncode == 130
+    assert "Left at once" in err
+    assert not command.out.exists()
+    assert stat.S_IMODE(command.partial.stat().st_mode) == 0o600
+    last = {row["auth_row"]: row for row in rows(command.partial)}
+    assert {entry.identifier for entry in sandbox.ledger} <= {row["auth_identifier"] for row in last.values()}
+    answered = {(entry.identifier, entry.code, entry.token) for entry in sandbox.ledger if entry.status == 200}
+    held = {(r["auth_identifier"], r["auth_code"], r["auth_token"]) for r in last.values() if r["auth_token"]}
+    assert held == answered
+    assert {row["auth_status"] for row in last.values()} == {"issued", "unknown"}
+
+
+def test_a_journal_left_behind_is_kept_aside_never_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, partial = roster(tmp_path, 2), tmp_path / "depot.results.csv.partial"
+    partial.write_text("precious")
+    assert main(["issue", str(source), "--sandbox"], {}) == 2
+    assert "did not finish" in capsys.readouterr().err
+    assert main(["issue", str(source), "--sandbox", "--overwrite"], {}) == 0
+    assert (tmp_path / "depot.results.csv.partial.1").read_text() == "precious"
+    assert not partial.exists()
+
+
+def test_sandbox_command_serves_until_ctrl_c(tmp_path: Path) -> None:
+    """Its URL is all it writes to stdout; the command it suggests works."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batch_issuer", "sandbox", "--latency", "0-1ms"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        url = process.stdout.readline().strip()
+        process.stderr.readline()
+        key = re.search(r"SAMSARA_API_TOKEN=(\S+)", process.stderr.readline())
+        assert key
+        options = ["--base-url", url, "--quiet"]
+        assert main(["issue", str(roster(tmp_path, 5)), *options], {"SAMSARA_API_TOKEN": key[1]}) == 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=10)
+    assert out == ""
+    assert process.returncode == 0
