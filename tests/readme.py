@@ -1,0 +1,64 @@
+"""What the README promises, taken out of it: commands, help texts, hints, examples.
+
+python tests/readme.py command main     prints a command, for .ci/run
+python tests/readme.py --write          brings help texts and hints up to date
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+
+_BLOCK = r"```\w*\n(.*?)```\n"
+
+
+def text() -> str:
+    return README.read_text(encoding="utf-8")
+
+
+def command(name: str) -> str:
+    """The shell command marked ``<!-- command: name -->``."""
+    found = re.search(rf"<!-- command: {name} -->\n{_BLOCK}", text(), re.DOTALL)
+    assert found, f"the README has no command {name!r}"
+    return found[1].strip()
+
+
+def output(name: str) -> str:
+    """The output marked ``<!-- output: name -->``."""
+    found = re.search(rf"<!-- output: {name} -->\n{_BLOCK}", text(), re.DOTALL)
+    assert found, f"the README has no output {name!r}"
+    return found[1]
+
+
+def examples() -> list[tuple[str, str]]:
+    """The Python examples, each with the output shown below it."""
+    return re.findall(rf"<!-- example -->\n{_BLOCK}\n{_BLOCK}", text(), re.DOTALL)
+
+
+def up_to_date() -> str:
+    """The README with help texts and hints as the program has them now."""
+    from batch_issuer.cli.parser import make_parser, subcommands  # noqa: PLC0415 - .ci/run asks before it is installed
+    from batch_issuer.hints import Hint  # noqa: PLC0415
+
+    parser = make_parser()
+    parsers = {"": parser, **subcommands(parser)}
+
+    def help_block(match: re.Match[str]) -> str:
+        return f"{match[1]}\n```text\n{parsers[match[2].strip()].format_help()}```\n"
+
+    hints = "\n".join(["| who | what to do |", "|---|---|", *(f"| {hint.who} | {hint.cure} |" for hint in Hint)])
+    content = re.sub(rf"(<!-- help:([ \w]*) -->)\n{_BLOCK}", help_block, text(), flags=re.DOTALL)
+    return re.sub(r"<!-- hints -->\n\n(\|.*\n)*", lambda _: f"<!-- hints -->\n\n{hints}\n", content)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["command", name]:
+            print(command(name))  # noqa: T201
+        case ["--write"]:
+            README.write_text(up_to_date(), encoding="utf-8")
+        case _:
+            sys.exit(__doc__)

@@ -1,0 +1,101 @@
+"""The README is true: its help texts, hints, tables and examples are those of the program."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import readme
+
+from batch_issuer import Status
+from batch_issuer.cli import commands
+from batch_issuer.cli.parser import make_parser, subcommands
+from batch_issuer.model import REGIONS
+from batch_issuer.results import AUTH_COLUMNS
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_help_texts_and_hints_are_the_programs() -> None:
+    """If this fails: ``python tests/readme.py --write``."""
+    assert readme.text() == readme.up_to_date()
+
+
+def test_every_command_is_in_the_readme() -> None:
+    for name in ("", *subcommands(make_parser())):
+        assert f"<!-- help: {name}".strip() in readme.text()
+
+
+def test_columns_and_statuses_are_listed_in_order() -> None:
+    listed = [line.split("`")[1] for line in readme.text().splitlines() if line.startswith("| `")]
+    assert [name for name in listed if name in AUTH_COLUMNS][: len(AUTH_COLUMNS)] == list(AUTH_COLUMNS)
+    assert [name for name in listed if name in list(Status)] == list(Status)
+
+
+def test_exit_codes_of_the_help_are_the_programs() -> None:
+    told = make_parser().format_help()
+    for code, words in {
+        commands.EXIT_COMPLETE: "every row has a token",
+        commands.EXIT_ROWS_WITHOUT_TOKEN: "some rows have none",
+        commands.EXIT_NOTHING_SENT: "nothing was sent",
+        commands.EXIT_KEY_REFUSED: "the API token was refused",
+        commands.EXIT_STOPPED_EARLY: "stopped early",
+    }.items():
+        assert f"{code}  {words}" in told
+    assert list(REGIONS) == ["us", "eu", "ca"]
+
+
+@pytest.mark.parametrize(("code", "output"), readme.examples(), ids=lambda text: text[:20])
+def test_examples_print_what_the_readme_shows(code: str, output: str) -> None:
+    """Run as a reader would, as a script in the project's folder."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-"],
+        input=code,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stderr == ""
+    assert ran.stdout == output
+
+
+def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "sample_inputs", tmp_path / "sample_inputs", ignore=shutil.ignore_patterns("*.results.csv*"))
+    arguments = readme.command("main").partition(".venv/bin/batch-issuer ")[2].split()
+    command = [sys.executable, "-m", "batch_issuer", *arguments]
+    ran = subprocess.run(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=True
+    )
+
+    def timeless(text: str) -> str:
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+", "TIME", text)
+
+    assert timeless(ran.stdout) == timeless(readme.output("main"))
+
+
+def test_there_are_examples() -> None:
+    assert len(readme.examples()) == 3
+
+
+def test_commands_are_the_ones_promised() -> None:
+    assert readme.command("main").endswith("issue sample_inputs/depot_clean.csv --sandbox --overwrite")
+    assert readme.command("tests").endswith(".venv/bin/pytest")
+
+
+def test_public_names_in_the_readme_exist() -> None:
+    import batch_issuer  # noqa: PLC0415
+
+    for name in batch_issuer.__all__:
+        assert getattr(batch_issuer, name) is not None
+
+
+@pytest.mark.parametrize("path", ["README.md", "pyproject.toml", ".ci/run", "sample_inputs/depot.csv"])
+def test_no_path_of_one_machine_is_committed(path: str) -> None:
+    content = (ROOT / path).read_text(encoding="utf-8")
+    assert not any(place in content for place in ("/home/", "/work/", "/root/", "C:\\Users"))
