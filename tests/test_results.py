@@ -868,3 +868,24 @@ def test_any_file_is_results_that_answer_every_question_or_a_usage_error(data: b
     assert sum(results.counts().values()) == len(results.frame)
     assert results.expiries() == sorted(results.expiries())
     assert len(results.failures()) <= len(results.frame)
+
+
+def test_the_results_are_on_the_disk_before_they_take_their_name(
+    place: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut may leave the name with nothing behind it."""
+    calls: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        calls.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    place.publish(roster(), [])
+    assert calls == ["file", "rename", "folder"]

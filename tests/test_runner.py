@@ -229,6 +229,14 @@ def test_429s_without_retry_after_are_met_with_growing_backoffs() -> None:
     assert max(waits) > 2.0
 
 
+def test_a_success_begins_the_backoff_anew() -> None:
+    bare = Reply(429, message="HTTP 429")
+    ran = Recorder(2, server_with(*[bare] * 8, OK, bare, limiter=Unlimited()), concurrency=1)
+    waits = [event.seconds for event in ran.events if isinstance(event, GateClosed)]
+    assert max(waits[:8]) > 2.0
+    assert waits[8] <= 0.5
+
+
 def test_a_success_renews_patience_with_429s() -> None:
     """Refused for 15 s again and again, with a success in between, a run whose patience is 20 s goes on."""
     waits = [Reply(429, message="HTTP 429", retry_after=15.0), OK]
