@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .errors import SettingsError
 
@@ -204,6 +204,11 @@ class Rate:
         limit, count, unit = match.groups()
         return cls(int(limit), float(count or 1) * {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}[unit])
 
+    @property
+    def spacing(self) -> float:
+        """Seconds between requests that are spread evenly: P/L."""
+        return self.period / self.limit
+
     def __str__(self) -> str:
         if self.period == 60:  # noqa: PLR2004 - a minute
             return f"{self.limit}/min"
@@ -275,11 +280,10 @@ def _checked_base_url(text: str) -> str:
     """
     tip = "for example https://api.samsara.com, or choose --region us, eu or ca"
     # Not quoted unless it is harmless: it may hold a password.
-    try:
-        parts = urlsplit(text.strip())
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise SettingsError("the base URL is not a web address", tip) from None
+    parts = split_address(text.strip())
+    if parts is None:
+        raise SettingsError("the base URL is not a web address", tip)
+    host = parts.hostname
     if "@" in text:
         raise SettingsError("the base URL must not contain a user name or password", tip)
     if not host or parts.scheme not in ("https", "http") or not re.fullmatch(r"[^\s?#\\]+", text.strip()):
@@ -290,6 +294,16 @@ def _checked_base_url(text: str) -> str:
             "use https:// (http:// is accepted only for this computer itself, as in http://127.0.0.1:8080)",
         )
     return text.strip().rstrip("/")
+
+
+def split_address(text: str) -> SplitResult | None:
+    """The parts of a web address, None where host or port cannot be told."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return parts
 
 
 def is_loopback(host: str) -> bool:

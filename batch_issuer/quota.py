@@ -116,7 +116,7 @@ class FlightWindow:
     """How many requests may be in flight: one at first, one more with each reply, one again after a 429. Pure."""
 
     def __init__(self, ceiling: int) -> None:
-        self._ceiling = ceiling
+        self.ceiling = ceiling
         self.size = 1
         self.in_flight = 0
 
@@ -126,7 +126,7 @@ class FlightWindow:
 
     def grow(self) -> None:
         """A reply came."""
-        self.size = min(self.size + 1, self._ceiling)
+        self.size = min(self.size + 1, self.ceiling)
 
     def collapse(self) -> None:
         """The server pushed back: begin anew with a canary."""
@@ -145,7 +145,7 @@ class TrickleDetector:
     REPLIES_BETWEEN = 10
 
     def __init__(self, rate: Rate) -> None:
-        self._spacing = rate.period / rate.limit
+        self._spacing = rate.spacing
         self._bouts = 0
         self._replies = 0  # since the last refusal
 
@@ -177,11 +177,10 @@ class Quota:
         rate = guard.rate
         burst = burst or rate.limit
         self._guard = guard
-        self._spacing = rate.period / rate.limit
+        self._spacing = rate.spacing
         self._burst = burst
         self._bucket = AsyncLimiter(burst, burst * self._spacing)
         self._flight = FlightWindow(concurrency)
-        self._ceiling = concurrency
         self._trickle = TrickleDetector(rate)
         self._gate_opens_at = -inf
         self._latency = TYPICAL_LATENCY  # then a moving average
@@ -268,7 +267,7 @@ class Quota:
     def plan(self, count: int) -> float:
         """Seconds until the replies of ``count`` more requests are there: the quota's plan, not an average rate."""
         gate = max(0.0, self._gate_opens_at - self._now)
-        return max(gate, plan(self._guard, self._now, count, self._burst, self._ceiling, self._latency))
+        return max(gate, plan(self._guard, self._now, count, self._burst, self._flight.ceiling, self._latency))
 
 
 def plan(
@@ -279,7 +278,7 @@ def plan(
         return 0.0
     return latency + max(
         guard.departure(now, count, latency),
-        (count - burst) * guard.rate.period / guard.rate.limit,
+        (count - burst) * guard.rate.spacing,
         (count - 1) // concurrency * latency,
     )
 

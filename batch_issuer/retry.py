@@ -9,7 +9,8 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .hints import Hint
+from .events import Ending, EndingKind
+from .hints import SCOPE, Hint
 from .model import Fault
 
 if TYPE_CHECKING:
@@ -76,6 +77,18 @@ def meaning(reply: Reply) -> Meaning:
             return Meaning(Verdict.REJECTED, Hint.REFUSED)
         case _:
             return Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.SERVER)
+
+
+def key_refused(reply: Reply) -> Ending:
+    """What a 401 or 403 means for the whole run."""
+    if reply.status == 401:  # noqa: PLR2004 - unauthorized: the key is not known here
+        tip = (
+            "copy the token again from the Samsara dashboard (Settings > API Tokens); "
+            f'it needs the scope "{SCOPE}", and --region eu or --region ca if the organization is in the EU or Canada'
+        )
+    else:
+        tip = f'give the token the scope "{SCOPE}" in the Samsara dashboard (Settings > API Tokens), or check --region'
+    return Ending(EndingKind.KEY_REFUSED, f"the API token was refused ({reply.message})", tip)
 
 
 def full_jitter(failures: int, uniform: Callable[[float, float], float]) -> float:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from .events import Ending, EndingKind
-from .hints import SCOPE, Hint
+from .hints import Hint
 from .model import Outcome, Status
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from .events import Ending
     from .model import Driver, Reply
 
 CODE_LENGTH = 24
@@ -87,15 +87,3 @@ class Row:
             request_id=reply.request_id if reply else "",
             attempts=self.sent,
         )
-
-
-def key_refused(reply: Reply) -> Ending:
-    """What a 401 or 403 means for the whole run."""
-    if reply.status == 401:  # noqa: PLR2004 - unauthorized: the key is not known here
-        tip = (
-            "copy the token again from the Samsara dashboard (Settings > API Tokens); "
-            f'it needs the scope "{SCOPE}", and --region eu or --region ca if the organization is in the EU or Canada'
-        )
-    else:
-        tip = f'give the token the scope "{SCOPE}" in the Samsara dashboard (Settings > API Tokens), or check --region'
-    return Ending(EndingKind.KEY_REFUSED, f"the API token was refused ({reply.message})", tip)

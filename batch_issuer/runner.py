@@ -17,6 +17,7 @@ import asyncio
 import heapq
 import random
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING
@@ -25,8 +26,8 @@ from .errors import StorageError
 from .events import FINISHED, Ending, EndingKind, GateClosed, RowDone, RunStarted, Stopping
 from .hints import Hint
 from .model import Outcome, Status
-from .retry import Verdict, full_jitter, meaning
-from .row import Flight, Row, key_refused, new_code
+from .retry import Verdict, full_jitter, key_refused, meaning
+from .row import Flight, Row, new_code
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -88,6 +89,11 @@ class Run:
         self._quota: Quota
         self._journal: Journal | None = None
 
+    @property
+    def started(self) -> bool:
+        """Whether it has begun, and so cannot be used again."""
+        return self._dispatcher is not None
+
     def _seconds_left(self) -> float:
         """The quota's plan for the rows without an outcome, in seconds."""
         return self._quota.plan(len(self._fresh) + len(self._later))
@@ -125,7 +131,7 @@ class Run:
         Raises:
             RuntimeError: this run has been used already.
         """
-        if self._dispatcher is not None:
+        if self.started:
             raise RuntimeError("a Run runs once: make a new one")
         self._issuer, self._quota, self._journal = issuer, quota, journal
         self._tell(RunStarted(len(self.drivers), self._seconds_left))
@@ -206,16 +212,13 @@ class Run:
         """Until a row is fresh, or its backoff is over."""
         loop = asyncio.get_running_loop()
         while not self._fresh:
+            due = self._later[0][0] if self._later else None
+            if due is not None and due <= loop.time():
+                return
             self._work.clear()
-            due = loop.call_at(self._later[0][0], self._work.set) if self._later else None
-            try:
-                if not (self._later and self._later[0][0] <= loop.time()):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
                     await self._work.wait()
-                if self._later and self._later[0][0] <= loop.time():
-                    return
-            finally:
-                if due is not None:
-                    due.cancel()
 
     def _next_row(self) -> Row:
         """Rows whose backoff is over go before fresh ones."""

@@ -10,7 +10,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from .errors import SettingsError
 from .hints import SCOPE
-from .model import REGIONS, Secret, Settings
+from .model import REGIONS, Secret, Settings, split_address
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -81,12 +81,10 @@ def proxy_for(base_url: str, environ: Mapping[str, str]) -> Secret | None:
 
 
 def _is_web_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
+    parts = split_address(text)
+    if parts is None or not parts.hostname:
         return False
-    return bool(host) and parts.scheme in ("http", "https") and not re.search(r"[\s\\]", text)
+    return parts.scheme in ("http", "https") and not re.search(r"[\s\\]", text)
 
 
 def seconds(text: str) -> float:

@@ -21,12 +21,12 @@ from .parser import SANDBOX_LATENCY
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ..job import Report
     from ..model import Outcome
-    from ..results import Destination
+    from ..results import Destination, Failure
     from ..roster import Roster
     from ..runner import Run
     from ..sandbox import Sandbox
@@ -71,12 +71,22 @@ def _columns_line(roster: Roster) -> str:
     return f"Drivers are looked up by column {first}{''.join(f', else by {column}' for column in others)}."
 
 
-def _table(outcomes: Iterable[Outcome]) -> Iterator[str]:
-    """Rows without a token, for a person to act on."""
-    for outcome in outcomes:
-        named = f" ({outcome.identifier})" if outcome.identifier else ""
-        yield f"  row {outcome.row}{named}: {outcome.status}: {outcome.error}"
-        yield f"      {outcome.hint}"
+def _counted(rows: int, counts: Iterable[tuple[str, int]]) -> str:
+    by_status = ", ".join(f"{number} {status}" for status, number in counts)
+    return f"{_amount(rows, 'row')}: {by_status or 'none'}."
+
+
+def _failure(outcome: Outcome) -> Failure:
+    return outcome.row, outcome.status, str(outcome.identifier or ""), outcome.error, outcome.hint
+
+
+def _table(failures: Sequence[Failure], most: int | None = None) -> Iterator[str]:
+    """Rows without a token, for a person to act on; the first ``most`` of them."""
+    for row, status, identifier, error, hint in failures[:most]:
+        yield f"  row {row}{f' ({identifier})' if identifier else ''}: {status}: {error}"
+        yield f"      {hint}"
+    if most is not None and len(failures) > most:
+        yield f"  … and {len(failures) - most} more, all in the results file."
 
 
 def check(options: Namespace, _environ: Mapping[str, str]) -> int:
@@ -91,8 +101,7 @@ def check(options: Namespace, _environ: Mapping[str, str]) -> int:
     duration = plan(WindowGuard(settings.rate), 0.0, len(roster.drivers), burst, settings.concurrency)
     took = f"; issuing takes about {duration_text(duration)} at {settings.rate}" if roster.drivers else ""
     out(f"{_amount(len(roster), 'row')}: {len(roster.drivers)} can be sent, {len(roster.refused)} cannot{took}.")
-    for line in _table(roster.refused):
-        out(line)
+    out(*_table([_failure(outcome) for outcome in roster.refused]))
     return EXIT_ROWS_WITHOUT_TOKEN if roster.refused else EXIT_COMPLETE
 
 
@@ -170,13 +179,11 @@ def _tell(report: Report, destination: Destination, options: Namespace) -> None:
         say(f"Stopped: {report.ending.message}.", *([f"What to do: {report.ending.tip}."] if report.ending.tip else []))
     shown = [outcome for outcome in lacking if outcome.status is not Status.NOT_ATTEMPTED]
     if shown and report.ending.kind is not EndingKind.KEY_REFUSED:
-        say(f"{_amount(len(shown), 'row')} without a token:", *_table(shown[:MOST_PROBLEMS_SHOWN]))
-        if len(shown) > MOST_PROBLEMS_SHOWN:
-            say(f"  … and {len(shown) - MOST_PROBLEMS_SHOWN} more, all in the results file.")
+        failures = [_failure(outcome) for outcome in shown]
+        say(f"{_amount(len(failures), 'row')} without a token:", *_table(failures, MOST_PROBLEMS_SHOWN))
     if options.quiet and not lacking:
         return
-    counts = ", ".join(f"{number} {status}" for status, number in report.counts().items())
-    say(f"{_amount(len(report.outcomes), 'row')}: {counts}.")
+    say(_counted(len(report.outcomes), report.counts().items()))
     expiries = sorted(outcome.expires_at for outcome in report.outcomes if outcome.expires_at)
     if expiries:
         say(f"The first token expires at {_local(expiries[0])}.")
@@ -203,17 +210,12 @@ def status(options: Namespace, _environ: Mapping[str, str]) -> int:
     now = datetime.now(UTC)
     expiries = results.expiries()
     valid = [at for at in expiries if at > now]
-    counts = ", ".join(f"{number} {status}" for status, number in results.counts().items())
-    out(f"{_amount(len(results.frame), 'row')}: {counts or 'none'}.")
+    out(_counted(len(results.frame), results.counts().items()))
     out(f"{_amount(len(valid), 'token')} valid now, {len(expiries) - len(valid)} expired.")
     if valid:
         out(f"The next one expires at {_local(valid[0])}, the last one at {_local(valid[-1])}.")
     failures = results.failures()
-    shown = [failure for failure in failures if failure[1] != Status.NOT_ATTEMPTED]
-    for row, status, identifier, error, hint in shown[:MOST_PROBLEMS_SHOWN]:
-        out(f"  row {row}{f' ({identifier})' if identifier else ''}: {status}: {error}\n      {hint}")
-    if len(shown) > MOST_PROBLEMS_SHOWN:
-        out(f"  … and {len(shown) - MOST_PROBLEMS_SHOWN} more, all in the file.")
+    out(*_table([failure for failure in failures if failure[1] != Status.NOT_ATTEMPTED], MOST_PROBLEMS_SHOWN))
     skipped = [failure for failure in failures if failure[1] == Status.NOT_ATTEMPTED]
     if skipped:
         out(f"  {_amount(len(skipped), 'row')} not attempted, the first is row {skipped[0][0]}: {skipped[0][3]}")

@@ -11,12 +11,13 @@ Files are born with mode 0600 and never opened through a symbolic link: they hol
 from .columns import AUTH_COLUMNS, ROW_COLUMN, auth_frame, guard_cell, unguard_cell
 from .destination import Destination
 from .journal import Journal
-from .reading import Results, read_results
+from .reading import Failure, Results, read_results
 
 __all__ = [
     "AUTH_COLUMNS",
     "ROW_COLUMN",
     "Destination",
+    "Failure",
     "Journal",
     "Results",
     "auth_frame",

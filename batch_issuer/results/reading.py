@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Failure = tuple[int, str, str, str, str]
+"""A row without a token: row number, status, identifier, error, hint."""
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """A results file that was read, or the journal of a run that did not finish.
@@ -48,8 +52,8 @@ class Results:
                 times.append(at if at.tzinfo else at.replace(tzinfo=UTC))
         return sorted(times)
 
-    def failures(self) -> list[tuple[int, str, str, str, str]]:
-        """Rows without a token: row number, status, identifier, error, hint."""
+    def failures(self) -> list[Failure]:
+        """Rows without a token."""
         columns = [
             self.frame[name] for name in ("auth_token", "auth_status", "auth_identifier", "auth_error", "auth_hint")
         ]
