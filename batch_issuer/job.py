@@ -107,7 +107,7 @@ async def issue_file(roster: Roster, settings: Settings, destination: Destinatio
         ValueError: ``run`` was made for other drivers, or has run already.
     """
     run = run or Run(roster.drivers, settings)
-    if run.drivers != roster.drivers or run.ending is FINISHED:
+    if run.drivers != roster.drivers or run.started:
         raise ValueError("this Run was made for another roster, or has run already")
     async with open_client(settings) as client:
         journal = destination.open_journal(roster)

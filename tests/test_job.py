@@ -28,6 +28,8 @@ from batch_issuer import (
     issue_file,
     issue_frame,
 )
+from batch_issuer.client import open_client
+from batch_issuer.quota import quota_for
 from batch_issuer.results import read_results
 from batch_issuer.results.journal import Journal
 
@@ -149,9 +151,19 @@ def test_a_run_of_another_roster_or_one_that_ran_already_is_refused_before_anyth
         published = out.path.read_bytes()
         with pytest.raises(ValueError, match="has run already"):
             await issue_file(roster, settings, out, run=used)
+        assert len(sandbox.ledger) == 2
+        left_early = Run(roster.drivers, settings)
+        async with (
+            open_client(settings) as client,
+            aclosing(left_early.outcomes(client, quota_for(settings))) as outcomes,
+        ):
+            await anext(outcomes)
+        sent = len(sandbox.ledger)
+        with pytest.raises(ValueError, match="has run already"):
+            await issue_file(roster, settings, out, run=left_early)
         assert out.path.read_bytes() == published
         assert not out.partial.exists()
-        assert len(sandbox.ledger) == 2
+        assert len(sandbox.ledger) == sent
 
     with_sandbox(job)
 
