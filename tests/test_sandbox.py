@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from samsara import AsyncSamsara, errors
 from samsara.core.api_error import ApiError
 
-from batch_issuer.sandbox import AUTH_TOKEN_PATH, FAULTS, LEDGER_PATH, LedgerEntry, Sandbox
-from batch_issuer.sandbox import server as sandbox_module
+from batch_issuer.sandbox import AUTH_TOKEN_PATH, FAULTS, LEDGER_PATH, LIMITERS, LedgerEntry, Sandbox, answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -277,9 +276,51 @@ def test_a_spent_quota_is_429_before_the_body_is_looked_at_and_a_bad_body_is_cou
 
 @given(wait=st.floats(1e-6, 1e5))
 def test_retry_after_is_rounded_up_by_less_than_its_last_digit(wait: float) -> None:
-    headers = sandbox_module._rate_limited(wait, "").headers
+    headers = answers.rate_limited(wait, "").headers
     assert headers is not None
     assert wait - 1e-9 <= float(headers["Retry-After"]) < wait + 1.001e-5
+
+
+@pytest.mark.parametrize("retry_after", [True, False])
+@pytest.mark.parametrize("limiter", [name for name in LIMITERS if name != "none"])
+def test_any_limiter_says_how_long_to_wait_unless_told_not_to(limiter: str, retry_after: bool) -> None:
+    burst = 1 if limiter in ("bucket", "gcra") else None
+    period = 1e9  # seconds: no window ends during the test
+
+    async def main() -> None:
+        async with serving(limiter=limiter, limit=1, per=period, burst=burst, retry_after=retry_after) as client:
+            assert (await client.send()).status == 200
+            reply = await client.send()
+            assert (reply.status, reply.json["message"]) == (429, "Exceeded rate limit.")
+            assert_is_envelope(reply)
+            assert ("Retry-After" in reply.headers) == retry_after
+            assert [entry.counted for entry in client.sandbox.ledger] == [True, False]
+
+    asyncio.run(main())
+
+
+def test_the_sdk_sees_a_429_without_retry_after_as_the_same_error() -> None:
+    async def main() -> None:
+        async with Sandbox(limit=1, retry_after=False) as sandbox, sdk(sandbox) as client:
+            issue = client.auth_token_for_driver.auth_token
+            await issue(code=CODE, driver_id=1)
+            with pytest.raises(errors.TooManyRequestsError) as caught:
+                await issue(code=CODE, driver_id=1, request_options=ONCE)
+        assert "retry-after" not in (caught.value.headers or {})
+
+    asyncio.run(main())
+
+
+def test_a_strict_limiter_counts_what_it_refuses_and_the_ledger_shows_it_as_refused() -> None:
+    async def main() -> None:
+        async with serving(limiter="counter-strict", limit=2, per=1e9) as client:
+            assert await client.statuses(4) == [200, 200, 429, 429]
+            early, late = [float((await client.send()).headers["Retry-After"]) for _ in range(2)]
+            assert early < late  # nothing but refusals came between
+            assert [entry.counted for entry in client.sandbox.ledger] == [True] * 2 + [False] * 4
+            assert client.sandbox.peak() == 2
+
+    asyncio.run(main())
 
 
 async def _chunks(size: int) -> AsyncIterator[bytes]:
@@ -405,6 +446,18 @@ def test_a_status_fault_answers_with_the_envelope_and_a_429_with_retry_after(sta
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("chosen", [{"script": "429"}, {"faults": {"429": 1.0}}])
+def test_a_429_fault_has_no_retry_after_where_the_sandbox_gives_none(chosen: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with serving(retry_after=False, **chosen) as client:
+            reply = await client.send()
+            assert (reply.status, client.sandbox.ledger[0].counted) == (429, True)
+            assert_is_envelope(reply)
+            assert "Retry-After" not in reply.headers
+
+    asyncio.run(main())
+
+
 async def _bytes_until_close(sandbox: Sandbox) -> bytes:
     """Send one request over a bare socket and return all that comes."""
     host, port = sandbox.url.removeprefix("http://").split(":")
@@ -461,7 +514,7 @@ def test_hang_issues_a_token_and_stop_ends_it_promptly() -> None:
 
 
 def test_slow_dribbles_the_whole_answer_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox_module, "_SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(answers, "_SLOW_SECONDS", 0.05)
 
     async def main() -> None:
         async with serving(script="slow,ok") as client:
@@ -557,6 +610,8 @@ def test_a_script_is_followed_entry_by_entry(script: str, statuses: list[int]) -
     async def main() -> None:
         async with serving(script=script) as client:
             assert await client.statuses(len(statuses)) == statuses
+            faults = [entry.fault for entry in client.sandbox.ledger]
+            assert faults == ["" if status == 200 else str(status) for status in statuses]
 
     asyncio.run(main())
 

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_issuer.sandbox import LIMITERS, FixedWindow, Gcra, SlidingLog, TokenBucket, Unlimited, make_limiter
+from batch_issuer.sandbox import (
+    LIMITERS,
+    FixedWindow,
+    Gcra,
+    SlidingCounter,
+    SlidingLog,
+    TokenBucket,
+    Unlimited,
+    make_limiter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
     from batch_issuer.sandbox import Limiter
 
 LIMITING = [name for name in LIMITERS if name != "none"]
+STRICT = ["sliding-strict", "counter-strict"]
 WITH_BURST = {"bucket", "gcra"}
 
 # Moments and intervals on a grid of eighths, where float arithmetic is exact.
@@ -46,7 +56,8 @@ def made(name: str, limit: int, period: float, burst: int) -> Limiter:
     return make_limiter(name, limit, period, burst if name in WITH_BURST else None)
 
 
-# What each limiter means, word for word and in exact arithmetic: may a request at `now` join `earlier` ones?
+# What each limiter means, word for word and in exact arithmetic: may a request at `now` join `earlier` ones? Those are
+# the admitted ones, of a strict limiter all.
 
 
 def fixed_window_admits(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, _: int) -> bool:
@@ -55,6 +66,14 @@ def fixed_window_admits(earlier: list[Fraction], now: Fraction, limit: int, peri
 
 def sliding_window_admits(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, _: int) -> bool:
     return sum(now - period < at for at in earlier) < limit
+
+
+def two_windows_admit(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, _: int) -> bool:
+    """This window's requests, and of those before it the share that one period back from now covers, leave room."""
+    counts = Counter(math.floor(at / period) for at in earlier)
+    window = math.floor(now / period)
+    passed = now / period - window
+    return counts[window] + counts[window - 1] * (1 - passed) <= limit - 1
 
 
 def rate_and_burst_admit(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, burst: int) -> bool:
@@ -66,6 +85,9 @@ def rate_and_burst_admit(earlier: list[Fraction], now: Fraction, limit: int, per
 DEFINITIONS: dict[str, Callable[[list[Fraction], Fraction, int, Fraction, int], bool]] = {
     "fixed": fixed_window_admits,
     "sliding": sliding_window_admits,
+    "sliding-strict": sliding_window_admits,
+    "counter": two_windows_admit,
+    "counter-strict": two_windows_admit,
     "bucket": rate_and_burst_admit,
     "gcra": rate_and_burst_admit,
 }
@@ -82,7 +104,7 @@ def test_admits_and_refuses_just_as_its_definition_says(
     for now in moments:
         may = DEFINITIONS[name](earlier, Fraction(now), limit, Fraction(period), burst)
         assert (limiter.admit(now) is None) == may
-        if may:
+        if may or name in STRICT:
             earlier.append(Fraction(now))
 
 
@@ -112,25 +134,48 @@ def test_the_wait_is_the_shortest_that_suffices(
     earlier: list[Fraction] = []
     for now in moments:
         wait = limiter.admit(now)
-        if wait is None:
+        if wait is None or name in STRICT:
             earlier.append(Fraction(now))
-        else:
+        if wait is not None:
             sooner = Fraction(now + wait - 0.001)
             assert not DEFINITIONS[name](earlier, sooner, limit, Fraction(period), burst)
 
 
+@pytest.mark.parametrize("name", [name for name in LIMITING if name not in STRICT])
+@given(moments=arrivals, limit=limits, period=periods, burst=bursts)
+def test_unless_it_is_strict_refused_requests_change_nothing(
+    name: str, moments: list[float], limit: int, period: float, burst: int
+) -> None:
+    times = admitted(made(name, limit, period, burst), moments)
+    assert admitted(made(name, limit, period, burst), times) == times
+
+
+@pytest.mark.parametrize("name", ["fixed", "counter", "counter-strict"])
 @given(moments=arrivals, limit=limits, period=periods)
-def test_a_fixed_window_never_holds_more_than_the_limit(moments: list[float], limit: int, period: float) -> None:
-    windows = Counter(now // period for now in admitted(FixedWindow(limit, period), moments))
+def test_a_fixed_window_never_holds_more_than_the_limit(
+    name: str, moments: list[float], limit: int, period: float
+) -> None:
+    windows = Counter(now // period for now in admitted(make_limiter(name, limit, period), moments))
     assert max(windows.values()) <= limit
 
 
+@pytest.mark.parametrize("name", ["sliding", "sliding-strict"])
 @given(moments=arrivals, limit=limits, period=periods)
 def test_a_sliding_log_never_admits_more_than_the_limit_in_any_window(
-    moments: list[float], limit: int, period: float
+    name: str, moments: list[float], limit: int, period: float
 ) -> None:
-    times = admitted(SlidingLog(limit, period), moments)
+    times = admitted(make_limiter(name, limit, period), moments)
     assert all(late - early >= period for early, late in zip(times, times[limit:], strict=False))
+
+
+@pytest.mark.parametrize("name", ["counter", "counter-strict"])
+@given(moments=grid_arrivals, limit=st.integers(1, 8), interval=grid_intervals)
+def test_a_sliding_counter_admits_less_than_twice_the_limit_in_any_window(
+    name: str, moments: list[float], limit: int, interval: float
+) -> None:
+    period = limit * interval
+    times = admitted(make_limiter(name, limit, period), moments)
+    assert all(late - early >= period for early, late in zip(times, times[2 * limit - 1 :], strict=False))
 
 
 @pytest.mark.parametrize("kind", [TokenBucket, Gcra])
@@ -162,6 +207,50 @@ def test_a_sliding_log_forgets_a_request_one_period_after_it() -> None:
     assert admitted(limiter, [10.0, 13.5, 14.0]) == [10.0, 14.0]
 
 
+def test_a_sliding_counter_admits_almost_twice_the_limit_when_the_window_before_was_busy_at_its_end() -> None:
+    limiter = SlidingCounter(100, 60.0)
+    assert len(admitted(limiter, [59.0] * 200)) == 100
+    assert len(admitted(limiter, [118.5] * 200)) == 97  # 59.5 s later; 100 x 1.5 / 60 of the others still count
+
+
+def test_a_sliding_counter_refuses_what_a_log_would_admit_when_the_window_before_was_busy_at_its_start() -> None:
+    moments = [0.0] * 100 + [60.0] * 100
+    assert len(admitted(SlidingLog(100, 60.0), moments)) == 200
+    assert len(admitted(SlidingCounter(100, 60.0), moments)) == 100
+
+
+def test_a_sliding_counter_asks_to_wait_until_enough_of_the_window_before_has_left() -> None:
+    limiter = SlidingCounter(100, 60.0)
+    assert len(admitted(limiter, [0.0] * 100)) == 100
+    assert limiter.admit(15.0) == pytest.approx(45.6, abs=1e-5)  # 0.6 s into the next window 99 of the 100 count
+    assert limiter.admit(60.0) == pytest.approx(0.6, abs=1e-5)
+    assert len(admitted(limiter, [90.0] * 100)) == 50
+    assert limiter.admit(90.0) == pytest.approx(0.6, abs=1e-5)
+
+
+def test_a_sliding_counter_forgets_a_window_after_the_next() -> None:
+    assert len(admitted(SlidingCounter(100, 60.0), [59.0] * 100 + [120.0] * 100)) == 200
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_a_strict_limiter_admits_nobody_while_asked_at_twice_its_rate_and_recovers_when_left_alone(name: str) -> None:
+    hammered = [0.25 * number for number in range(1000)]  # at most 20 in 10 s, up to 249.75
+    assert admitted(make_limiter(name, 20, 10.0), hammered) == hammered[:20]
+
+    limiter = make_limiter(name, 20, 10.0)
+    admitted(limiter, hammered)
+    assert len(admitted(limiter, [300.0] * 30)) == 20
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_each_request_that_a_strict_limiter_refuses_makes_the_wait_longer(name: str) -> None:
+    limiter = make_limiter(name, 3, 10.0)
+    assert len(admitted(limiter, [0.0, 1.0, 2.0])) == 3
+    until = [now + (limiter.admit(now) or 0.0) for now in (5.0, 6.0, 7.0)]
+    assert until == sorted(set(until))
+    assert until[0] > 10.0
+
+
 def test_refusals_of_a_sliding_log_do_not_postpone_the_next_admission() -> None:
     limiter = SlidingLog(1, 10.0)
     assert admitted(limiter, [0.0, *(9.9,) * 50, 10.0]) == [0.0, 10.0]
@@ -183,7 +272,10 @@ def test_gcra_lets_ten_through_and_then_one_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("leaky", 100, 60.0), "unknown limiter 'leaky'; choose one of fixed, sliding, bucket, gcra, none"),
+        (
+            ("leaky", 100, 60.0),
+            "unknown limiter 'leaky'; choose one of fixed, sliding, sliding-strict, counter, counter-",
+        ),
         (("sliding", 0, 60.0), "limit must be 1"),
         (("none", -1, 60.0), "limit must be 1"),
         (("sliding", 100, 0.0), "period must be a positive"),
@@ -191,6 +283,7 @@ def test_gcra_lets_ten_through_and_then_one_at_a_time() -> None:
         (("sliding", 100, math.inf), "period must be a positive"),
         (("bucket", 100, 60.0, 0), "burst must be 1"),
         (("fixed", 100, 60.0, 5), "no burst"),
+        (("counter-strict", 100, 60.0, 5), "no burst"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_in_one_line(arguments: tuple[object, ...], words: str) -> None:

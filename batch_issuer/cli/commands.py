@@ -238,6 +238,7 @@ def sandbox(options: Namespace, _environ: Mapping[str, str]) -> int:
             script=options.script,
             port=options.port,
             seed=options.seed,
+            retry_after=options.retry_after,
         )
     except ValueError as error:
         raise SettingsError(str(error), "see batch-issuer sandbox --help") from None

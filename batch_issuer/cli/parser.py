@@ -169,7 +169,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--limiter",
         metavar="NAME",
         default="sliding",
-        help="fixed, sliding, bucket, gcra or none (default: sliding)",
+        help="fixed, sliding, sliding-strict, counter, counter-strict, bucket, gcra or none; strict ones count refused "
+        "requests, too (default: sliding)",
     )
     sandbox.add_argument(
         "--limit", metavar="N", type=_argument(_whole), default=100, help="requests per period (default: 100)"
@@ -177,6 +178,9 @@ def make_parser() -> argparse.ArgumentParser:
     sandbox.add_argument("--per", metavar="T", type=_argument(seconds), default=60.0, help="the period (default: 60s)")
     sandbox.add_argument(
         "--burst", metavar="N", type=_argument(_whole), help="of bucket (default: the limit) and gcra (default: 10)"
+    )
+    sandbox.add_argument(
+        "--no-retry-after", dest="retry_after", action="store_false", help="429s without a Retry-After"
     )
     sandbox.add_argument(
         "--latency",

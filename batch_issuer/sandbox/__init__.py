@@ -1,7 +1,18 @@
 """A local stand-in for Samsara's API. Imports nothing from the rest of the package."""
 
-from .limiters import LIMITERS, FixedWindow, Gcra, Limiter, SlidingLog, TokenBucket, Unlimited, make_limiter
-from .server import AUTH_TOKEN_PATH, FAULTS, LEDGER_PATH, LedgerEntry, Sandbox
+from .answers import FAULTS
+from .limiters import (
+    LIMITERS,
+    FixedWindow,
+    Gcra,
+    Limiter,
+    SlidingCounter,
+    SlidingLog,
+    TokenBucket,
+    Unlimited,
+    make_limiter,
+)
+from .server import AUTH_TOKEN_PATH, LEDGER_PATH, LedgerEntry, Sandbox
 
 __all__ = [
     "AUTH_TOKEN_PATH",
@@ -13,6 +24,7 @@ __all__ = [
     "LedgerEntry",
     "Limiter",
     "Sandbox",
+    "SlidingCounter",
     "SlidingLog",
     "TokenBucket",
     "Unlimited",

@@ -38,19 +38,52 @@ class FixedWindow:
 
 
 class SlidingLog:
-    """`limit` requests in any `period` seconds; refused requests do not count."""
+    """`limit` requests in any `period` seconds; refused requests count if `counts_refused`."""
 
-    def __init__(self, limit: int, period: float) -> None:
-        self._period = period
-        self._admitted: deque[float] = deque([-math.inf] * limit, maxlen=limit)
+    def __init__(self, limit: int, period: float, *, counts_refused: bool = False) -> None:
+        self._period, self._counts_refused = period, counts_refused
+        self._counted: deque[float] = deque([-math.inf] * limit, maxlen=limit)
 
     def admit(self, now: float) -> float | None:
         """See Limiter."""
-        age = now - self._admitted[0]
-        if age < self._period:
-            return self._period - age + _HAIR
-        self._admitted.append(now)  # pushes the oldest out
-        return None
+        full = now - self._counted[0] < self._period
+        if not full or self._counts_refused:
+            self._counted.append(now)  # pushes the oldest out
+        return self._period - (now - self._counted[0]) + _HAIR if full else None
+
+
+class SlidingCounter:
+    """`limit` requests in the last `period` seconds, estimated from two fixed windows.
+
+    The count of the window before is taken to have been even, so that of it as large a share counts as the last
+    `period` seconds still cover; many gateways estimate so, to keep two numbers instead of a log. Windows start at
+    multiples of `period` seconds; refused requests count if `counts_refused`.
+    """
+
+    def __init__(self, limit: int, period: float, *, counts_refused: bool = False) -> None:
+        self._limit, self._period, self._counts_refused = limit, period, counts_refused
+        self._window, self._before, self._count = -math.inf, 0, 0
+
+    def admit(self, now: float) -> float | None:
+        """See Limiter."""
+        window, elapsed = divmod(now, self._period)
+        if window != self._window:
+            self._before = self._count if window == self._window + 1 else 0
+            self._window, self._count = window, 0
+        full = self._before * (self._period - elapsed) > self._room() * self._period
+        if not full or self._counts_refused:
+            self._count += 1
+        return self._full_until() - elapsed + _HAIR if full else None
+
+    def _room(self) -> int:
+        """Requests of the window before that may count beside those of this one and one more."""
+        return self._limit - 1 - self._count
+
+    def _full_until(self) -> float:
+        """Return when one more fits if nobody else comes, in seconds from this window's start."""
+        if self._room() >= 0:  # in this window or as it ends: enough of the one before will have left
+            return self._period * (1 - self._room() / self._before)
+        return self._period * (2 - (self._limit - 1) / self._count)  # in the next, whose window before is this one
 
 
 class TokenBucket:
@@ -101,6 +134,9 @@ class Unlimited:
 LIMITERS: Mapping[str, Callable[[int, float, int | None], Limiter]] = {
     "fixed": lambda limit, period, _: FixedWindow(limit, period),
     "sliding": lambda limit, period, _: SlidingLog(limit, period),
+    "sliding-strict": lambda limit, period, _: SlidingLog(limit, period, counts_refused=True),
+    "counter": lambda limit, period, _: SlidingCounter(limit, period),
+    "counter-strict": lambda limit, period, _: SlidingCounter(limit, period, counts_refused=True),
     "bucket": TokenBucket,
     "gcra": lambda limit, period, burst: Gcra(limit, period, 10 if burst is None else burst),
     "none": lambda _limit, _period, _burst: Unlimited(),
@@ -110,7 +146,8 @@ LIMITERS: Mapping[str, Callable[[int, float, int | None], Limiter]] = {
 def make_limiter(name: str, limit: int, period: float, burst: int | None = None) -> Limiter:
     """Return the limiter `name` (a key of LIMITERS) for `limit` requests per `period` seconds.
 
-    `burst` (requests) is for "bucket", by default `limit`, and "gcra", by default 10.
+    A "-strict" one counts the requests that it refuses, too: who asks again too soon waits longer. `burst`
+    (requests) is for "bucket", by default `limit`, and "gcra", by default 10.
     Raises ValueError, with a line fit for a user, for arguments that make no sense.
     """
     require(name in LIMITERS, f"unknown limiter {name!r}; choose one of {', '.join(LIMITERS)}")

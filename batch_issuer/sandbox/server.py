@@ -7,27 +7,12 @@ It imports nothing from the package, so that a mistake shared by client and serv
         assert sandbox.peak() <= 100
 
 What it checks, in this order: path (404), method (405), API token (401), rate limit (429), the scripted or
-random fault, body (413, 400), driver (404, 400). Every driver exists, but for these (as with test cards for
-payments):
+random fault (see answers.py), body (413, 400), driver (404, 400). Every driver exists, but for these (as with
+test cards for payments):
 
     driverId ending in   externalId or username ending in   answer
     404404               -unknown                           404 Object not found.
     400400               -deactivated                       400 Driver is deactivated.
-
-Faults, by name:
-
-    400 ... 599   that status with the usual error envelope; a 429 has its Retry-After
-    reset         the connection is reset; nothing was issued
-    lost          answered as usual, but the connection closes before the answer leaves: a token was issued
-    hang          the same, but the connection stays open until the client leaves or the sandbox stops
-    slow          the usual answer, byte by byte over 2 seconds
-    truncated     the usual answer cut in half under its full Content-Length, then the connection closes
-    html          200 with a proxy's HTML page; nothing was issued
-    badjson       200 with broken JSON; nothing was issued
-    shape         200 with {"data": null}; nothing was issued
-
-A script is a comma-separated list of these names and `ok`, one for each request that passed the rate limit:
-`ok*50` stands for fifty, `401*` at the end for all that follow (a key revoked half-way).
 
 GET /_sandbox/ledger, with the same API token, shows {"entries": [...]}, each with at, identifier, code,
 requestId, counted, fault, status, token and expirationTime, as LedgerEntry describes them.
@@ -43,40 +28,31 @@ import hmac
 import ipaddress
 import json
 import math
-import os
 import random
 import re
 import secrets
-import socket
-import struct
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from itertools import chain, repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
+from .answers import INSTEAD, UNANSWERED, Answer, deliver, error, planned_faults, rate_limited
 from .limiters import make_limiter, require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Self
 
 AUTH_TOKEN_PATH = "/fleet/drivers/auth-token"  # noqa: S105 - a path
 LEDGER_PATH = "/_sandbox/ledger"
-FAULTS = ("reset", "lost", "hang", "slow", "truncated", "html", "badjson", "shape")
 
 _METHODS = {AUTH_TOKEN_PATH: "POST", LEDGER_PATH: "GET"}
 _MOST_BODY = 64 * 1024  # bytes
 _LEAST_CODE = 12  # characters
 _LEAST_USERNAME = 4  # characters
 _MOST_PORT = 65535
-_SLOW_SECONDS = 2.0
-_HANG_POLL = 0.05  # seconds between two looks at whether the client has left
 _SHUTDOWN_SECONDS = 0.05  # aiohttp waits up to twice this for each unfinished request
-_SCRIPT_ENTRY = re.compile(r"([a-z0-9]+)(?:\*([0-9]*))?")
-_UNANSWERED = frozenset({"reset", "lost", "hang"})
 
 
 @dataclass(slots=True)
@@ -87,7 +63,7 @@ class LedgerEntry:
     identifier: str  # "driverId=...", "externalId=...", "username=..."; "" if none was valid
     code: str = field(repr=False)
     request_id: str
-    counted: bool = True  # False: the limiter refused it
+    counted: bool = True  # False: the limiter refused it (a strict one counts it all the same)
     fault: str = ""
     status: int | None = None  # None: no answer was sent
     token: str = field(default="", repr=False)
@@ -98,11 +74,12 @@ class Sandbox:
     """The server; use it as `async with Sandbox(...) as sandbox:` or call start() and stop().
 
     limiter, limit, per, burst: see make_limiter; `per` is in seconds.
+    retry_after: whether 429s, the limiter's and those of faults, say how long to wait.
     latency: the least and the most seconds a request takes. A random share of them passes before the limiter
         counts the request and the rest after it, so requests overtake one another.
     token_lifetime: seconds from issue to expiration.
     faults: fault name to probability, at most 1 in all; they apply when the script is used up.
-    script: see the module's docstring.
+    script: what the first requests get; see answers.py.
     api_token: the key that clients must send; a random one by default.
     host, port: a loopback address and a TCP port, 0 for any free one.
     seed: makes latencies, faults and request ids repeatable.
@@ -117,6 +94,7 @@ class Sandbox:
         limit: int = 100,
         per: float = 60.0,
         burst: int | None = None,
+        retry_after: bool = True,
         latency: tuple[float, float] = (0.0, 0.0),
         token_lifetime: float = 900.0,
         faults: Mapping[str, float] | None = None,
@@ -143,10 +121,10 @@ class Sandbox:
         self._per = per
         self._latency = latency
         self._token_lifetime = token_lifetime
-        self._faults = _checked_faults(faults or {})
-        self._script = _parse_script(script)
+        self._retry_after = retry_after
         self._host, self._port = host, port
         self._random = random.Random(seed)  # noqa: S311 - tokens come from secrets
+        self._faults = planned_faults(script, faults or {}, self._random)
         self._runner: web.ServerRunner | None = None
 
     def __repr__(self) -> str:
@@ -182,7 +160,7 @@ class Sandbox:
         await self.stop()
 
     def peak(self) -> int:
-        """Return the most requests that were counted in any window [t, t + per)."""
+        """Return the most requests that were counted, refused ones aside, in any window [t, t + per)."""
         times = [entry.at for entry in self.ledger if entry.counted]
         peak = first = 0
         for last, at in enumerate(times):
@@ -203,33 +181,33 @@ class Sandbox:
         answer, fault = self._decide(request, body)
         if latency:
             await asyncio.sleep(latency - inward)
-        return await _deliver(request, answer, fault)
+        return await deliver(request, answer, fault)
 
-    def _decide(self, request: web.BaseRequest, body: bytes | None) -> tuple[_Answer, str]:
+    def _decide(self, request: web.BaseRequest, body: bytes | None) -> tuple[Answer, str]:
         """Return, as things stand at this instant, the answer and the fault to deliver it with."""
         request_id = f"{self._random.getrandbits(32):08x}"
         method = _METHODS.get(request.path)
         if method is None:
-            return _error(404, "Not found.", request_id), ""
+            return error(404, "Not found.", request_id), ""
         if request.method != method:
-            return _error(405, "Method not allowed.", request_id, Allow=method), ""
+            return error(405, "Method not allowed.", request_id, Allow=method), ""
         if not self._is_authorized(request):
-            return _error(401, "Invalid token.", request_id), ""
+            return error(401, "Invalid token.", request_id), ""
         if request.path == LEDGER_PATH:
             entries = [{_camel_case(key): value for key, value in asdict(entry).items()} for entry in self.ledger]
-            return _Answer(200, json.dumps({"entries": entries}).encode()), ""
+            return Answer(200, json.dumps({"entries": entries}).encode()), ""
 
         ask = _read_ask(body)
         entry = LedgerEntry(time.monotonic(), ask.identifier, ask.code, request_id)
         self.ledger.append(entry)
         wait = self._limiter.admit(entry.at)
         if wait is None:
-            entry.fault = self._next_fault()
+            entry.fault = next(self._faults)
             answer = self._faulty(entry) or self._issue(ask, entry)
         else:
             entry.counted = False
-            answer = _rate_limited(wait, request_id)
-        entry.status = None if entry.fault in _UNANSWERED else answer.status
+            answer = self._rate_limited(wait, request_id)
+        entry.status = None if entry.fault in UNANSWERED else answer.status
         return answer, entry.fault
 
     def _is_authorized(self, request: web.BaseRequest) -> bool:
@@ -237,61 +215,25 @@ class Sandbox:
         key_matches = hmac.compare_digest(key.encode(errors="surrogateescape"), self.api_token.encode())
         return scheme.lower() == "bearer" and key_matches
 
-    def _next_fault(self) -> str:
-        scripted = next(self._script, None)
-        if scripted is not None:
-            return "" if scripted == "ok" else scripted
-        draw = self._random.random()
-        for name, probability in self._faults.items():
-            draw -= probability
-            if draw < 0:
-                return name
-        return ""
-
-    def _faulty(self, entry: LedgerEntry) -> _Answer | None:
+    def _faulty(self, entry: LedgerEntry) -> Answer | None:
         """Return the answer of a fault that takes the place of the usual one."""
-        if entry.fault == "reset":
-            return _Answer(500, b"")  # never leaves
-        if entry.fault in _UNUSABLE:
-            return _UNUSABLE[entry.fault]
         if not entry.fault.isdigit():
-            return None
+            return INSTEAD.get(entry.fault)
         if entry.fault == "429":
-            return _rate_limited(self._random.uniform(0.05, 0.5), entry.request_id)
-        return _error(int(entry.fault), "This is a fault of the sandbox.", entry.request_id)
+            return self._rate_limited(self._random.uniform(0.05, 0.5), entry.request_id)
+        return error(int(entry.fault), "This is a fault of the sandbox.", entry.request_id)
 
-    def _issue(self, ask: _Ask, entry: LedgerEntry) -> _Answer:
+    def _rate_limited(self, wait: float, request_id: str) -> Answer:
+        return rate_limited(wait if self._retry_after else None, request_id)
+
+    def _issue(self, ask: _Ask, entry: LedgerEntry) -> Answer:
         """Return the usual answer: a token, or what is wrong with the request or its driver."""
         if ask.refusal is not None:
-            return _error(*ask.refusal, entry.request_id)
+            return error(*ask.refusal, entry.request_id)
         entry.token = secrets.token_urlsafe(24)
         entry.expiration_time = int((time.time() + self._token_lifetime) * 1000)
         data = {"token": entry.token, "expirationTime": entry.expiration_time}
-        return _Answer(200, json.dumps({"data": data}).encode())
-
-
-class _Answer(NamedTuple):
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: Mapping[str, str] | None = None
-
-
-_UNUSABLE = {
-    "html": _Answer(200, b"<html><body><h1>Sign in to the guest network</h1></body></html>", "text/html"),
-    "badjson": _Answer(200, b'{"data": {"token": "'),
-    "shape": _Answer(200, b'{"data": null}'),
-}
-
-
-def _error(status: int, message: str, request_id: str, **headers: str) -> _Answer:
-    body = json.dumps({"message": message, "requestId": request_id}).encode()
-    return _Answer(status, body, headers=headers)
-
-
-def _rate_limited(wait: float, request_id: str) -> _Answer:
-    seconds = math.ceil(wait * 1e5) / 1e5  # rounded up: waiting just that long suffices
-    return _error(429, "Exceeded rate limit.", request_id, **{"Retry-After": f"{seconds:.5f}"})
+        return Answer(200, json.dumps({"data": data}).encode())
 
 
 class _Ask(NamedTuple):
@@ -364,78 +306,11 @@ async def _read_body(request: web.BaseRequest) -> bytes | None:
     return bytes(body)
 
 
-async def _deliver(request: web.BaseRequest, answer: _Answer, fault: str) -> web.StreamResponse:
-    status, body, content_type, headers = answer
-    response = web.Response(status=status, body=body, content_type=content_type, headers=headers)
-    if fault in {"slow", "truncated"}:
-        return await _deliver_in_part(request, response, body, fault)
-    while fault == "hang" and request.transport is not None:  # noqa: ASYNC110 - aiohttp has no event for it
-        await asyncio.sleep(_HANG_POLL)
-    if fault in {"reset", "lost"} and request.transport is not None:
-        if fault == "reset":
-            linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # on, 0 s: an RST instead of a FIN
-            peer = request.transport.get_extra_info("socket")
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        request.transport.abort()
-    return response  # aiohttp drops it if the connection is closed
-
-
-async def _deliver_in_part(
-    request: web.BaseRequest, response: web.Response, body: bytes, fault: str
-) -> web.StreamResponse:
-    stream = web.StreamResponse(status=response.status, headers=response.headers)
-    stream.content_length = len(body)
-    with suppress(ConnectionError):  # the client left
-        await stream.prepare(request)
-        if fault == "slow":
-            for position in range(len(body)):
-                await stream.write(body[position : position + 1])
-                await asyncio.sleep(_SLOW_SECONDS / len(body))
-        else:
-            await stream.write(body[: len(body) // 2])
-            if request.transport is not None:
-                request.transport.close()
-    return stream
-
-
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _require_fault(name: str) -> None:
-    known = name in FAULTS or re.fullmatch("[45][0-9][0-9]", name) is not None
-    require(known, f"unknown fault {name!r}; choose a status from 400 to 599 or one of {', '.join(FAULTS)}")
-
-
-def _checked_faults(faults: Mapping[str, float]) -> dict[str, float]:
-    for name, probability in faults.items():
-        _require_fault(name)
-        require(0 <= probability <= 1, f"the probability of {name!r} must be 0 to 1, not {probability}")
-    total = sum(faults.values())
-    require(total < 1 + 1e-9, f"the probabilities of the faults must not exceed 1 in all, not {total:g}")
-    return dict(faults)
-
-
-def _parse_script(script: str) -> Iterator[str]:
-    """Return the answers that `script` lists, one by one; see the module's docstring."""
-    parts: list[Iterator[str]] = []
-    entries = [entry.strip() for entry in script.split(",")] if script.strip() else []
-    for number, entry in enumerate(entries, start=1):
-        match = _SCRIPT_ENTRY.fullmatch(entry)
-        if match is None or match[2] == "0":
-            raise ValueError(f"the script's entry {entry!r} is none of name, name*3 and name*")
-        name, count = match[1], match[2]
-        if name != "ok":
-            _require_fault(name)
-        if count == "":
-            require(number == len(entries), f"the script's entry {entry!r} never ends: only the last one may")
-            parts.append(repeat(name))
-        else:
-            parts.append(repeat(name, int(count or 1)))
-    return chain.from_iterable(parts)
 
 
 def _camel_case(name: str) -> str:
