@@ -7,7 +7,9 @@
     │   ├── SettingsError       a flag, an environment variable or an argument
     │   ├── RosterError         the roster cannot be used as a whole
     │   └── ResultsError        the results file cannot be written, replaced or read
-    └── StorageError            a row could not be kept while the run went on         (exit code 4)
+    ├── StorageError            a row could not be kept while the run went on         (exit code 4)
+    └── QuotaError              the shared quota cannot be reached for now            (exit code 4)
+        └── QuotaBrokenError    … or cannot be shared at all; a run goes on alone
 
 No other exception leaves the package for bad input, a bad network or a bad disk.
 """
@@ -45,3 +47,11 @@ class ResultsError(UsageError):
 
 class StorageError(BatchIssuerError):
     """An outcome could not be written down, so the run stopped asking for more."""
+
+
+class QuotaError(BatchIssuerError):
+    """The quota that runs share cannot be reached for now."""
+
+
+class QuotaBrokenError(QuotaError):
+    """The quota cannot be shared that way at all."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .model import Outcome
+    from .model import Outcome, Rate
 
 
 class EndingKind(StrEnum):
@@ -37,9 +37,15 @@ FINISHED = Ending(EndingKind.FINISHED)
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """``drivers`` will be sent; ``seconds_left()`` gives the quota's plan for those without an outcome."""
+    """``drivers`` will be sent at ``rate``; other runs use ``others`` slots and have ``others_waiting`` more to send.
+
+    ``seconds_left()`` gives the quota's plan for the drivers without an outcome.
+    """
 
     drivers: int
+    rate: Rate
+    others: int
+    others_waiting: int
     seconds_left: Callable[[], float]
 
 
@@ -60,6 +66,15 @@ class GateClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaTrouble:
+    """The budget cannot be shared with other runs: for good (``patience`` is None), or it is waited for so long."""
+
+    message: str
+    tip: str
+    patience: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """No further request leaves; ``in_flight`` are waited for."""
 
@@ -67,4 +82,4 @@ class Stopping:
     in_flight: int
 
 
-Event = RunStarted | RowDone | GateClosed | Stopping
+Event = RunStarted | RowDone | GateClosed | QuotaTrouble | Stopping

@@ -13,7 +13,7 @@ from .client import open_client
 from .errors import StorageError
 from .events import FINISHED
 from .model import Status
-from .quota import quota_for
+from .quota import open_quota
 from .results import auth_frame
 from .roster import Roster
 from .runner import Run
@@ -36,13 +36,13 @@ async def issue(roster: Roster, settings: Settings) -> AsyncGenerator[Outcome]:
     `contextlib.aclosing` to do so at a known moment.
 
     Raises:
-        SettingsError: the certificate file cannot be read.
+        SettingsError: the certificate file or the Redis server cannot be used.
     """
     for outcome in roster.refused:
         yield outcome
-    async with open_client(settings) as client:
+    async with open_client(settings) as client, open_quota(settings) as quota:
         run = Run(roster.drivers, settings)
-        async with aclosing(run.outcomes(client, quota_for(settings))) as outcomes:
+        async with aclosing(run.outcomes(client, quota)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
 
@@ -58,7 +58,7 @@ async def issue_frame(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
     Raises:
         RosterError: the frame has no rows or no column that names drivers.
-        SettingsError: the certificate file cannot be read.
+        SettingsError: the certificate file or the Redis server cannot be used.
     """
     roster = Roster.from_frame(frame)
     outcomes = {outcome.row: outcome async for outcome in issue(roster, settings)}
@@ -102,17 +102,17 @@ async def issue_file(roster: Roster, settings: Settings, destination: Destinatio
 
     Raises:
         ResultsError: the results cannot be created; nothing was sent.
-        SettingsError: the certificate file cannot be read; nothing was sent.
+        SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
         StorageError: the results could not be published; the journal holds what was issued.
         ValueError: ``run`` was made for other drivers, or has run already.
     """
     run = run or Run(roster.drivers, settings)
     if run.drivers != roster.drivers or run.started:
         raise ValueError("this Run was made for another roster, or has run already")
-    async with open_client(settings) as client:
+    async with open_client(settings) as client, open_quota(settings) as quota:
         journal = destination.open_journal(roster)
         try:
-            async with aclosing(run.outcomes(client, quota_for(settings), journal)) as outcomes:
+            async with aclosing(run.outcomes(client, quota, journal)) as outcomes:
                 async for _ in outcomes:
                     pass
         finally:  # cancelled or not: whatever was issued is published

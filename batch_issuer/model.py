@@ -230,6 +230,9 @@ class Settings:
         give_up_after: seconds after which the run stops if nothing gets through any more: the server refuses all
             requests as too many, or cannot be reached.
         proxy: URL of the proxy to use, None for none; a secret because it may hold a password.
+        quota: with whom the runs of an organization share its quota: ``process``, ``host`` (all processes of this user
+            on this computer), or the ``redis://`` or ``rediss://`` address of a Redis server (several computers); an
+            address becomes a secret because it may hold a password.
         ca_file: certificates to trust instead of the system's.
 
     Raises:
@@ -246,6 +249,7 @@ class Settings:
     give_up_after: float = 600.0
     proxy: Secret | None = None
     ca_file: str | None = None
+    quota: str | Secret = "host"
 
     def __post_init__(self) -> None:
         token: object = self.api_token
@@ -257,6 +261,7 @@ class Settings:
                 "copy it again from the Samsara dashboard; it is a single word",
             )
         object.__setattr__(self, "base_url", _checked_base_url(self.base_url))
+        object.__setattr__(self, "quota", _checked_quota(self.quota))
         for name, value, least in (
             ("timeout", self.timeout, 0.001),
             ("concurrency", self.concurrency, 1),
@@ -294,6 +299,34 @@ def _checked_base_url(text: str) -> str:
             "use https:// (http:// is accepted only for this computer itself, as in http://127.0.0.1:8080)",
         )
     return text.strip().rstrip("/")
+
+
+def _checked_quota(quota: str | Secret) -> str | Secret:
+    """``process``, ``host``, or the address of a Redis server as a secret.
+
+    Raises:
+        SettingsError: it is none of these. The message does not quote it, since it may hold a password.
+    """
+    if quota in ("process", "host"):
+        return quota
+    text = quota.reveal() if isinstance(quota, Secret) else quota
+    parts = split_address(text)
+    if (
+        parts is None
+        or parts.scheme not in ("redis", "rediss")
+        or not parts.hostname
+        or re.search(r"\s|#", text)  # a # or @ in a password must be written as %23 or %40
+        or "@" in parts.query
+    ):
+        shown = f"{text!r}" if re.fullmatch(r"[\w-]{0,20}", text) else "the value"
+        raise SettingsError(
+            f"{shown} of --quota or BATCH_ISSUER_QUOTA does not say with whom to share the quota",
+            "choose process, host, or the address of a Redis server, such as redis://quota.example.com/0 "
+            "(write / ? # @ in a password as %2F %3F %23 %40)",
+        )
+    if not re.fullmatch(r"/?\d*", parts.path):
+        raise SettingsError("the Redis address names no database", "end it with a number, as in redis://host/0")
+    return Secret(text)
 
 
 def split_address(text: str) -> SplitResult | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from tqdm import tqdm
 
-from .events import GateClosed, RowDone, RunStarted, Stopping
+from .events import GateClosed, QuotaTrouble, RowDone, RunStarted, Stopping
 from .model import Status
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ def duration_text(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def _for_up_to(patience: float) -> str:
+    return f"Trying for up to {duration_text(patience)}; Ctrl-C stops."
 
 
 class _Unbreakable:
@@ -95,15 +99,22 @@ class Progress:
         match event:
             case RunStarted():
                 self._seconds_left = event.seconds_left
-                self._start(event.drivers)
+                self._start(event)
             case RowDone():
                 self._count(event.outcome.status)
                 if event.outcome.status is Status.ISSUED:
                     self._told = ""
             case GateClosed() if event.seconds >= NOTEWORTHY_WAIT and event.ending.message != self._told:
                 self._told = event.ending.message
-                until = f"Trying for up to {duration_text(event.patience)}; Ctrl-C stops."
-                self._say(f"Waiting {duration_text(event.seconds)}: {event.ending.message}. {until}")
+                wait = duration_text(event.seconds)
+                self._say(f"Waiting {wait}: {event.ending.message}. {_for_up_to(event.patience)}")
+            case QuotaTrouble():
+                if event.patience is None:
+                    self._warn(
+                        f"Warning: {event.message}. This run goes on with a quota of its own. To mend it: {event.tip}."
+                    )
+                else:
+                    self._say(f"Waiting: {event.message}. {_for_up_to(event.patience)}")
             case Stopping():
                 self._stopped = True
                 if event.in_flight:
@@ -118,10 +129,15 @@ class Progress:
         if self._bar is not None:
             self._bar.update()
 
-    def _start(self, total: int) -> None:
-        self._total = total
+    def _start(self, event: RunStarted) -> None:
+        self._total = total = event.drivers
         if self._quiet or not total:
             return
+        drivers = "1 driver" if total == 1 else f"{total} drivers"
+        in_use = f", {event.others} of {event.rate.limit} slots in use by another run" if event.others else ""
+        if event.others_waiting:
+            in_use += f" that has {event.others_waiting} more to send"
+        self._say(f"{drivers} to send at {event.rate}{in_use}: about {duration_text(event.seconds_left())}.")
         if self._stream.isatty():
             self._bar = _Bar(
                 total=total,
@@ -148,8 +164,10 @@ class Progress:
         return f"{self._without} without a token, {left}" if self._without else left
 
     def _say(self, line: str) -> None:
-        if self._quiet:
-            return
+        if not self._quiet:
+            self._warn(line)
+
+    def _warn(self, line: str) -> None:
         if self._bar is not None:
             self._bar.write(line, file=self._stream)
         else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .events import Ending
     from .model import Driver, Reply
+    from .quota import Permit
 
 CODE_LENGTH = 24
 """Characters of a code, about 140 bits; the API asks for 12 or more."""
@@ -28,9 +29,9 @@ def new_code() -> str:
 
 
 class Flight(Enum):
-    """Where a row's request is; decides what a cancelled one leaves behind."""
+    """Where a request is; decides what a cancelled one leaves behind."""
 
-    GROUNDED = "none is under way"
+    GROUNDED = "it has its verdict"
     ADMITTED = "it holds a slot and has not left"
     UNDER_WAY = "it may have left, its reply has not been accounted for"
 
@@ -44,7 +45,6 @@ class Row:
     failures: int = 0  # attempts used up
     maybe_issued: bool = False
     reply: Reply | None = None  # the last one
-    flight: Flight = Flight.GROUNDED
 
     def issued(self, reply: Reply, code: str, at: datetime) -> Outcome:
         """It has its token, asked for with ``code``; ``at`` is now, in UTC."""
@@ -87,3 +87,12 @@ class Row:
             request_id=reply.request_id if reply else "",
             attempts=self.sent,
         )
+
+
+@dataclass(slots=True)
+class Request:
+    """One request of a row, from its permit to its verdict; the row may have the next one before this is put away."""
+
+    row: Row
+    permit: Permit
+    flight: Flight = Flight.ADMITTED

@@ -23,18 +23,18 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from .errors import StorageError
-from .events import FINISHED, Ending, EndingKind, GateClosed, RowDone, RunStarted, Stopping
+from .events import FINISHED, Ending, EndingKind, GateClosed, QuotaTrouble, RowDone, RunStarted, Stopping
 from .hints import Hint
 from .model import Outcome, Status
 from .retry import Verdict, full_jitter, key_refused, meaning
-from .row import Flight, Row, new_code
+from .row import Flight, Request, Row, new_code
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
     from .events import Event
     from .model import Driver, Reply, Settings, TokenIssuer
-    from .quota import Quota
+    from .quota import Permit, Quota, Trouble
     from .results import Journal
 
 
@@ -78,13 +78,15 @@ class Run:
         self._fresh = deque(Row(driver) for driver in drivers)
         self._later: list[tuple[float, int, Row]] = []  # heap of rows that back off, by due time
         self._order = count()
-        self._in_flight: dict[asyncio.Task[None], Row] = {}
+        self._in_flight: dict[asyncio.Task[None], Request] = {}
         self._work = asyncio.Event()
         self._done: asyncio.Queue[Outcome | BaseException] = asyncio.Queue()
+        self._started = False
         self._dispatcher: asyncio.Task[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._impatient_ending: Ending | None = None
         self._setbacks = 0
+        self._told_of_trouble = False
         self._issuer: TokenIssuer
         self._quota: Quota
         self._journal: Journal | None = None
@@ -92,7 +94,7 @@ class Run:
     @property
     def started(self) -> bool:
         """Whether it has begun, and so cannot be used again."""
-        return self._dispatcher is not None
+        return self._started
 
     def _seconds_left(self) -> float:
         """The quota's plan for the rows without an outcome, in seconds."""
@@ -106,7 +108,7 @@ class Run:
         if self._dispatcher is not None:
             self._dispatcher.cancel()
             self._finish_stopped()
-        self._tell(Stopping(ending, sum(row.flight is Flight.UNDER_WAY for row in self._in_flight.values())))
+        self._tell(Stopping(ending, sum(request.flight is Flight.UNDER_WAY for request in self._in_flight.values())))
 
     def _tell(self, event: Event) -> None:
         """An observer that raises ends the run in good order instead of leaving it half done."""
@@ -133,16 +135,22 @@ class Run:
         """
         if self.started:
             raise RuntimeError("a Run runs once: make a new one")
+        self._started = True
         self._issuer, self._quota, self._journal = issuer, quota, journal
-        self._tell(RunStarted(len(self.drivers), self._seconds_left))
-        background = [self._start(self._dispatch())]
-        if journal is not None:
-            background.append(self._start(self._keep_synced(journal)))
-        self._dispatcher = background[0]
-        if self.ending is not None:  # stopped before it began
-            self._dispatcher.cancel()
-            self._finish_stopped()
+        background: list[asyncio.Task[None]] = []
         try:
+            quota.tell = self._on_trouble
+            others = await quota.begin()
+            self._tell(
+                RunStarted(len(self.drivers), quota.rate, others.in_use, sum(others.waiting), self._seconds_left)
+            )
+            background.append(self._start(self._dispatch()))
+            if journal is not None:
+                background.append(self._start(self._keep_synced(journal)))
+            self._dispatcher = background[0]
+            if self.ending is not None:  # stopped before it began
+                self._dispatcher.cancel()
+                self._finish_stopped()
             for _ in self.drivers:
                 outcome = await self._done.get()
                 if isinstance(outcome, BaseException):
@@ -179,33 +187,33 @@ class Run:
         """Start requests, one after the other, whenever a row is waiting and the quota admits one."""
         while True:
             await self._row_waiting()
-            sent_at = await self._quota.admit()
+            permit = await self._quota.admit(len(self._fresh) + len(self._later))
             row = self._next_row()
             try:
                 if self._journal is not None:
                     self._journal.intend(row.driver, row.sent + 1)
             except StorageError as error:
                 self._fresh.appendleft(row)
-                self._quota.unsent()
+                self._quota.unsent(permit)
                 self._stop_for_storage(error)
                 return
-            row.flight = Flight.ADMITTED
-            task = self._start(self._attempt(row, sent_at))
-            self._in_flight[task] = row
+            request = Request(row, permit)
+            task = self._start(self._attempt(request))
+            self._in_flight[task] = request
             task.add_done_callback(self._landed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         """Its request is over; account for one that was cancelled, or that stopped before it left."""
-        row = self._in_flight.pop(task)
-        if row.flight is Flight.UNDER_WAY:
+        request = self._in_flight.pop(task)
+        row = request.row
+        if request.flight is Flight.UNDER_WAY:
             row.sent += 1
             row.maybe_issued = True
-            self._quota.lost()
+            self._quota.lost(request.permit)
             self._fresh.append(row)
-        elif row.flight is Flight.ADMITTED:
-            self._quota.unsent()
+        elif request.flight is Flight.ADMITTED:
+            self._quota.unsent(request.permit)
             self._again(row, 0.0)
-        row.flight = Flight.GROUNDED
         self._finish_stopped()
 
     async def _row_waiting(self) -> None:
@@ -226,19 +234,20 @@ class Run:
             return heapq.heappop(self._later)[2]
         return self._fresh.popleft()
 
-    async def _attempt(self, row: Row, sent_at: float) -> None:
-        """One request, and what follows from its reply."""
+    async def _attempt(self, request: Request) -> None:
+        """Send a request, and do what follows from its reply."""
+        row = request.row
         if self.ending is not None:  # stopped between the admission and now
             return
-        row.flight = Flight.UNDER_WAY
+        request.flight = Flight.UNDER_WAY
         code = new_code()
         reply = await self._issuer.issue(row.driver.identifier, code)
-        row.flight = Flight.GROUNDED
+        request.flight = Flight.GROUNDED
         row.reply = reply
         row.sent += reply.left
         says = meaning(reply)
         verdict, hint = says.verdict, says.hint or Hint.SERVER
-        self._account(verdict, reply, sent_at)
+        self._account(verdict, reply, request.permit)
         match verdict:
             case Verdict.THROTTLED:
                 ending = Ending(
@@ -246,9 +255,9 @@ class Run:
                     "the server asks to wait, the organization's quota is used up (HTTP 429)",
                     hint.cure,
                 )
-                self._set_back(row, reply.retry_after, ending)
+                self._set_back(row, reply.retry_after, ending, everybody=True)
             case Verdict.UNREACHABLE:
-                self._set_back(row, None, Ending(EndingKind.GAVE_UP, reply.message, hint.cure))
+                self._set_back(row, None, Ending(EndingKind.GAVE_UP, reply.message, hint.cure), everybody=False)
             case Verdict.ISSUED:
                 self._finish(row.issued(reply, code, self._wall_clock()))
             case Verdict.REJECTED:
@@ -265,31 +274,51 @@ class Run:
                     backoff = full_jitter(row.failures, self._uniform)
                     self._again(row, max(backoff, min(reply.retry_after or 0.0, self._give_up_after)))
 
-    def _account(self, verdict: Verdict, reply: Reply, sent_at: float) -> None:
+    def _account(self, verdict: Verdict, reply: Reply, permit: Permit) -> None:
         """Tell the quota what became of a request."""
         if verdict is Verdict.THROTTLED:
-            self._quota.throttled(reply.retry_after)
+            self._quota.throttled(permit, reply.retry_after)
         elif not reply.left:
-            self._quota.unsent()
+            self._quota.unsent(permit)
         elif reply.status is None:
-            self._quota.lost()
+            self._quota.lost(permit)
         else:
             healthy = verdict not in (Verdict.RETRY, Verdict.RETRY_MAYBE_ISSUED)
-            self._quota.answered(sent_at, healthy=healthy)
-            if healthy and not self._quota.paused:  # one that was sent before the pause says nothing about its end
+            self._quota.answered(permit, healthy=healthy)
+            # One that was sent before the pause, or before the quota went away, says nothing about the end of that.
+            if healthy and not self._quota.paused and not self._told_of_trouble:
                 self._setbacks = 0
                 self._be_patient(None)
 
-    def _set_back(self, row: Row, asked: float | None, ending: Ending) -> None:
-        """Everybody waits, as long as the server ``asked`` or for a backoff; the row is next and keeps its attempts."""
-        if asked is None and not self._quota.paused:  # of many failures at once, one counts
+    def _set_back(self, row: Row, asked: float | None, ending: Ending, *, everybody: bool) -> None:
+        """All wait, as long as the server ``asked`` and for a backoff; the row is next and keeps its attempts.
+
+        Where the wait that the server asked for was not enough a backoff grows, since somebody else was faster; it
+        ends when slots of our own come free, on a server that counts by windows.
+        """
+        if not self._quota.paused:  # of many failures at once, one counts
             self._setbacks += 1
-            asked = full_jitter(self._setbacks, self._uniform)
+            backoff = full_jitter(self._setbacks, self._uniform)
+            if asked is None:
+                asked = backoff
+            elif self._setbacks > 1:
+                asked = max(asked, min(backoff, self._quota.next_release()))
         self._be_patient(ending)
         self._again(row, 0.0)
         if asked is not None:
-            self._quota.pause(asked)
+            self._quota.pause(asked, everybody=everybody)
             self._tell(GateClosed(asked, ending, self._give_up_after))
+
+    def _on_trouble(self, trouble: Trouble | None) -> None:
+        """The shared quota cannot be reached (told again with each try), or is there again (None)."""
+        told, self._told_of_trouble = self._told_of_trouble, trouble is not None and trouble.waits
+        if trouble is None:
+            self._be_patient(None)
+            return
+        if trouble.waits:
+            self._be_patient(Ending(EndingKind.GAVE_UP, trouble.message, trouble.tip))
+        if not (told and trouble.waits):
+            self._tell(QuotaTrouble(trouble.message, trouble.tip, self._give_up_after if trouble.waits else None))
 
     def _be_patient(self, ending: Ending | None) -> None:
         """End the run so, unless something gets through within ``give_up_after`` seconds; None: something did."""

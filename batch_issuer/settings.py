@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 API_TOKEN_VARIABLE = "SAMSARA_API_TOKEN"  # noqa: S105 - its name only
+QUOTA_VARIABLE = "BATCH_ISSUER_QUOTA"
+"""Stands for ``--quota``, since an argument is no place for the password that a Redis address may hold."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
@@ -46,6 +48,7 @@ def settings_from(
         timeout=options.timeout,
         concurrency=options.concurrency,
         give_up_after=options.give_up_after,
+        quota=options.quota or ("process" if sandbox is not None else environ.get(QUOTA_VARIABLE) or "host"),
         ca_file=environ.get("SSL_CERT_FILE") or None,
     )
     return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, environ))

@@ -1,4 +1,7 @@
-"""A server as a model on the event loop's clock, for virtual time: the sandbox's limiters, any latency, any script."""
+"""Models on the event loop's clock, for virtual time.
+
+A server with the sandbox's limiters, any latency and any script; what it is sent; leases that cannot always be had.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from batch_issuer.model import Driver, Identifier, IdentifierKind, Reply
+from batch_issuer.quota import MemoryLeases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from batch_issuer.errors import QuotaError
+    from batch_issuer.model import Rate
+    from batch_issuer.quota import Permit, Quota
+    from batch_issuer.quota.in_process import Guard
+    from batch_issuer.quota.leases import Answer, Budget
     from batch_issuer.sandbox import Limiter
 
 LATE = datetime(2030, 1, 1, tzinfo=UTC)
@@ -79,3 +88,53 @@ def peak(times: list[float], period: float) -> int:
 
 def drivers(count: int) -> list[Driver]:
     return [Driver(row, Identifier(IdentifierKind.DRIVER_ID, str(1000 + row))) for row in range(2, count + 2)]
+
+
+async def send_all(quota: Quota, server: ModelServer, count: int) -> list[float]:
+    """Send ``count`` requests, each once it is admitted and none twice, and wait for their replies.
+
+    Returns:
+        The times at which they left, in seconds of the loop's clock.
+    """
+
+    async def one(permit: Permit, identifier: Identifier) -> None:
+        reply = await server.issue(identifier, "code")
+        if reply.status == 429:
+            quota.throttled(permit, reply.retry_after)
+            quota.pause(reply.retry_after or 1.0, everybody=True)
+        else:
+            quota.answered(permit)
+
+    tasks, sent = [], []
+    for number, driver in enumerate(drivers(count)):
+        permit = await quota.admit(count - number)
+        sent.append(permit.sent_at)
+        tasks.append(asyncio.create_task(one(permit, driver.identifier)))
+    await asyncio.gather(*tasks)
+    return sent
+
+
+class TroubledLeases(MemoryLeases):
+    """Leases as if shared with other processes: ``trouble`` says why they cannot be had now; None while they can."""
+
+    def __init__(self, rate: Rate, trouble: Callable[[float], QuotaError | None], guard: Guard | None = None) -> None:
+        super().__init__(rate, guard)
+        self._trouble = trouble
+        self.closed = False
+
+    async def take(self, waiting: int) -> Answer:
+        self._complain()
+        return await super().take(waiting)
+
+    async def look(self) -> Budget:
+        self._complain()
+        return await super().look()
+
+    async def close(self) -> None:
+        await super().close()
+        self.closed = True
+
+    def _complain(self) -> None:
+        trouble = self._trouble(asyncio.get_running_loop().time())
+        if trouble is not None:
+            raise trouble

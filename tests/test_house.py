@@ -55,6 +55,17 @@ def imported_houses(path: Path) -> set[str]:
     return found - {"__version__"}
 
 
+def modules_imported(path: Path) -> set[str]:
+    """The top names of all modules from elsewhere, wherever in the file they are imported."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
 def names_used(path: Path) -> set[str]:
     """Dotted names in a module, and the modules it imports."""
     found = set()
@@ -102,6 +113,20 @@ def test_only_the_client_knows_the_http_client() -> None:
     for path in MODULES:
         if path.name != "client.py":
             assert not any(name.startswith("aiohttp") and "web" not in name for name in names_used(path)), path
+
+
+STORES = {"sqlite3": "on_host.py", "filelock": "on_host.py", "platformdirs": "on_host.py", "redis": "on_hosts.py"}
+
+
+def test_each_store_of_leases_is_known_to_one_file() -> None:
+    known = {store: {path.name for path in MODULES if store in modules_imported(path)} for store in STORES}
+    assert known == {store: {name} for store, name in STORES.items()}
+
+
+@pytest.mark.parametrize("name", ["leases", "control"])
+def test_the_rules_of_the_quota_are_pure(name: str) -> None:
+    """Neither clock nor loop nor chance: the time is an argument."""
+    assert not modules_imported(PACKAGE / "quota" / f"{name}.py") & {"asyncio", "time", "random", "datetime", "os"}
 
 
 def test_public_names_are_importable_and_listed_once() -> None:

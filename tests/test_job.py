@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import socket
+import traceback
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +31,8 @@ from batch_issuer import (
     issue_frame,
 )
 from batch_issuer.client import open_client
-from batch_issuer.quota import quota_for
+from batch_issuer.model import Rate
+from batch_issuer.quota import open_quota
 from batch_issuer.results import read_results
 from batch_issuer.results.journal import Journal
 
@@ -101,11 +104,12 @@ def test_a_refused_key_is_an_outcome_not_an_exception() -> None:
     assert with_sandbox(job) == ["failed", "not_attempted"]
 
 
-def test_runs_in_a_row_share_the_quota_of_the_organization() -> None:
+@pytest.mark.parametrize("quota", ["host", "process"])
+def test_runs_in_a_row_share_the_quota_of_the_organization(quota: str) -> None:
     """Two frames one after the other: what the first used is not sent again by the second, and no 429 comes."""
 
     async def job(settings: Settings, sandbox: Sandbox) -> None:
-        limited = Settings(api_token=settings.api_token, base_url=settings.base_url, rate=type(settings.rate)(10, 0.5))
+        limited = replace(settings, rate=Rate(10, 0.5), quota=quota)
         for start in (0, 8):
             await issue_frame(pd.DataFrame({"driverId": range(7000 + start, 7008 + start)}), limited)
         assert sandbox.peak() <= 10
@@ -155,7 +159,8 @@ def test_a_run_of_another_roster_or_one_that_ran_already_is_refused_before_anyth
         left_early = Run(roster.drivers, settings)
         async with (
             open_client(settings) as client,
-            aclosing(left_early.outcomes(client, quota_for(settings))) as outcomes,
+            open_quota(settings) as quota,
+            aclosing(left_early.outcomes(client, quota)) as outcomes,
         ):
             await anext(outcomes)
         sent = len(sandbox.ledger)
@@ -176,6 +181,25 @@ def test_a_certificate_file_that_cannot_be_read_is_a_settings_error_before_anyth
 
     with pytest.raises(SettingsError, match=r"nope\.pem"):
         asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redis_server_that_is_not_there_is_a_settings_error_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_issuer.quota.on_hosts.RETRY", 0.01)
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        address = f"redis://user:hunter2hunter2@127.0.0.1:{nobody_listens.getsockname()[1]}/0"
+
+        async def job(settings: Settings, sandbox: Sandbox) -> None:
+            roster = Roster.from_path(SAMPLES / "depot.csv")
+            with pytest.raises(SettingsError, match="cannot be reached") as caught:
+                await issue_file(roster, replace(settings, quota=address), Destination(tmp_path / "out.csv"))
+            assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+            assert sandbox.ledger == []
+
+        with_sandbox(job)
     assert list(tmp_path.iterdir()) == []
 
 

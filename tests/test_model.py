@@ -97,6 +97,7 @@ def test_a_secret_reveals_its_text_and_compares_by_it() -> None:
     "record",
     [
         Settings(api_token=Secret(HIDDEN), proxy=Secret(f"http://user:{HIDDEN}@127.0.0.1:3128")),
+        Settings(api_token=Secret(HIDDEN), quota=f"redis://user:{HIDDEN}@127.0.0.1/0"),
         Outcome(2, Status.ISSUED, Identifier(IdentifierKind.USERNAME, "user.1"), token=HIDDEN, code=HIDDEN),
         Reply(200, token=HIDDEN),
     ],
@@ -246,6 +247,60 @@ def test_loopback_hosts_are_known(host: str) -> None:
 @pytest.mark.parametrize("host", ["", "localhost.example", "0.0.0.0", "::", "128.0.0.1", "127.0.0.1.example", "127"])  # noqa: S104
 def test_no_other_host_is_taken_for_loopback(host: str) -> None:
     assert not is_loopback(host)
+
+
+# --- with whom the quota is shared
+
+
+def test_the_quota_is_shared_with_the_runs_of_this_host_unless_told_otherwise() -> None:
+    assert settings().quota == "host"
+    assert settings(quota="process").quota == "process"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://quota.example.com",
+        "redis://quota.example.com/",
+        "redis://quota.example.com/0",
+        "redis://quota.example.com:6380/15",
+        "rediss://quota.example.com:6380/0?ssl_cert_reqs=required",
+        f"redis://user:{HIDDEN}@127.0.0.1:6379/0",
+        f"redis://:{HIDDEN}@[::1]:6379",
+    ],
+)
+def test_the_address_of_a_redis_server_is_kept_as_a_secret(address: str) -> None:
+    """Given as a text or as a secret: it may hold a password."""
+    for given_as in (address, Secret(address)):
+        assert settings(quota=given_as).quota == Secret(address)
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        "",
+        "Host",
+        "localhost",
+        "redis:",
+        "redis://",
+        "redis:///0",
+        "redis://:6379/0",
+        "redis://quota.example.com/zero",
+        "redis://quota.example.com/0/1",
+        "redis://quota.example.com:port/0",
+        "redis://quota example.com/0",
+        "https://quota.example.com",
+        "unix:///run/redis.sock",
+        f"memcached://user:{HIDDEN}@127.0.0.1",
+        f"redis://user:{HIDDEN}@127.0.0.1:99999/0",
+        Secret("process or not"),
+        Secret(f"redis://user:{HIDDEN}@[::1"),
+    ],
+)
+def test_what_the_quota_cannot_be_shared_with_is_refused_without_being_shown(quota: str | Secret) -> None:
+    error = refusal(quota=quota)
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
+    assert "redis://" in error.tip
 
 
 # --- rate, burst and the other numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import random
 import re
 import signal
 import struct
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 import virtual_clock
-from model_server import ModelServer, drivers
+from model_server import ModelServer, TroubledLeases, drivers
 
-from batch_issuer.events import Ending, EndingKind, GateClosed, RowDone, Stopping
+from batch_issuer.errors import QuotaBrokenError, QuotaError
+from batch_issuer.events import Ending, EndingKind, GateClosed, RowDone, RunStarted, Stopping
 from batch_issuer.model import Outcome, Rate, Secret, Settings, Status
 from batch_issuer.progress import Progress, duration_text
-from batch_issuer.quota import Quota, WindowGuard
+from batch_issuer.quota import MemoryLeases, Quota
+from batch_issuer.quota.in_process import Guard
+from batch_issuer.quota.leases import End
 from batch_issuer.runner import Run
-from batch_issuer.sandbox import Gcra, SlidingLog
+from batch_issuer.sandbox import Gcra, SlidingLog, Unlimited
 
 if sys.platform != "win32":
     import fcntl
@@ -30,6 +34,7 @@ if sys.platform != "win32":
     import termios
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from batch_issuer.sandbox import Limiter
@@ -42,13 +47,39 @@ class Terminal(io.StringIO):
         return True
 
 
-def watch(stream: io.StringIO, count: int, limiter: Limiter, *, quiet: bool = False) -> str:
-    """What is shown of a run of ``count`` drivers on the virtual clock."""
+def watch(
+    stream: io.StringIO,
+    count: int,
+    limiter: Limiter,
+    *,
+    quiet: bool = False,
+    used: int = 0,
+    trouble: Callable[[float], QuotaError | None] | None = None,
+) -> str:
+    """What is shown of a run of ``count`` drivers on the virtual clock, with requests that overtake one another.
+
+    used: slots that another run has used just before.
+    trouble: of leases that are shared with other processes.
+    """
+    rng = random.Random(1)
+
+    def latency() -> tuple[float, float]:
+        return rng.uniform(0.01, 0.1), rng.uniform(0.01, 0.1)
 
     async def main() -> None:
+        guard = Guard()
+        other = MemoryLeases(RATE, guard)
+        for _ in range(used):
+            lease = (await other.take(1)).lease
+            assert lease is not None
+            other.end(lease, End.ANSWERED)
+        if trouble is None:
+            quota = Quota(MemoryLeases(RATE, guard))
+        else:
+            quota = Quota(MemoryLeases(RATE), TroubledLeases(RATE, trouble, guard))
         with Progress(stream, quiet=quiet) as progress:
             run = Run(drivers(count), Settings(api_token=Secret("key"), rate=RATE), observe=progress)
-            async for _ in run.outcomes(ModelServer(limiter), Quota(WindowGuard(RATE))):
+            async for _ in run.outcomes(ModelServer(limiter, latency), quota):
                 pass
 
     virtual_clock.run(main())
@@ -63,10 +94,44 @@ def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
+def told_seconds(text: str) -> int:
+    """A time as people are told it."""
+    units = {"h": 3600, "min": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (h|min|s)\b", text))
+
+
 def test_elsewhere_a_line_now_and_then_tells_the_plan() -> None:
     """100 go out at once; then every ten seconds a line counts down the wait, which no average rate would know."""
-    lines = watch(io.StringIO(), 150, SlidingLog(100, 60.0)).splitlines()
-    assert lines == [f"100 of 150 drivers, about {51 - 10 * n} s left." for n in range(6)]
+    first, *lines = watch(io.StringIO(), 150, SlidingLog(100, 60.0)).splitlines()
+    assert first.startswith("150 drivers to send at 100/min: about 1 min")
+    lefts = [re.fullmatch(r"100 of 150 drivers, about (.+) left\.", line) for line in lines]
+    assert [told_seconds(left[1]) for left in lefts if left] == pytest.approx([51, 41, 31, 21, 11, 1], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("count", "used", "says", "seconds"),
+    [
+        (1, 0, "1 driver to send at 100/min", 1),
+        (100, 0, "100 drivers to send at 100/min", 2),
+        (240, 0, "240 drivers to send at 100/min", 121),
+        (40, 38, "40 drivers to send at 100/min, 38 of 100 slots in use by another run", 1),
+        (90, 38, "90 drivers to send at 100/min, 38 of 100 slots in use by another run", 61),
+        (240, 38, "240 drivers to send at 100/min, 38 of 100 slots in use by another run", 121),
+        (9, 100, "9 drivers to send at 100/min, 100 of 100 slots in use by another run", 61),
+    ],
+)
+def test_before_it_starts_it_says_how_long_it_will_take_and_why(count: int, used: int, says: str, seconds: int) -> None:
+    line = watch(io.StringIO(), count, Unlimited(), used=used).splitlines()[0]
+    reason, _, time = line.rpartition(": about ")
+    assert reason == says
+    assert told_seconds(time) == pytest.approx(seconds, abs=2)
+
+
+def test_nothing_to_send_is_not_announced() -> None:
+    assert watch(io.StringIO(), 0, Unlimited()) == ""
+    stream = io.StringIO()
+    Progress(stream, quiet=True)(RunStarted(9, RATE, 38, 0, lambda: 1.0))
+    assert stream.getvalue() == ""
 
 
 def test_a_terminal_has_a_bar_that_is_taken_down() -> None:
@@ -99,6 +164,37 @@ def test_the_same_reason_is_told_again_only_after_a_driver_got_a_token() -> None
     assert stream.getvalue() == "Waiting 5 s: no connection. Trying for up to 10 min; Ctrl-C stops.\n" * 2
 
 
+AWAY = QuotaError("the server of the quota is away", "start it")
+BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
+WARNING = "Warning: the file of the quota is broken. This run goes on with a quota of its own. To mend it: mend it.\n"
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO], ids=["terminal", "file"])
+def test_a_quota_that_cannot_be_had_is_told_once_with_how_long_it_is_waited_for(
+    stream: type[io.StringIO], subtests: pytest.Subtests
+) -> None:
+    """Each time it goes away; under ``--quiet`` not at all, since the run goes on by itself."""
+    waiting = "Waiting: the server of the quota is away. Trying for up to 10 min; Ctrl-C stops.\n"
+    for times, trouble in (
+        (1, lambda now: AWAY if 0.3 < now < 30.0 else None),
+        (2, lambda now: AWAY if 0.3 < now < 30.0 or 60.5 < now < 70.0 else None),
+    ):
+        with subtests.test(times=times):
+            assert watch(stream(), 150, Unlimited(), trouble=trouble).count(waiting) == times
+            assert watch(stream(), 150, Unlimited(), trouble=trouble, quiet=True) == ""
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO], ids=["terminal", "file"])
+@pytest.mark.parametrize("quiet", [False, True], ids=["", "quiet"])
+@pytest.mark.parametrize("since", [0.0, 0.3, 60.5])
+def test_a_quota_that_is_broken_is_warned_of_once_even_to_who_wants_quiet(
+    stream: type[io.StringIO], since: float, *, quiet: bool
+) -> None:
+    shown = watch(stream(), 150, Unlimited(), trouble=lambda now: BROKEN if now >= since else None, quiet=quiet)
+    assert shown.count(WARNING) == 1
+    assert (shown == WARNING) == quiet
+
+
 def test_a_stream_that_is_gone_stops_the_showing_never_the_run() -> None:
     class Gone(Terminal):
         def write(self, _text: str) -> int:
@@ -108,9 +204,13 @@ def test_a_stream_that_is_gone_stops_the_showing_never_the_run() -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    shown = watch(Terminal(), 30, SlidingLog(100, 60.0))
-    assert "token-" not in shown
-    assert "key" not in shown
+    for trouble in (None, AWAY, BROKEN):
+        shown = watch(
+            Terminal(), 30, SlidingLog(100, 60.0), used=9, trouble=lambda now, told=trouble: told if now < 5.0 else None
+        )
+        assert "30 drivers to send" in shown
+        assert "token-" not in shown
+        assert "key" not in shown
 
 
 def test_stopping_tells_how_many_are_waited_for() -> None:
@@ -148,7 +248,7 @@ def test_ticking_ends_with_the_run() -> None:
     async def main() -> int:
         with Progress(io.StringIO()) as progress:
             run = Run(drivers(1), Settings(api_token=Secret("key")), observe=progress)
-            async for _ in run.outcomes(ModelServer(SlidingLog(100, 60.0)), Quota(WindowGuard(RATE))):
+            async for _ in run.outcomes(ModelServer(SlidingLog(100, 60.0)), Quota(MemoryLeases(RATE))):
                 pass
         before = asyncio.get_running_loop().time()
         await asyncio.sleep(100)

@@ -16,6 +16,7 @@ from batch_issuer.cli import commands
 from batch_issuer.cli.parser import make_parser, subcommands
 from batch_issuer.model import REGIONS
 from batch_issuer.results import AUTH_COLUMNS
+from batch_issuer.settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,6 +29,11 @@ def test_help_texts_and_hints_are_the_programs() -> None:
 def test_every_command_is_in_the_readme() -> None:
     for name in ("", *subcommands(make_parser())):
         assert f"<!-- help: {name}".strip() in readme.text()
+
+
+def test_every_variable_of_the_environment_is_in_the_readme() -> None:
+    for variable in (API_TOKEN_VARIABLE, QUOTA_VARIABLE, "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
+        assert f"`{variable}`" in readme.text()
 
 
 def test_columns_and_statuses_are_listed_in_order() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE
-from batch_issuer.model import REGIONS, Rate, Settings
-from batch_issuer.settings import API_TOKEN_VARIABLE, proxy_for, seconds, settings_from
+from batch_issuer.model import REGIONS, Rate, Secret, Settings
+from batch_issuer.settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE, proxy_for, seconds, settings_from
 
 HIDDEN = "hunter2hunter2"
 PROXY = "http://127.0.0.1:3128"
@@ -47,6 +47,7 @@ def options(**changes: Any) -> Namespace:
         "timeout": 30.0,
         "concurrency": 16,
         "give_up_after": 600.0,
+        "quota": None,
     }
     return Namespace(**{**usual, **changes})
 
@@ -153,6 +154,80 @@ def test_every_flag_reaches_its_setting() -> None:
     assert (found.rate, found.burst, found.timeout, found.concurrency) == (Rate(5, 1.0), 4, 3.0, 2)
     assert (found.give_up_after, found.ca_file) == (7.0, "company.pem")
     assert made({"SSL_CERT_FILE": ""}).ca_file is None
+
+
+# --- with whom the quota is shared
+
+REDIS = f"redis://user:{HIDDEN}@127.0.0.1:6379/0"
+SANDBOX = ("http://127.0.0.1:8080", "sandbox-key")
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "sandbox", "expected"),
+    [
+        (None, None, None, "host"),
+        (None, "", None, "host"),
+        (None, "process", None, "process"),
+        (None, REDIS, None, Secret(REDIS)),
+        ("host", REDIS, None, "host"),
+        ("process", "host", None, "process"),
+        (REDIS, None, None, Secret(REDIS)),
+        (REDIS, "host", None, Secret(REDIS)),
+        (None, None, SANDBOX, "process"),
+        (None, REDIS, SANDBOX, "process"),
+        (None, "nonsense", SANDBOX, "process"),
+        ("host", None, SANDBOX, "host"),
+    ],
+)
+def test_the_quota_is_shared_as_the_flag_says_else_the_variable_else_with_this_host_and_not_by_the_sandbox(
+    flag: str | None, variable: str | None, sandbox: tuple[str, str] | None, expected: str | Secret
+) -> None:
+    environ = {API_TOKEN_VARIABLE: "key"} if variable is None else {API_TOKEN_VARIABLE: "key", QUOTA_VARIABLE: variable}
+    assert settings_from(options(quota=flag), environ, sandbox=sandbox).quota == expected
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        "everybody",
+        "HOST",
+        f"http://user:{HIDDEN}@127.0.0.1",
+        f"redis:user:{HIDDEN}@127.0.0.1",
+        f"redis//user:{HIDDEN}@127.0.0.1",
+        f"user:{HIDDEN}@127.0.0.1:6379",
+        f"redis://user:{HIDDEN}@",
+        f"redis://user:{HIDDEN}@127.0.0.1:port/0",
+        f"redis://user:{HIDDEN}@127.0.0.1/quota",
+        f"redis://user:{HIDDEN}@[::1",
+        f"redis://user:{HIDDEN} {HIDDEN}@127.0.0.1/0",
+    ],
+)
+@pytest.mark.parametrize("by", ["flag", "variable"])
+def test_a_quota_that_cannot_be_shared_that_way_is_refused_without_being_shown(quota: str, by: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        made(quota=quota) if by == "flag" else made({QUOTA_VARIABLE: quota})
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+    assert "redis://" in caught.value.tip
+
+
+def test_settings_do_not_show_the_password_of_the_quota() -> None:
+    found = made(quota=REDIS)
+    assert isinstance(found.quota, Secret)
+    assert HIDDEN in found.quota.reveal()
+    assert HIDDEN not in f"{found} {found!r}"
+
+
+@given(st.one_of(st.text(max_size=20), st.text("ap:/[]@?#.10 \n\\%", max_size=14).map("redis://".__add__)))
+def test_any_quota_is_taken_or_a_settings_error(text: str) -> None:
+    try:
+        found = made(quota=text).quota
+    except SettingsError:
+        return
+    if isinstance(found, Secret):
+        assert urlsplit(found.reveal()).hostname
+        assert urlsplit(found.reveal()).scheme in ("redis", "rediss")
+    else:
+        assert found in ("process", "host")
 
 
 # --- proxies

@@ -24,6 +24,7 @@ _COMMANDS = {
     "check": commands.check,
     "issue": commands.issue,
     "status": commands.status,
+    "quota": commands.quota,
     "sandbox": commands.sandbox,
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import SettingsError
 from ..events import Ending, EndingKind
 from ..model import Secret, Settings, Status
-from ..settings import API_TOKEN_VARIABLE, settings_from
+from ..settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE, settings_from
 from .parser import SANDBOX_LATENCY
 
 if TYPE_CHECKING:
@@ -92,13 +93,13 @@ def _table(failures: Sequence[Failure], most: int | None = None) -> Iterator[str
 def check(options: Namespace, _environ: Mapping[str, str]) -> int:
     """``check ROSTER``: look at a roster, send nothing."""
     from ..progress import duration_text
-    from ..quota import WindowGuard, plan
+    from ..quota import plan
 
     settings = Settings(api_token=Secret("none"), rate=options.rate, burst=options.burst)
     roster = _read_roster(options.roster)
     say(*roster.notes, _columns_line(roster))
     burst = settings.burst or settings.rate.limit
-    duration = plan(WindowGuard(settings.rate), 0.0, len(roster.drivers), burst, settings.concurrency)
+    duration = plan(settings.rate, len(roster.drivers), burst, settings.concurrency)
     took = f"; issuing takes about {duration_text(duration)} at {settings.rate}" if roster.drivers else ""
     out(f"{_amount(len(roster), 'row')}: {len(roster.drivers)} can be sent, {len(roster.refused)} cannot{took}.")
     out(*_table([_failure(outcome) for outcome in roster.refused]))
@@ -111,6 +112,7 @@ def issue(options: Namespace, environ: Mapping[str, str]) -> int:
 
     if options.output is None and options.roster == "-":
         raise SettingsError("a roster from stdin needs a name for the results", "add -o depot.results.csv")
+    _warn_of_password(options)
     source = Path(options.roster)
     output = options.output
     if output is None:
@@ -132,8 +134,7 @@ async def _issue_roster(
     destination: Destination,
 ) -> int:
     from ..job import issue_file
-    from ..progress import Progress, duration_text
-    from ..quota import quota_for
+    from ..progress import Progress
     from ..runner import Run
     from ..sandbox import Sandbox
 
@@ -149,9 +150,6 @@ async def _issue_roster(
         if aside is not None:
             say(f"The journal of an earlier, unfinished run is kept as {aside}; it may hold tokens.")
         chat(*roster.notes, _columns_line(roster))
-        if roster.drivers:
-            duration = duration_text(quota_for(settings).plan(len(roster.drivers)))
-            chat(f"{_amount(len(roster.drivers), 'driver')} to send at {settings.rate}: about {duration}.")
         progress = stack.enter_context(Progress(sys.stderr, quiet=options.quiet))
         run = Run(roster.drivers, settings, observe=progress)
         with _signals(run, destination.partial):
@@ -222,6 +220,46 @@ def status(options: Namespace, _environ: Mapping[str, str]) -> int:
     return EXIT_COMPLETE if len(valid) == len(results.frame) else EXIT_ROWS_WITHOUT_TOKEN
 
 
+def _warn_of_password(options: Namespace) -> None:
+    if re.search(r"://[^/]*:.*@|password=", options.quota or ""):
+        say(
+            "Warning: every user of this computer can see the password in --quota.",
+            f"What to do: put the address into the environment variable {QUOTA_VARIABLE} instead.",
+        )
+
+
+def quota(options: Namespace, environ: Mapping[str, str]) -> int:
+    """``quota``: how much of the organization's budget is in use, without using any of it."""
+    _warn_of_password(options)
+    settings = settings_from(options, environ)
+    if settings.quota == "process":
+        raise SettingsError("with --quota process every run has a budget of its own", "leave out --quota process")
+    out(*asyncio.run(_budget(settings)))
+    return EXIT_COMPLETE
+
+
+async def _budget(settings: Settings) -> list[str]:
+    from ..progress import duration_text
+    from ..quota import open_quota
+
+    async with open_quota(settings) as quota:
+        budget = await quota.look()
+    lines = [f"{budget.in_use} of {settings.rate.limit} slots in use."]
+    if budget.in_flight:
+        lines.append(f"{_amount(budget.in_flight, 'request')} under way.")
+    if budget.cooling:
+        first, last = duration_text(budget.cooling[0]), duration_text(budget.cooling[-1])
+        lines.append(
+            f"{_amount(len(budget.cooling), 'slot')} cooling down: the first is free in {first}, all in {last}."
+        )
+    if budget.gate:
+        lines.append(f"Every run has to wait, for {duration_text(budget.gate)} more.")
+    if budget.waiting:
+        requests = _amount(sum(budget.waiting), "request")
+        lines.append(f"{_amount(len(budget.waiting), 'run')} at work, with {requests} yet to be sent.")
+    return lines
+
+
 def sandbox(options: Namespace, _environ: Mapping[str, str]) -> int:
     """``sandbox``: run the stand-in for the API until a signal comes."""
     from ..sandbox import Sandbox
@@ -232,13 +270,13 @@ def sandbox(options: Namespace, _environ: Mapping[str, str]) -> int:
             limit=options.limit,
             per=options.per,
             burst=options.burst,
+            retry_after=options.retry_after,
             latency=options.latency,
             token_lifetime=options.token_lifetime,
             faults=dict(options.fault),
             script=options.script,
             port=options.port,
             seed=options.seed,
-            retry_after=options.retry_after,
         )
     except ValueError as error:
         raise SettingsError(str(error), "see batch-issuer sandbox --help") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -58,6 +59,13 @@ example:
 Shows no token. Exit code 0: every row has a token that is still valid;
 1: some have not; 2: this is not a results file.
 """,
+    "quota": """\
+examples:
+  batch-issuer quota
+  batch-issuer quota --region eu --quota redis://quota.example.com/0
+
+Sends nothing. The quota belongs to the organization of the API token.
+""",
     "sandbox": """\
 examples:
   batch-issuer sandbox --port 8080
@@ -74,6 +82,8 @@ sandbox, one that ends in 400400 is deactivated.
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"(://)\S*@", r"\1***@", message)  # it may quote an address with a password
+        message = re.sub(r"(password=)[^\s&]*", r"\1***", message)
         raise SettingsError(message, f"see {self.prog} --help")
 
 
@@ -130,15 +140,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="the results file (default: depot.results.csv beside depot.csv)",
     )
     issue.add_argument("--overwrite", action="store_true", help="replace an earlier results file that holds tokens")
-    where = issue.add_mutually_exclusive_group()
+    where = _add_where(issue)
     where.add_argument(
         "--sandbox", action="store_true", help="use the built-in stand-in for the API; its tokens open nothing"
     )
-    where.add_argument(
-        "--region", choices=list(REGIONS), metavar="us|eu|ca", help="where the organization is (default: us)"
-    )
-    where.add_argument("--base-url", metavar="URL", help="another address of the API")
     _add_rate(issue)
+    _add_quota(issue)
     issue.add_argument(
         "--timeout", metavar="S", type=_argument(seconds), default=30.0, help="seconds for one request (default: 30)"
     )
@@ -160,6 +167,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     status = add("status", "status RESULTS", "show what is in a results file")
     status.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
+
+    quota = add("quota", "quota [options]", "show how much of the organization's quota is in use")
+    _add_where(quota)
+    _add_rate(quota, burst=False)
+    _add_quota(quota)
+    quota.set_defaults(burst=None, timeout=30.0, concurrency=1, give_up_after=0.0)  # it sends nothing
 
     sandbox = add("sandbox", "sandbox [--port N] [options]", "run the local stand-in for the API")
     sandbox.add_argument(
@@ -206,7 +219,24 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     return dict(action.choices)
 
 
-def _add_rate(command: argparse.ArgumentParser) -> None:
+def _add_where(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    where = command.add_mutually_exclusive_group()
+    where.add_argument(
+        "--region", choices=list(REGIONS), metavar="us|eu|ca", help="where the organization is (default: us)"
+    )
+    where.add_argument("--base-url", metavar="URL", help="another address of the API")
+    return where
+
+
+def _add_quota(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--quota",
+        metavar="WITH",
+        help="runs to share the quota with: process, host or redis://HOST/0 (default: host)",
+    )
+
+
+def _add_rate(command: argparse.ArgumentParser, *, burst: bool = True) -> None:
     command.add_argument(
         "--rate",
         metavar="RATE",
@@ -214,12 +244,13 @@ def _add_rate(command: argparse.ArgumentParser) -> None:
         default=Rate.parse("100/min"),
         help="the organization's quota, as 5/s or 100/6s (default: 100/min)",
     )
-    command.add_argument(
-        "--burst",
-        metavar="N",
-        type=_argument(_whole),
-        help="most requests sent at once; a small one leaves room for other programs (default: all of the quota)",
-    )
+    if burst:
+        command.add_argument(
+            "--burst",
+            metavar="N",
+            type=_argument(_whole),
+            help="most requests sent at once; a small one leaves room for other programs (default: all of the quota)",
+        )
 
 
 def _argument(read: Callable[[str], object]) -> Callable[[str], object]:

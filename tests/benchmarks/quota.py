@@ -11,110 +11,48 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import re
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.request
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
-import httpx
 from aiolimiter import AsyncLimiter
-from samsara import AsyncSamsara
+from clients import CODE, Server, limiter_around, official_sdk, sandbox, this_tool
 
+from batch_issuer.model import Reply
 from batch_issuer.settings import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-CODE = "benchmark-code-1234"
+    from collections.abc import Awaitable, Callable
 
 
-@dataclass
-class Server:
-    url: str
-    key: str
-
-    def ledger(self) -> list[dict[str, object]]:
-        request = urllib.request.Request(  # noqa: S310 - loopback
-            f"{self.url}/_sandbox/ledger", headers={"Authorization": f"Bearer {self.key}"}
-        )
-        with urllib.request.urlopen(request) as reply:  # noqa: S310
-            entries: list[dict[str, object]] = json.load(reply)["entries"]
-            return entries
+async def sdk(server: Server, count: int, _per: float) -> None:
+    await official_sdk(server, count)
 
 
-@contextmanager
-def sandbox(per: float) -> Iterator[Server]:
-    command = [sys.executable, "-m", "batch_issuer", "sandbox", "--latency", "100ms", "--per", f"{per:.3f}s"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        url = process.stdout.readline().strip()
-        process.stderr.readline()
-        key = re.search(r"SAMSARA_API_TOKEN=(\S+)", process.stderr.readline())
-        assert key is not None
-        yield Server(url, key[1])
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-async def this_tool(server: Server, count: int, per: float) -> None:
-    """The command as a user runs it: from process start to published file."""
-    with tempfile.TemporaryDirectory() as folder:
-        roster = Path(folder, "depot.csv")
-        roster.write_text("Driver ID\n" + "".join(f"{1_000_000 + number}\n" for number in range(count)))
-        process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-m", "batch_issuer", "issue", str(roster), "--quiet"],
-            *["--base-url", server.url, "--rate", f"100/{per:.3f}s"],
-            env={**os.environ, "SAMSARA_API_TOKEN": server.key},
-        )
-        await process.wait()
-
-
-async def official_sdk(server: Server, count: int, _per: float) -> None:
-    """``asyncio.gather`` over the SDK's async client, its own retries on."""
-    async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
-        client = AsyncSamsara(base_url=server.url, token=server.key, httpx_client=http)
-        asks = (
-            client.auth_token_for_driver.auth_token(code=CODE, driver_id=1_000_000 + number) for number in range(count)
-        )
-        await asyncio.gather(*asks, return_exceptions=True)
-
-
-async def limiter_around_post(server: Server, count: int, limiter: AsyncLimiter) -> None:
-    """The usual snippet: ``async with limiter: await session.post(…)``, no retries."""
+async def snippet(server: Server, count: int, limiter: AsyncLimiter) -> None:
+    """No retries."""
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {server.key}"}) as session:
 
-        async def one(driver: int) -> None:
-            async with limiter:
-                body = {"code": CODE, "driverId": driver}
-                async with session.post(f"{server.url}/fleet/drivers/auth-token", json=body) as reply:
-                    await reply.read()
+        async def post(driver: int) -> Reply:
+            body = {"code": CODE, "driverId": driver}
+            async with session.post(f"{server.url}/fleet/drivers/auth-token", json=body) as reply:
+                await reply.read()
+                return Reply(reply.status)
 
-        await asyncio.gather(*(one(1_000_000 + number) for number in range(count)))
+        await limiter_around(post, count, limiter)
 
 
 async def burst_snippet(server: Server, count: int, per: float) -> None:
-    await limiter_around_post(server, count, AsyncLimiter(100, per))
+    await snippet(server, count, AsyncLimiter(100, per))
 
 
 async def paced_snippet(server: Server, count: int, per: float) -> None:
-    await limiter_around_post(server, count, AsyncLimiter(1, per / 100))
+    await snippet(server, count, AsyncLimiter(1, per / 100))
 
 
 CLIENTS: dict[str, Callable[[Server, int, float], Awaitable[None]]] = {
     "batch-issuer": this_tool,
-    "official SDK, `asyncio.gather`": official_sdk,
+    "official SDK, `asyncio.gather`": sdk,
     "`AsyncLimiter(100, 60)` around a POST": burst_snippet,
     "`AsyncLimiter(1, 0.6)` around a POST": paced_snippet,
 }
@@ -122,7 +60,7 @@ CLIENTS: dict[str, Callable[[Server, int, float], Awaitable[None]]] = {
 
 async def measure(name: str, count: int, per: float) -> tuple[str, int, float, int]:
     """Tokens, seconds and 429s of one client."""
-    with sandbox(per) as server:
+    with sandbox("--latency", "100ms", "--per", f"{per:.3f}s") as server:
         started = time.monotonic()
         await CLIENTS[name](server, count, per)
         took = time.monotonic() - started

@@ -1,0 +1,141 @@
+-- The slots of one organization, in Redis: the rules of leases.py, by this server's clock.
+--
+-- KEYS  1 slots   sorted set: lease -> when it is free, in seconds; +inf while its request is in flight
+--       2 runs    hash: run -> "requests waiting, asked at, seen at"
+--       3 state   hash: gate (when it opens), longest (seconds for which a slot was ever held)
+--       4 server  hash, of all organizations: run_id, generation, born, lost_at
+-- ARGV  1 what to do  2 run  3 the generation that the run knows, or ""  4 a new one, should there be none
+--       5 limit  6 cooling time  7 grace for what was lost  8 active  9 dead after (all seconds)
+--       10, 11 by what is done: take lease waiting | end lease seconds | gate seconds | look | beat | leave
+-- A lease begins with its run's 32 characters. Replies JSON, since Redis would cut the fractions off numbers.
+
+local slots, runs, state, server = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local what, run, known_generation = ARGV[1], ARGV[2], ARGV[3]
+local limit, cooling, grace = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local active, dead_after = tonumber(ARGV[8]), tonumber(ARGV[9])
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
+
+local function run_of(lease) return string.sub(lease, 1, 32) end
+local function written(seconds) return string.format('%.6f', seconds) end
+local function until_then(seconds) return written(now + seconds) end
+local function field(key, name) return tonumber(redis.call('HGET', key, name) or '-1') end
+
+local longest = math.max(field(state, 'longest'), cooling + grace)
+redis.call('HSET', state, 'longest', written(longest))
+
+-- A server that was restarted, or took another's place, may have forgotten what was sent before: until that counts
+-- no more, nobody gets a slot. A run that remembers another generation tells that the memory was wiped since.
+local info = redis.pcall('INFO', 'server')
+info = type(info) == 'string' and info or ''
+local run_id = string.match(info, 'run_id:(%x+)') or 'unknown'
+local known_id = redis.call('HGET', server, 'run_id')
+if known_id ~= run_id then
+  local started_at = now - tonumber(string.match(info, 'uptime_in_seconds:(%d+)') or 0)
+  local lost_at = known_id and now or started_at
+  redis.call(
+    'HSET', server, 'run_id', run_id, 'generation', ARGV[4], 'born', until_then(0), 'lost_at', written(lost_at)
+  )
+end
+local generation = redis.call('HGET', server, 'generation')
+if known_generation ~= '' and known_generation ~= generation then
+  redis.call('HSET', server, 'lost_at', written(math.max(field(server, 'lost_at'), field(server, 'born'))))
+end
+local gate = math.max(0, field(state, 'gate') - now, field(server, 'lost_at') + longest - now)
+
+local waiting, known, last_asked = {}, false, nil
+local all_runs = redis.call('HGETALL', runs)
+for i = 1, #all_runs, 2 do
+  local wants, asked, seen = string.match(all_runs[i + 1], '(%S+) (%S+) (%S+)')
+  local id = all_runs[i]
+  if now - tonumber(seen) > dead_after then
+    redis.call('HDEL', runs, id)
+  else
+    if id == run then
+      known, last_asked = true, wants .. ' ' .. asked
+    end
+    local age = now - tonumber(asked)
+    if tonumber(wants) > 0 and age >= 0 and age <= active then
+      waiting[id] = tonumber(wants)
+    end
+    all_runs[id] = true
+  end
+end
+
+-- What has cooled is free; what a dead run left unanswered lapses from now; a clock that was set back frees nothing
+-- early and holds nothing for longer than if it had just been taken.
+redis.call('ZREMRANGEBYSCORE', slots, '-inf', until_then(0))
+for _, lease in ipairs(redis.call('ZRANGEBYSCORE', slots, until_then(longest + 1), '+inf')) do
+  local in_flight = redis.call('ZSCORE', slots, lease) == 'inf'
+  if not (in_flight and (all_runs[run_of(lease)] or run_of(lease) == run)) then
+    redis.call('ZADD', slots, until_then(longest), lease)
+  end
+end
+
+local function note(wants, asked)
+  redis.call('HSET', runs, run, wants .. ' ' .. asked .. ' ' .. until_then(0))
+end
+
+local answer = { generation = generation, known = known, gate = gate,
+  forgot = math.max(0, field(server, 'lost_at') + longest - now) }
+
+if what == 'take' then
+  local lease, wants = ARGV[10], tonumber(ARGV[11])
+  waiting[run] = wants
+  local held, total, count = {}, 0, 0
+  for _, other in ipairs(redis.call('ZRANGE', slots, 0, -1)) do
+    held[run_of(other)] = (held[run_of(other)] or 0) + 1
+    total = total + 1
+  end
+  for _ in pairs(waiting) do count = count + 1 end
+  local mine, needed, alone = held[run] or 0, 0, count == 1
+  for other, other_wants in pairs(waiting) do
+    needed = needed + math.max(0, math.min(other_wants, mine - (held[other] or 0)))
+  end
+  for holder in pairs(held) do alone = alone and holder == run end
+  local free = limit - total
+  local granted = answer.gate == 0 and free > needed
+  if granted then
+    redis.call('ZADD', slots, '+inf', lease)
+    wants = wants - 1
+  end
+  note(wants, until_then(0))
+  local first = redis.call('ZRANGE', slots, 0, 0, 'WITHSCORES')
+  answer.granted, answer.runs, answer.alone, answer.free = granted, count, alone, free
+  if first[2] and first[2] ~= 'inf' then answer.release = tonumber(first[2]) - now end
+elseif what == 'end' then
+  if tonumber(ARGV[11]) > 0 then
+    redis.call('ZADD', slots, until_then(tonumber(ARGV[11])), ARGV[10])
+  else
+    redis.call('ZREM', slots, ARGV[10])
+  end
+elseif what == 'gate' then
+  redis.call('HSET', state, 'gate', written(math.max(field(state, 'gate'), now + tonumber(ARGV[10]))))
+elseif what == 'look' then
+  local in_flight, releases, wants = 0, {}, {}
+  local all_slots = redis.call('ZRANGE', slots, 0, -1, 'WITHSCORES')
+  for i = 1, #all_slots, 2 do
+    if run_of(all_slots[i]) == run then
+      -- the run's own
+    elseif all_slots[i + 1] == 'inf' then
+      in_flight = in_flight + 1
+    else
+      table.insert(releases, tonumber(all_slots[i + 1]) - now)
+    end
+  end
+  for other, other_wants in pairs(waiting) do
+    if other ~= run then table.insert(wants, other_wants) end
+  end
+  answer.in_flight, answer.releases, answer.waiting = in_flight, releases, wants
+elseif what == 'leave' then
+  redis.call('HDEL', runs, run)
+end
+
+if what ~= 'take' and what ~= 'leave' and what ~= 'look' then
+  note(last_asked and string.match(last_asked, '%S+') or 0, last_asked and string.match(last_asked, ' (%S+)') or 0)
+end
+
+for _, key in ipairs(KEYS) do
+  redis.call('EXPIRE', key, math.ceil(math.max(86400, 10 * longest)))
+end
+return cjson.encode(answer)

@@ -1,0 +1,102 @@
+"""The clients that the benchmarks compare: this tool, and what a user would otherwise run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from samsara import AsyncSamsara
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from aiolimiter import AsyncLimiter
+
+    from batch_issuer.model import Reply
+
+CODE = "benchmark-code-1234"
+FIRST_DRIVER = 1_000_000
+
+
+@dataclass
+class Server:
+    url: str
+    key: str
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """What the sandbox saw, as its documentation describes it."""
+        request = urllib.request.Request(  # noqa: S310 - loopback
+            f"{self.url}/_sandbox/ledger", headers={"Authorization": f"Bearer {self.key}"}
+        )
+        with urllib.request.urlopen(request) as reply:  # noqa: S310
+            entries: list[dict[str, Any]] = json.load(reply)["entries"]
+            return entries
+
+
+@contextmanager
+def sandbox(*options: str) -> Iterator[Server]:
+    """A sandbox in a process of its own."""
+    command = [sys.executable, "-m", "batch_issuer", "sandbox", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        url = process.stdout.readline().strip()
+        process.stderr.readline()
+        key = re.search(r"SAMSARA_API_TOKEN=(\S+)", process.stderr.readline())
+        assert key is not None
+        yield Server(url, key[1])
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+async def this_tool(server: Server, count: int, per: float) -> None:
+    """The command as a user runs it: from process start to published file."""
+    with tempfile.TemporaryDirectory() as folder:
+        roster = Path(folder, "depot.csv")
+        roster.write_text("Driver ID\n" + "".join(f"{FIRST_DRIVER + number}\n" for number in range(count)))
+        process = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-m", "batch_issuer", "issue", str(roster), "--quiet"],
+            *["--base-url", server.url, "--rate", f"100/{per:.3f}s", "--quota", "process"],
+            env={**os.environ, "SAMSARA_API_TOKEN": server.key},
+        )
+        await process.wait()
+
+
+async def official_sdk(server: Server, count: int, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    """``asyncio.gather`` over the SDK's async client, its own retries on."""
+    async with httpx.AsyncClient(timeout=60, trust_env=False, transport=transport) as http:
+        client = AsyncSamsara(base_url=server.url, token=server.key, httpx_client=http)
+        asks = (
+            client.auth_token_for_driver.auth_token(code=CODE, driver_id=FIRST_DRIVER + number)
+            for number in range(count)
+        )
+        await asyncio.gather(*asks, return_exceptions=True)
+
+
+async def limiter_around(
+    post: Callable[[int], Awaitable[Reply]], count: int, limiter: AsyncLimiter, *, tries: int = 1
+) -> None:
+    """The usual snippet: ``async with limiter: await post(…)``; with more ``tries``, also the retry one writes next."""
+
+    async def one(driver: int) -> None:
+        for _ in range(tries):
+            async with limiter:
+                reply = await post(driver)
+            if reply.status != 429:
+                return
+            await asyncio.sleep(1.0 if reply.retry_after is None else reply.retry_after)
+
+    await asyncio.gather(*(one(FIRST_DRIVER + number) for number in range(count)))
