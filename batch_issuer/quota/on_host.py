@@ -23,13 +23,12 @@ import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from ..errors import QuotaBrokenError, QuotaError
+from ..locks import Lock
 from .leases import (
     ACTIVE,
     LOST_GRACE,
@@ -45,6 +44,7 @@ from .leases import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ..model import Rate
 
@@ -84,15 +84,6 @@ def state_file(folder: Path) -> Path:
     return folder / f"quota-{host}.sqlite3"
 
 
-def _remove(lock: FileLock) -> None:
-    """Let go of a lock and delete its file: before, so that nobody else takes it, or after, as Windows wants it."""
-    with suppress(OSError):
-        Path(lock.lock_file).unlink()
-    lock.release()
-    with suppress(OSError):
-        Path(lock.lock_file).unlink()
-
-
 class _Database:
     """The connection, and this process's sign of life. Used on one thread only, but for `owner`."""
 
@@ -104,15 +95,15 @@ class _Database:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
         self._life = self._lock_of(self.owner)
-        self._life.acquire()
+        self._life.acquire()  # nobody else knows this name
         try:
             self._connection = self._connect(state_file(folder))
         except BaseException:
             self._die()
             raise
 
-    def _lock_of(self, owner: str) -> FileLock:
-        return FileLock(self._folder / f"run-{owner}.lock", timeout=0, thread_local=False, mode=0o600)
+    def _lock_of(self, owner: str) -> Lock:
+        return Lock(self._folder / f"run-{owner}.lock")
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         with suppress(FileExistsError):  # which must not be opened: closing it again would drop SQLite's own locks
@@ -171,9 +162,7 @@ class _Database:
         rows = self._connection.execute("SELECT owner FROM lease WHERE free_at IS NULL UNION SELECT owner FROM run")
         for owner in {owner for (owner,) in rows.fetchall()} - {self.owner}:
             lock = self._lock_of(owner)
-            try:
-                lock.acquire()
-            except Timeout:
+            if not lock.acquire():
                 continue
             try:
                 with self.transaction() as connection:
@@ -183,14 +172,14 @@ class _Database:
                     )
                     connection.execute("DELETE FROM run WHERE owner = ?", (owner,))
             finally:
-                _remove(lock)
+                lock.release()
 
     def close(self) -> None:
         self._connection.close()
         self._die()
 
     def _die(self) -> None:
-        _remove(self._life)
+        self._life.release()
 
 
 class _Worker:

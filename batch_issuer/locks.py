@@ -1,0 +1,84 @@
+"""A lock that its holder cannot outlive: the system lets go of it when the process dies, however it dies."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Lock:
+    """A file, private to its owner, that is there while somebody holds it; one that a dead process left is free.
+
+    Args:
+        path: where; its folder exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: BaseFileLock = FileLock(path, timeout=0, thread_local=False, mode=0o600)
+        self._held: os.stat_result | None = None
+
+    def acquire(self, about: str = "") -> bool:
+        """Take it, without waiting; False: another holds it.
+
+        Args:
+            about: what the others may read about its holder, one line.
+
+        Raises:
+            OSError: the file cannot be made or opened, or is a symbolic link.
+        """
+        try:
+            with warnings.catch_warnings():  # a file system without locks: then the file itself is the lock
+                warnings.simplefilter("ignore")
+                self._lock.acquire()
+            self._held = self._path.lstat()
+        except Timeout:
+            if not self._path.parent.is_dir() or not os.access(self._path.parent, os.W_OK):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(self._path)) from None
+            return False
+        if about and not isinstance(self._lock, SoftFileLock):  # which keeps its own words in the file
+            with suppress(OSError), self._open(os.O_WRONLY | os.O_TRUNC) as file:
+                file.seek(1)  # Windows locks the first byte of a file
+                file.write(f"{about}\n".encode())
+        return True
+
+    def holder(self) -> str:
+        """What the holder said of itself; empty if it cannot be known."""
+        try:
+            with self._open(os.O_RDONLY) as file:
+                file.seek(1)
+                told = (file.read(1000) or b"").decode(errors="replace").strip()
+                return told if told.isprintable() else ""
+        except OSError:
+            return ""
+
+    def _open(self, flags: int) -> io.FileIO:
+        descriptor = os.open(self._path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        return io.FileIO(descriptor, "rb" if flags == os.O_RDONLY else "wb")
+
+    def release(self) -> None:
+        """Let go of it and remove the file: before, so that nobody else's is removed, or after, as Windows wants it."""
+        if isinstance(self._lock, SoftFileLock):
+            self._lock.release()
+            return
+        try:
+            if self._held is not None and os.path.samestat(self._path.lstat(), self._held):  # not another's by now
+                self._path.unlink()
+        except PermissionError:
+            self._lock.release()
+            with suppress(OSError):
+                self._path.unlink()
+        except OSError:
+            self._lock.release()
+        else:
+            self._lock.release()
+        self._held = None
