@@ -1,7 +1,8 @@
 """Samsara driver login tokens for a whole depot at once. The library under the ``batch-issuer`` command.
 
 ``issue`` yields an outcome for each row of a roster as they come, ``issue_frame`` gives a pandas DataFrame back with
-the ``auth_`` columns, ``issue_file`` writes a results file. The README shows each at work.
+the ``auth_`` columns, ``issue_file`` writes a results file, ``retry_file`` finishes or refreshes one. The README shows
+each at work.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import BatchIssuerError, ResultsError, RosterError, SettingsError, StorageError, UsageError
     from .events import Ending, EndingKind
-    from .job import Report, issue, issue_file, issue_frame
+    from .job import Report, issue, issue_batch, issue_file, issue_frame, retry_file
     from .model import Identifier, IdentifierKind, Outcome, Rate, Secret, Settings, Status
-    from .results import AUTH_COLUMNS, Destination
+    from .results import AUTH_COLUMNS, Batch, Destination, Validity, read_results
     from .roster import Roster
     from .runner import Run
     from .sandbox import Sandbox
@@ -22,7 +23,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "errors": ("BatchIssuerError", "ResultsError", "RosterError", "SettingsError", "StorageError", "UsageError"),
-    "job": ("Report", "issue", "issue_file", "issue_frame"),
+    "job": ("Report", "issue", "issue_batch", "issue_file", "issue_frame", "retry_file"),
     "events": ("Ending", "EndingKind"),
     "model": (
         "Identifier",
@@ -33,7 +34,7 @@ _HOMES = {
         "Settings",
         "Status",
     ),
-    "results": ("AUTH_COLUMNS", "Destination"),
+    "results": ("AUTH_COLUMNS", "Batch", "Destination", "Validity", "read_results"),
     "roster": ("Roster",),
     "runner": ("Run",),
     "sandbox": ("Sandbox",),
@@ -41,6 +42,7 @@ _HOMES = {
 
 __all__ = [
     "AUTH_COLUMNS",
+    "Batch",
     "BatchIssuerError",
     "Destination",
     "Ending",
@@ -61,9 +63,13 @@ __all__ = [
     "Status",
     "StorageError",
     "UsageError",
+    "Validity",
     "issue",
+    "issue_batch",
     "issue_file",
     "issue_frame",
+    "read_results",
+    "retry_file",
 ]
 
 

@@ -7,6 +7,7 @@ most is whether the request may have reached the server, because then a token ma
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import ssl
 import zlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
@@ -92,7 +93,9 @@ class Client:
             case aiohttp.ClientConnectorDNSError():
                 return _Problem(fault=Fault.UNREACHABLE, message=f"the name {self._where} cannot be looked up")
             case aiohttp.ClientConnectorError():
-                return _Problem(fault=Fault.UNREACHABLE, message=f"no connection to {self._where}{_reason(error)}")
+                none_left = error.os_error.errno in (errno.EMFILE, errno.ENFILE)
+                fault = Fault.DESCRIPTORS if none_left else Fault.UNREACHABLE
+                return _Problem(fault=fault, message=f"no connection to {self._where}{_reason(error)}")
             case TimeoutError():
                 return _Problem(fault=Fault.UNREACHABLE, message=f"no connection to {self._where} in time")
             case _ if self._proxied:
@@ -134,8 +137,9 @@ class Client:
         """A server's text as one printable line, without the secrets it may echo."""
         if not isinstance(text, str):
             return ""
-        for secret in (self._api_token.reveal(), code):  # in any case: a host name comes in lower case
-            text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+        for secret in (self._api_token.reveal(), quote(self._api_token.reveal(), safe=""), code):
+            anyhow = r"\s*".join(map(re.escape, secret))  # broken over lines; a host name comes in lower case
+            text = re.sub(anyhow, "***", text, flags=re.IGNORECASE)
         line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
         return line if len(line) <= length else f"{line[: length - 1]}…"
 

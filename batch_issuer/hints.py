@@ -30,11 +30,25 @@ class Hint(Enum):
     CHARACTERS = ("roster", "retype this cell: it holds invisible control characters")
     DUPLICATE = ("roster", "one token per driver is enough; delete one of the two rows or correct its identifier")
 
+    ANOTHER_DRIVER = (
+        "results file",
+        (
+            "nothing was sent, since the two contradict each other; put the cells right, "
+            "or clear the row's auth_identifier to ask for the driver that they name"
+        ),
+    )
+
+    SPOILT = (
+        "results file",
+        "a spreadsheet program changed these cells; correct them, or run batch-issuer retry for a new token",
+    )
+
     # said by the API
     UNKNOWN_DRIVER = (
         "roster",
         (
-            "this organization has no such driver; look the driver up in Samsara and correct the row, "
+            "this organization has no such driver; look the driver up in Samsara and correct the row "
+            "(for retry, clear its auth_identifier, too), "
             "or check that the API token belongs to the right organization"
         ),
     )
@@ -42,7 +56,7 @@ class Hint(Enum):
         "Samsara admin",
         (
             "Samsara refused this driver for the reason given; activate or correct the driver in Samsara, "
-            "or correct the row or take it out of the roster"
+            "or correct the row (for retry, clear its auth_identifier, too) or take it out"
         ),
     )
     KEY = (
@@ -52,11 +66,11 @@ class Hint(Enum):
             "create one in the Samsara dashboard under Settings > API Tokens"
         ),
     )
-    THROTTLED = ("Samsara", "the server kept asking to wait; run the same roster again later")
-    SERVER = ("Samsara", "the server had an internal problem; run the same roster again later")
+    THROTTLED = ("Samsara", "the server kept asking to wait; run batch-issuer retry later")
+    SERVER = ("Samsara", "the server had an internal problem; run batch-issuer retry later")
 
     # between here and there
-    UNREACHABLE = ("network", "check this computer's internet connection and proxy, then run again")
+    UNREACHABLE = ("network", "check this computer's internet connection and proxy, then run batch-issuer retry")
     TLS = (
         "network",
         (
@@ -65,14 +79,21 @@ class Hint(Enum):
         ),
     )
     PROXY = ("network", "check HTTPS_PROXY: the proxy did not let the request through")
+    DESCRIPTORS = (
+        "this computer",
+        "too many files are open; raise the limit (ulimit -n 1024) or end other programs, then run batch-issuer retry",
+    )
     MAYBE_ISSUED = (
         "network or Samsara",
-        "a token may exist for this driver but its value is lost; it expires by itself, so run again for a new one",
+        (
+            "a token may exist for this driver but its value is lost; it expires by itself, "
+            "so run batch-issuer retry for a new one"
+        ),
     )
     ADDRESS = ("network", "this is not the Samsara API; check --region or --base-url, and log in to guest networks")
 
     # the run ended first
-    NOT_ATTEMPTED = ("nobody", "nothing is known to be wrong with this row; issue again for a token")
+    NOT_ATTEMPTED = ("nobody", "nothing is known to be wrong with this row; run batch-issuer retry for a token")
 
     def __init__(self, who: str, cure: str) -> None:
         self.who = who

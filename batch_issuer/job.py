@@ -14,18 +14,20 @@ from .errors import StorageError
 from .events import FINISHED
 from .model import Status
 from .quota import open_quota
-from .results import auth_frame
+from .results import Destination, Published, Validity, auth_frame
 from .roster import Roster
 from .runner import Run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    import os
+    from collections.abc import AsyncGenerator, Mapping
+    from pathlib import Path
 
     import pandas as pd
 
     from .events import Ending
     from .model import Outcome, Settings
-    from .results import Destination
+    from .results import Batch, Journal
 
 
 async def issue(roster: Roster, settings: Settings) -> AsyncGenerator[Outcome]:
@@ -62,7 +64,7 @@ async def issue_frame(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """
     roster = Roster.from_frame(frame)
     outcomes = {outcome.row: outcome async for outcome in issue(roster, settings)}
-    auth = auth_frame(roster, outcomes)
+    auth = auth_frame(roster.identifiers(), roster.row_numbers(), outcomes)
     return frame.assign(**{column: auth[column].to_numpy() for column in auth.columns})
 
 
@@ -72,12 +74,17 @@ class Report:
 
     Attributes:
         ending: why it ended.
-        outcomes: one for each row, in roster order.
+        outcomes: one for each row, in order.
+        lacking: those without a good token: none at all, an earlier one that could not be renewed, or one of a row that
+            was left alone because it is not certain whose it is.
+        path: where the results are; not where they were to be if another program kept that from being replaced.
         guarded_cells: roster cells that got an apostrophe in the results file, so that no spreadsheet runs them.
     """
 
     ending: Ending
     outcomes: list[Outcome]
+    lacking: list[Outcome]
+    path: Path
     guarded_cells: int
 
     def counts(self) -> dict[Status, int]:
@@ -87,18 +94,71 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether every row has a token."""
-        return all(outcome.status is Status.ISSUED for outcome in self.outcomes)
+        """Whether every row has a good token."""
+        return not self.lacking
 
 
-async def issue_file(roster: Roster, settings: Settings, destination: Destination, *, run: Run | None = None) -> Report:
+async def issue_file(
+    roster: Roster,
+    settings: Settings,
+    output: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    restart: bool = False,
+) -> Report:
     """Issue for a roster and write the results file, durable as it grows; every ending publishes what there is.
+
+    A run that was cut off and left its journal is gone on with: rows that have a token valid for
+    ``settings.min_validity`` are not asked for again.
 
     Args:
         roster: the rows.
         settings: where to ask, with which key, how fast.
-        destination: where the results go; call its ``check`` first.
-        run: made for ``roster.drivers`` by a caller who wants to stop it or to watch its events.
+        output: the results file.
+        overwrite: whether earlier results with tokens may be replaced.
+        restart: keep aside the journal of a run that was cut off, and begin anew.
+
+    Raises:
+        ResultsError: the results cannot be created; nothing was sent.
+        SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
+        StorageError: the results could not be published; the journal holds what was issued.
+    """
+    with Destination(output) as destination:
+        batch = destination.begin(roster, _validity(settings), overwrite=overwrite, restart=restart)
+        return await issue_batch(batch, settings, destination)
+
+
+async def retry_file(results: str | os.PathLike[str], settings: Settings, *, restart: bool = False) -> Report:
+    """Issue for every row of a results file that has no token valid for ``settings.min_validity``, and update it.
+
+    Args:
+        results: the file.
+        settings: where to ask, with which key, how fast.
+        restart: keep aside the journal of a run that was cut off, and go by the results as they were before.
+
+    Raises:
+        RosterError: the file cannot be read; nothing was sent.
+        ResultsError: it is no results file, or its rows cannot be told apart; nothing was sent.
+        SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
+        StorageError: the results could not be published; the journal holds what was issued.
+    """
+    with Destination(results) as destination:
+        batch = destination.reopen(_validity(settings), restart=restart)
+        return await issue_batch(batch, settings, destination)
+
+
+def _validity(settings: Settings) -> Validity:
+    return Validity.until(settings.min_validity, real=settings.is_remote)
+
+
+async def issue_batch(batch: Batch, settings: Settings, destination: Destination, *, run: Run | None = None) -> Report:
+    """Issue for the rows of a batch that are to be asked for; every ending publishes what there is.
+
+    Args:
+        batch: the rows.
+        settings: where to ask, with which key, how fast.
+        destination: where the batch came from; entered.
+        run: made for ``batch.drivers`` by a caller who wants to stop it or to watch its events.
 
     Raises:
         ResultsError: the results cannot be created; nothing was sent.
@@ -106,26 +166,56 @@ async def issue_file(roster: Roster, settings: Settings, destination: Destinatio
         StorageError: the results could not be published; the journal holds what was issued.
         ValueError: ``run`` was made for other drivers, or has run already.
     """
-    run = run or Run(roster.drivers, settings)
-    if run.drivers != roster.drivers or run.started:
-        raise ValueError("this Run was made for another roster, or has run already")
+    run = run or Run(batch.drivers, settings)
+    if run.drivers != batch.drivers or run.started:
+        raise ValueError("this Run was made for another batch, or has run already")
+    if (
+        not batch.drivers and not batch.changed and not destination.partial.exists()
+    ):  # nothing to do, so nothing to write
+        return _report(FINISHED, batch, batch.outcomes, Published(destination.path, 0))
     async with open_client(settings) as client, open_quota(settings) as quota:
-        journal = destination.open_journal(roster)
+        journal = destination.open_journal(batch)
         try:
             async with aclosing(run.outcomes(client, quota, journal)) as outcomes:
                 async for _ in outcomes:
                     pass
         finally:  # cancelled or not: whatever was issued is published
             journal.close()
-            guarded_cells = _publish(run, roster, destination)
-    outcomes_in_order = sorted((*roster.refused, *run.finished), key=lambda outcome: outcome.row)
-    return Report(run.ending or FINISHED, outcomes_in_order, guarded_cells)
+            in_the_end = batch.outcomes | {outcome.row: outcome for outcome in run.finished}
+            published = _publish(run, batch, in_the_end, destination, journal)
+    return _report(run.ending or FINISHED, batch, in_the_end, published)
 
 
-def _publish(run: Run, roster: Roster, destination: Destination) -> int:
+def _publish(
+    run: Run, batch: Batch, outcomes: Mapping[int, Outcome], destination: Destination, journal: Journal
+) -> Published:
     try:
-        return destination.publish(roster, run.finished)
+        return destination.publish(batch, outcomes)
     except StorageError as error:
-        if run.unkept:
-            raise StorageError(f"{error.message}, and {run.unkept} tokens issued last are lost", error.tip) from None
-        raise
+        if not run.unkept and journal.is_whole:
+            tip = f"{error.tip}, then batch-issuer retry {destination.path} goes on; all is in {destination.partial}"
+            raise StorageError(error.message, tip) from None
+        rescued = destination.rescue(batch, outcomes)
+        if rescued is not None:
+            raise StorageError(
+                f"{error.message}; all results are in {rescued} instead",
+                f"move that file to a safe place; batch-issuer retry goes on from it. {destination.partial}, "
+                "if it is still there, lacks the last tokens",
+            ) from None
+        lost = f"; tokens of this run that are not in {destination.partial} are lost"
+        raise StorageError(f"{error.message}{lost}", error.tip) from None
+
+
+def _report(ending: Ending, batch: Batch, outcomes: Mapping[int, Outcome], published: Published) -> Report:
+    before = {driver.row: driver.before for driver in batch.drivers}
+    lacking = [
+        outcome
+        for row, outcome in sorted(outcomes.items())
+        if not outcome.token or row in batch.refused or _same_token(outcome, before.get(row))
+    ]
+    in_order = [outcomes[row] for row in batch.row_numbers()]
+    return Report(ending, in_order, lacking, published.path, published.guarded_cells)
+
+
+def _same_token(outcome: Outcome, before: Outcome | None) -> bool:
+    return before is not None and outcome.token == before.token

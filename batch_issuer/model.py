@@ -85,10 +85,18 @@ class Identifier:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A row worth sending: ``row`` is its number as the spreadsheet shows it (the header is row 1)."""
+    """A row worth sending.
+
+    Attributes:
+        row: its number as the spreadsheet shows it (the header is row 1).
+        identifier: as it is sent.
+        before: what an earlier run left of it that is worth keeping until there is something better: a token that has
+            not expired, or why there is none.
+    """
 
     row: int
     identifier: Identifier
+    before: Outcome | None = None
 
 
 class Status(StrEnum):
@@ -141,6 +149,7 @@ class Fault(StrEnum):
     UNREACHABLE = "unreachable"  # no connection: the request never left
     TLS = "tls"  # no trusted connection: the request never left
     PROXY = "proxy"  # the proxy refused: the request never left
+    DESCRIPTORS = "descriptors"  # this computer has no socket to spare: the request never left
     NO_ANSWER = "no answer"  # sent, then the connection broke
     TIMEOUT = "timeout"  # sent, then silence
     UNUSABLE = "unusable"  # an answer, but not one of this API's
@@ -234,6 +243,7 @@ class Settings:
             on this computer), or the ``redis://`` or ``rediss://`` address of a Redis server (several computers); an
             address becomes a secret because it may hold a password.
         ca_file: certificates to trust instead of the system's.
+        min_validity: seconds that a token of an earlier run must still be valid so that its row is left alone.
 
     Raises:
         SettingsError: for a value that cannot work.
@@ -250,6 +260,7 @@ class Settings:
     proxy: Secret | None = None
     ca_file: str | None = None
     quota: str | Secret = "host"
+    min_validity: float = 300.0
 
     def __post_init__(self) -> None:
         token: object = self.api_token
@@ -267,6 +278,7 @@ class Settings:
             ("concurrency", self.concurrency, 1),
             ("attempts", self.attempts, 1),
             ("give_up_after", self.give_up_after, 0.0),
+            ("min_validity", self.min_validity, 0.0),
         ):
             if not least <= value < float("inf") or (isinstance(least, int) and value != int(value)):
                 raise SettingsError(f"{name} cannot be {value}", f"the least is {least}")
@@ -275,6 +287,11 @@ class Settings:
                 f"a burst of {self.burst} does not fit a rate of {self.rate}",
                 f"choose 1 to {self.rate.limit}",
             )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether another computer is asked, and not a stand-in for the API on this one."""
+        return not is_loopback(urlsplit(self.base_url).hostname or "")
 
 
 def _checked_base_url(text: str) -> str:

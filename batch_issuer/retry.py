@@ -49,6 +49,7 @@ _FAULTS = {
     Fault.UNREACHABLE: Meaning(Verdict.UNREACHABLE, Hint.UNREACHABLE),
     Fault.TLS: Meaning(Verdict.UNREACHABLE, Hint.TLS),
     Fault.PROXY: Meaning(Verdict.UNREACHABLE, Hint.PROXY),
+    Fault.DESCRIPTORS: Meaning(Verdict.UNREACHABLE, Hint.DESCRIPTORS),
     Fault.NO_ANSWER: Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
     Fault.TIMEOUT: Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
 }

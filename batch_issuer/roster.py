@@ -22,7 +22,7 @@ from .model import Driver, Identifier, IdentifierKind, Outcome, Status
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 HEADER_ROW = 1
 """The header's row number, as a spreadsheet shows it; the first driver is on the next."""
@@ -49,7 +49,7 @@ def header_delimiter(text: str) -> str:
     return max(",;\t|", key=unquoted.count)
 
 
-def read_table(data: bytes, name: str, find_delimiter: Callable[[str], str] = header_delimiter) -> pd.DataFrame:
+def read_table(data: bytes, name: str) -> pd.DataFrame:
     """A CSV file as strings: all cells as they are, no type guessed, no value taken for a missing one.
 
     UTF-8 or UTF-16, the latter with BOM; comma, semicolon, tab or pipe; any line ending; quotes as in RFC 4180.
@@ -58,41 +58,67 @@ def read_table(data: bytes, name: str, find_delimiter: Callable[[str], str] = he
     Args:
         data: the file's bytes.
         name: how messages call the file.
-        find_delimiter: tells it from the text.
 
     Raises:
         RosterError: it cannot be read whole and unambiguously; says in which row and what to do.
     """
-    text = _decode(data, name)
-    if "\0" in text:
-        raise RosterError(f"{name} holds NUL characters", "save it again as CSV UTF-8")
-    rows: list[list[str]] = []
-    try:
-        rows.extend(csv.reader(io.StringIO(text, newline=""), delimiter=find_delimiter(text), strict=True))
-    except csv.Error as error:
-        raise RosterError(
-            f"{name}, row {len(rows) + 1}: not valid CSV ({error})",
-            "look for a quotation mark that is opened and never closed, or save the file again as CSV UTF-8",
-        ) from None
-    while rows and not any(cell.strip() for cell in rows[-1]):
-        rows.pop()
-    if not rows:
-        raise RosterError(f"{name} is empty", "it needs a header row and a row for each driver")
-    header, *body = rows
-    if not header:
-        raise RosterError(f"{name}: the first row is blank", "the first row must be the header")
+    text = decode(data, name)
+    header, *body = read_rows(text, header_delimiter(text), name)
     for number, cells in enumerate(body, HEADER_ROW + 1):
-        if not cells:
-            cells.extend([""] * len(header))
-        elif len(cells) != len(header):
-            raise RosterError(
-                f"{name}, row {number}: {len(cells)} cells, but the header has {len(header)}",
-                "look for a missing or extra separator, or for a cell with a separator and no quotation marks",
-            )
+        check_width(cells, header, number, name)
+        if max(map(len, cells)) >= csv.field_size_limit():  # an apostrophe may have to be added
+            raise RosterError(f"{name}, row {number}: a cell with {max(map(len, cells))} characters", "shorten it")
     return pd.DataFrame(body, columns=pd.Index(header, dtype=object), dtype=object)
 
 
-def _decode(data: bytes, name: str) -> str:
+def read_rows(text: str, delimiter: str, name: str) -> Iterator[list[str]]:
+    """The rows of a CSV text, the header first; blank ones as wide as the header, none at the very end.
+
+    Raises:
+        RosterError: it is not valid CSV, or has no header.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    blank: list[list[str]] = []  # until something follows
+    number = HEADER_ROW - 1
+    try:
+        for cells in rows:
+            number += 1
+            header = cells if header is None else header
+            blank.append(cells or [""] * len(header))
+            if any(cell.strip() for cell in cells):
+                if not header:
+                    raise RosterError(f"{name}: the first row is blank", "the first row must be the header")
+                yield from blank
+                blank.clear()
+    except csv.Error as error:
+        raise RosterError(
+            f"{name}, row {number + 1}: not valid CSV ({error})",
+            "look for a quotation mark that is opened and never closed, or save the file again as CSV UTF-8",
+        ) from None
+    if len(blank) == number:
+        raise RosterError(f"{name} is empty", "it needs a header row and a row for each driver")
+
+
+def check_width(cells: Sequence[str], header: Sequence[str], row: int, name: str) -> None:
+    """Refuse a row with more or fewer cells than the header.
+
+    Raises:
+        RosterError: it has.
+    """
+    if len(cells) != len(header):
+        raise RosterError(
+            f"{name}, row {row}: {len(cells)} cells, but the header has {len(header)}",
+            "look for a missing or extra separator, or for a cell with a separator and no quotation marks",
+        )
+
+
+def decode(data: bytes, name: str) -> str:
+    """A CSV file's text.
+
+    Raises:
+        RosterError: it is another kind of file, or in another encoding.
+    """
     tip = 'in the spreadsheet program choose "Save as" and the type "CSV UTF-8"'
     if data.startswith(b"PK\x03\x04"):
         raise RosterError(f"{name} is an Excel workbook, not a CSV file", tip)
@@ -100,10 +126,13 @@ def _decode(data: bytes, name: str) -> str:
         raise RosterError(f"{name} is not a CSV file", tip)
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise RosterError(f"{name}, line {line}: not {encoding.upper().removesuffix('-SIG')} text", tip) from None
+    if "\0" in text:
+        raise RosterError(f"{name} holds NUL characters", "save it again as CSV UTF-8")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,7 @@ class Roster:
     Attributes:
         frame: all columns, unchanged and in order, every cell a string (columns of passwords are left out).
         columns: which column names drivers by which kind of identifier, the most specific first.
+        positions: the same columns, by position.
         drivers: the rows worth sending, in order.
         refused: the outcomes of all other rows, in order: ``invalid`` or ``duplicate``.
         notes: what a person should know about it, one line each.
@@ -135,7 +165,7 @@ class Roster:
         if any(column.startswith("auth_") for column in header):
             raise RosterError(
                 f"{name} has columns that begin with auth_: it is a results file, not a roster",
-                "give the roster it was made from",
+                "finish or refresh it with batch-issuer retry, or give the roster it was made from",
             )
         self.notes: list[str] = []
         secret = [position for position, column in enumerate(header) if _is_password(column)]
@@ -149,8 +179,8 @@ class Roster:
         if not len(frame):
             raise RosterError(f"{name} has a header but no rows", "add a row for each driver")
         self.frame = frame
-        self._positions = _identifier_columns(header, name)
-        self.columns = {kind: header[position] for kind, position in self._positions.items()}
+        self.positions = identifier_columns(header, name)
+        self.columns = {kind: header[position] for kind, position in self.positions.items()}
         self.drivers: list[Driver] = []
         self.refused: list[Outcome] = []
         self._check()
@@ -205,15 +235,8 @@ class Roster:
 
     def identifiers(self) -> Iterator[Identifier | Problem]:
         """For each row, read afresh from its cells: what would be sent, or why nothing is."""
-        kinds = list(self._positions)
-        columns = [self.frame.iloc[:, position].tolist() for position in self._positions.values()]
-        for cells in zip(*columns, strict=True):
-            for kind, cell in zip(kinds, cells, strict=True):
-                if cell.strip():
-                    yield _CHECKS[kind](cell.strip())
-                    break
-            else:
-                yield Problem("no identifier in this row", Hint.NO_IDENTIFIER)
+        for named in names(self.frame, self.positions):
+            yield next(iter(named.values()), Problem("no identifier in this row", Hint.NO_IDENTIFIER))
 
     def _check(self) -> None:
         first_row: dict[Identifier, int] = {}
@@ -246,7 +269,7 @@ def read_bytes(path: Path) -> bytes:
 
 def _fits_csv(text: str) -> bool:
     """Whether a results file with this cell can be written and read back."""
-    return "\0" not in text and len(text) <= csv.field_size_limit() and not re.search("[\ud800-\udfff]", text)
+    return "\0" not in text and len(text) < csv.field_size_limit() and not re.search("[\ud800-\udfff]", text)
 
 
 def _texts(column: pd.Series) -> list[str]:
@@ -276,25 +299,45 @@ def _is_password(name: str) -> bool:
     return bool(_PASSWORD.search(_plain(name)) or re.search(r"(?<![^\W_])pin(?![^\W_])", name, re.IGNORECASE))
 
 
-def _identifier_columns(header: Sequence[str], name: str) -> dict[IdentifierKind, int]:
-    """Which column, by position, holds which kind of identifier; most specific kind first."""
+def identifier_columns(header: Sequence[str], name: str, *, required: bool = True) -> dict[IdentifierKind, int]:
+    """Which column, by position, holds which kind of identifier; most specific kind first.
+
+    Raises:
+        RosterError: none does although that is required, or two could hold the same.
+    """
     plain = [_plain(column) for column in header]
     found: dict[IdentifierKind, int] = {}
-    for kind, names in COLUMN_NAMES.items():
-        positions = [position for position, column in enumerate(plain) if column in names]
+    for kind, known in COLUMN_NAMES.items():
+        positions = [position for position, column in enumerate(plain) if column in known]
         if len(positions) > 1:
             both = " and ".join(repr(header[position]) for position in positions)
             raise RosterError(f"{name}: columns {both} could both be the {kind}", "rename or delete one of them")
         if positions:
             found[kind] = positions[0]
-    if not found:
+    if required and not found:
         shown = [" ".join(column[:40].split()) or "(blank)" for column in header[:MOST_COLUMNS_SHOWN]]
+        if any(column.startswith(tuple(f"{kind}=" for kind in IdentifierKind)) for column in header):
+            shown = ["(not shown: they look like a row of results)"]
         seen = ", ".join(shown) + (", …" if len(header) > MOST_COLUMNS_SHOWN else "")
         raise RosterError(
             f"{name} has no column that names drivers; its columns are: {seen}",
             "call one of them Driver ID, External ID or Username (the first row must be the header)",
         )
     return found
+
+
+def names(
+    frame: pd.DataFrame, columns: Mapping[IdentifierKind, int]
+) -> Iterator[dict[IdentifierKind, Identifier | Problem]]:
+    """For each row, what its cells that are not blank say, by kind; most specific kind first."""
+    cells = [frame.iloc[:, position].tolist() for position in columns.values()]
+    for row in zip(*cells, strict=True) if cells else [()] * len(frame):
+        yield {kind: named(kind, cell) for kind, cell in zip(columns, row, strict=True) if cell.strip()}
+
+
+def named(kind: IdentifierKind, cell: str) -> Identifier | Problem:
+    """The driver that a cell names, or why it names none."""
+    return _CHECKS[kind](cell.strip())
 
 
 def _checked_driver_id(cell: str) -> Identifier | Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -38,13 +38,38 @@ class Flight(Enum):
 
 @dataclass(slots=True)
 class Row:
-    """What is known of a driver while its row has no outcome yet."""
+    """What is known of a driver while its row has no outcome yet.
+
+    A row whose earlier token has not expired keeps that until it has the new one, whatever happens.
+    """
 
     driver: Driver
-    sent: int = 0  # requests that left
+    sent: int = field(init=False)  # requests that left, those of earlier runs without a token included
     failures: int = 0  # attempts used up
-    maybe_issued: bool = False
+    maybe_issued: bool = field(init=False)
     reply: Reply | None = None  # the last one
+
+    def __post_init__(self) -> None:
+        before = self.driver.before
+        self.sent = self._sent_before
+        self.maybe_issued = before is not None and before.status is Status.UNKNOWN
+
+    @property
+    def _sent_before(self) -> int:
+        before = self.driver.before
+        return before.attempts if before is not None and not before.token else 0
+
+    def about_to_leave(self) -> Outcome:
+        """What a crash from now on leaves behind: a token may exist that nobody knows."""
+        sent = Outcome(
+            self.driver.row,
+            Status.UNKNOWN,
+            self.driver.identifier,
+            error="sent, but the run was cut off before the answer came",
+            hint=str(Hint.MAYBE_ISSUED),
+            attempts=self.sent + 1,
+        )
+        return self._or_earlier_token(sent)
 
     def issued(self, reply: Reply, code: str, at: datetime) -> Outcome:
         """It has its token, asked for with ``code``; ``at`` is now, in UTC."""
@@ -67,8 +92,16 @@ class Row:
         message = self.reply.message if self.reply else "sent, but the run ended before the answer came"
         return self.without_token(Status.UNKNOWN if self.maybe_issued else Status.FAILED, message, hint)
 
+    def left_over(self, ending: Ending | None) -> Outcome:
+        """The run has ended first."""
+        touched = self.reply is not None or self.sent > self._sent_before
+        return self.spent(Hint.MAYBE_ISSUED) if self.maybe_issued and touched else self.not_attempted(ending)
+
     def not_attempted(self, ending: Ending | None) -> Outcome:
         """Nothing can have been issued for it, and ``ending`` came first; None while the run goes on."""
+        before = self.driver.before
+        if before is not None and before.status is not Status.NOT_ATTEMPTED:
+            return before if before.token else replace(before, attempts=self.sent)
         why = f"the run ended before its turn: {ending.message}" if ending else "not yet attempted"
         return self.without_token(Status.NOT_ATTEMPTED, why, Hint.NOT_ATTEMPTED)
 
@@ -77,7 +110,7 @@ class Row:
         reply, cure = self.reply, str(hint)
         if status is Status.UNKNOWN and hint is not Hint.MAYBE_ISSUED:
             cure = f"{cure}; {Hint.MAYBE_ISSUED.cure}"
-        return Outcome(
+        outcome = Outcome(
             self.driver.row,
             status,
             self.driver.identifier,
@@ -87,6 +120,13 @@ class Row:
             request_id=reply.request_id if reply else "",
             attempts=self.sent,
         )
+        return self._or_earlier_token(outcome)
+
+    def _or_earlier_token(self, outcome: Outcome) -> Outcome:
+        before = self.driver.before
+        if before is None or not before.token:
+            return outcome
+        return replace(before, error=f"this is the earlier token; no new one: {outcome.error}", hint=outcome.hint)
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@
 
             ┌────────────── again, after a backoff ───────────────┐
             ▼                                                     │
-    waiting rows ──► quota.admit ──► journal.intend ──► request ──┴──► journal.record ──► outcome
-       one dispatcher                                 many at once
+    waiting rows ──► quota.admit ──► journal.record ──► request ──┴──► journal.record ──► outcome
+       one dispatcher             (may be issued)      many at once
 
 One dispatcher starts requests, so departures have one order; each request is a task of its own; all of them write
 through one journal, which does not await.
@@ -191,7 +191,7 @@ class Run:
             row = self._next_row()
             try:
                 if self._journal is not None:
-                    self._journal.intend(row.driver, row.sent + 1)
+                    self._journal.record(row.about_to_leave())
             except StorageError as error:
                 self._fresh.appendleft(row)
                 self._quota.unsent(permit)
@@ -351,7 +351,7 @@ class Run:
         self._fresh.clear()
         self._later.clear()
         for row in sorted(left, key=lambda row: row.driver.row):
-            self._finish(row.spent(Hint.MAYBE_ISSUED) if row.maybe_issued else row.not_attempted(self.ending))
+            self._finish(row.left_over(self.ending))
 
     def _finish(self, outcome: Outcome) -> None:
         self._keep(outcome)

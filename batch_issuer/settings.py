@@ -50,6 +50,7 @@ def settings_from(
         give_up_after=options.give_up_after,
         quota=options.quota or ("process" if sandbox is not None else environ.get(QUOTA_VARIABLE) or "host"),
         ca_file=environ.get("SSL_CERT_FILE") or None,
+        min_validity=options.min_validity,
     )
     return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, environ))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import json
 import os
 import re
 import signal
@@ -15,21 +16,24 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from live_sandbox import live_sandbox
+from rosters import CODE, cut_off_run, issued, publish
 
 import batch_issuer
 from batch_issuer.cli import main
-from batch_issuer.hints import SCOPE
+from batch_issuer.hints import SCOPE, Hint
 from batch_issuer.model import Secret, Settings
 from batch_issuer.quota.choice import organization
 from batch_issuer.quota.leases import End
 from batch_issuer.quota.on_host import HostLeases, state_file, state_folder
-from batch_issuer.results import AUTH_COLUMNS
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination
+from batch_issuer.roster import Roster
 from batch_issuer.sandbox import AUTH_TOKEN_PATH
 
 if TYPE_CHECKING:
@@ -257,13 +261,13 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     }.items():
         yield name, ["issue", str(folder / name), "--sandbox"], message
     yield "no such folder", ["issue", good, "--sandbox", "-o", str(folder / "x" / "out.csv")], "there is no folder"
-    yield "folder not writable", ["issue", good, "--sandbox", "-o", "/proc/self/out.csv"], "cannot be written to"
+    yield "folder not writable", ["issue", good, "--sandbox", "-o", "/sys/out.csv"], "cannot be used"
     yield "output is a folder", ["issue", good, "--sandbox", "-o", str(folder)], "is not a file"
     yield "output is the roster", ["issue", good, "--sandbox", "-o", good, "--overwrite"], "is the roster itself"
     yield "the current folder", ["issue", ".", "--sandbox"], "is not a file"
     yield "an empty name", ["issue", "", "--sandbox"], "is not a file"
     yield "output is an empty name", ["issue", good, "--sandbox", "-o", ""], "is a folder"
-    yield "output is no CSV", ["issue", good, "--sandbox", "-o", str(folder / "out.xlsx")], "written as CSV"
+    yield "output is no CSV", ["issue", good, "--sandbox", "-o", str(folder / "out.xlsx")], "kept as CSV"
     yield "output is taken", ["issue", good, "--sandbox", "-o", str(folder / "taken.csv")], "not a results file"
     yield "output is a link", ["issue", good, "--sandbox", "-o", str(folder / "link.csv")], "symbolic link"
     for option, value, message in [
@@ -273,6 +277,7 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
         ("--burst", "many", "is not a whole number"),
         ("--timeout", "soon", "is not a time"),
         ("--concurrency", "0", "concurrency cannot be 0"),
+        ("--min-validity", "long", "is not a time"),
         ("--region", "mars", "invalid choice"),
         ("--base-url", "http://api.samsara.com", "unencrypted"),
         ("--base-url", "nonsense", "not a web address"),
@@ -283,7 +288,11 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     yield "no roster named", ["issue"], "required: ROSTER"
     yield "no command", [], "required: COMMAND"
     yield "unknown command", ["isue"], "invalid choice"
-    yield "status of a roster", ["status", good], "not a results file"
+    for command in (["status"], ["status", "--json"], ["purge"], ["retry"]):
+        yield f"{' '.join(command)} of a roster", [*command, good], "not a results file"
+        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "there is no file"
+    yield "retry of a folder", ["retry", str(folder)], "is not a file"
+    yield "purge of a link", ["purge", str(folder / "link.csv")], "symbolic link"
     yield "sandbox port", ["sandbox", "--port", "99999"], "port"
     yield "sandbox fault", ["sandbox", "--fault", "gremlins=0.5"], "unknown fault"
     yield "sandbox limiter", ["sandbox", "--limiter", "strict"], "unknown limiter"
@@ -310,7 +319,9 @@ def test_results_with_tokens_are_replaced_only_when_told(tmp_path: Path, capsys:
     assert main(["issue", str(source), "--sandbox"], {}) == 0
     first = out.read_bytes()
     assert main(["issue", str(source), "--sandbox"], {}) == 2
-    assert "--overwrite" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--overwrite" in told
+    assert f"batch-issuer retry {out}" in told
     assert out.read_bytes() == first
     assert main(["issue", str(source), "--sandbox", "--overwrite"], {}) == 0
     assert out.read_bytes() != first
@@ -343,6 +354,185 @@ def test_sandbox_never_looks_at_the_real_key(tmp_path: Path) -> None:
     assert main(["issue", str(roster(tmp_path, 3)), "--sandbox", "--quiet"], Guarded()) == 0
 
 
+# --- going on with a run that was cut off
+
+
+@pytest.mark.parametrize("by", ["issue", "retry"])
+def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
+    by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, place = roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    kept = cut_off_run(place, Roster.from_path(source))
+    with live_sandbox() as sandbox:
+        command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url]
+        assert main(command, environ_for(sandbox)) == 0
+    assert [entry.identifier for entry in sandbox.ledger] == ["driverId=700001", "driverId=700002"]
+    told = capsys.readouterr()
+    assert f"Going on with {place.partial}, which a run that did not finish has left." in told.err
+    assert "1 row of 3 with a token that is still good, left alone." in told.err
+    assert "1 row of which nobody knows whether a token was issued: another is asked for." in told.err
+    assert "3 rows: 3 issued." in told.err
+    assert told.out == f"{place.path}\n"
+    assert [row["auth_token"] for row in rows(place.path)] == [kept.token, *(e.token for e in sandbox.ledger)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
+
+
+def test_a_run_of_another_roster_does_not_go_on_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, place = roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    cut_off_run(place, Roster.from_path(source))
+    left = place.partial.read_bytes()
+    source.write_text(source.read_text().replace("700001", "700009"))
+    for options in ([], ["--overwrite"]):
+        assert main(["issue", str(source), "--sandbox", *options], {}) == 2
+        told = capsys.readouterr().err
+        assert "its roster was another: row 3 differs" in told
+        assert f"batch-issuer retry {place.path}" in told
+        assert "--restart" in told
+    assert place.partial.read_bytes() == left
+    assert not place.path.exists()
+
+
+@pytest.mark.parametrize("by", ["issue", "retry"])
+def test_restart_keeps_what_was_left_aside_and_begins_anew(
+    by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``retry`` by the results as they were before the run that was cut off."""
+    source, place = roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    publish(place, Batch.of_roster(Roster.from_path(source)))
+    kept = cut_off_run(place, Roster.from_path(source))
+    left = place.partial.read_bytes()
+    with live_sandbox() as sandbox:
+        command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--restart"]
+        assert main(command, environ_for(sandbox)) == 0
+    aside = tmp_path / "depot.results.csv.partial.1"
+    assert f"kept as {aside}; it may hold tokens" in capsys.readouterr().err
+    assert aside.read_bytes() == left
+    assert kept.token.encode() in left
+    assert_agrees(place.path, sandbox)
+    assert len(sandbox.ledger) == 3
+    assert not place.partial.exists()
+
+
+@pytest.mark.parametrize("by", ["issue", "retry"])
+def test_results_that_were_changed_after_the_run_was_cut_off_are_left_alone(
+    by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody has worked on them: which of the two counts is for that person to say."""
+    source, place = roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    publish(place, Batch.of_roster(Roster.from_path(source)))
+    cut_off_run(place, Roster.from_path(source))
+    place.path.write_bytes(place.path.read_bytes().replace(b"Sample 1", b"Sample One"))
+    os.utime(place.path, (0, place.partial.stat().st_mtime + 1))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main([by, str(source if by == "issue" else place.path), "--sandbox"], {}) == 2
+    told = capsys.readouterr().err
+    assert f"{place.path} was changed after the run that did not finish and left {place.partial}" in told
+    assert "--restart" in told
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_is_no_journal_in_the_place_of_one_is_kept_aside_when_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, partial = roster(tmp_path, 2), tmp_path / "depot.results.csv.partial"
+    partial.write_text("precious")
+    for options in ([], ["--overwrite"]):
+        assert main(["issue", str(source), "--sandbox", *options], {}) == 2
+        assert "--restart" in capsys.readouterr().err
+        assert partial.read_text() == "precious"
+    assert main(["issue", str(source), "--sandbox", "--restart"], {}) == 0
+    assert (tmp_path / "depot.results.csv.partial.1").read_text() == "precious"
+    assert not partial.exists()
+
+
+# --- retry
+
+
+def results(folder: Path, count: int, tokens: int, lifetime: timedelta = timedelta(minutes=15)) -> Destination:
+    """Results of an earlier run: so many rows, tokens in the first of them."""
+    rows = Batch.of_roster(Roster.from_path(roster(folder, count)))
+    place = Destination(folder / "depot.results.csv")
+    expires_at = datetime.now(UTC) + lifetime
+    publish(place, rows, *(issued(one, f"token-{one.row}", expires_at=expires_at) for one in rows.drivers[:tokens]))
+    return place
+
+
+def test_issue_of_results_names_retry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = results(tmp_path, 3, 2).path
+    before = path.read_bytes()
+    assert main(["issue", str(path), "--sandbox"], {}) == 2
+    what, cure = capsys.readouterr().err.splitlines()
+    assert "it is a results file, not a roster" in what
+    assert "batch-issuer retry" in cure
+    assert path.read_bytes() == before
+
+
+def test_retry_asks_for_the_rows_without_a_token_only_and_then_has_nothing_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second time nothing is sent and the file is not touched; both are exit 0."""
+    path = results(tmp_path, 5, 3).path
+    with live_sandbox() as sandbox:
+        command = ["retry", str(path), "--base-url", sandbox.url]
+        assert main(command, environ_for(sandbox)) == 0
+        assert "3 rows of 5 with a token that is still good, left alone." in capsys.readouterr().err
+        before = path.stat()
+        assert main(command, environ_for(sandbox)) == 0
+        assert main([*command, "--quiet"], environ_for(sandbox)) == 0
+    told = capsys.readouterr()
+    assert told.err.count("There is nothing to do.") == 1
+    assert told.out == f"{path}\n"
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert [entry.identifier for entry in sandbox.ledger] == ["driverId=700003", "driverId=700004"]
+    held = [row["auth_token"] for row in rows(path)]
+    assert held == ["token-2", "token-3", "token-4", *(entry.token for entry in sandbox.ledger)]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["depot.csv", "depot.results.csv"]
+
+
+@pytest.mark.parametrize(("least", "asked"), [([], 3), (["--min-validity", "3m"], 0), (["--min-validity", "1h"], 3)])
+def test_retry_renews_what_is_not_valid_for_long_enough(least: list[str], asked: int, tmp_path: Path) -> None:
+    path = results(tmp_path, 3, 3, timedelta(minutes=4)).path
+    with live_sandbox() as sandbox:
+        command = ["retry", str(path), "--base-url", sandbox.url, "--quiet", *least]
+        assert main(command, environ_for(sandbox)) == 0
+    assert len(sandbox.ledger) == asked
+
+
+def test_retry_is_exit_1_while_a_row_has_no_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = results(tmp_path, 3, 2).path
+    with live_sandbox(script="404*2") as sandbox:
+        command = ["retry", str(path), "--base-url", sandbox.url]
+        assert main(command, environ_for(sandbox)) == 1
+        assert "1 row without a token:" in capsys.readouterr().err
+        assert main(command, environ_for(sandbox)) == 1
+        assert main(command, environ_for(sandbox)) == 0
+    assert [row["auth_attempts"] for row in rows(path)] == ["1", "1", "3"]
+
+
+def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_told_with_exit_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = results(tmp_path, 1, 1, timedelta(minutes=2)).path
+    before = rows(path)[0]
+    with live_sandbox(script="404") as sandbox:
+        assert main(["retry", str(path), "--base-url", sandbox.url], environ_for(sandbox)) == 1
+    told = capsys.readouterr().err
+    assert "1 row without a good token:" in told
+    assert "this is the earlier token; no new one: HTTP 404" in told
+    (after,) = rows(path)
+    assert {**after, "auth_error": "", "auth_hint": ""} == before
+
+
+def test_retry_with_a_refused_key_is_exit_3_and_keeps_every_token(tmp_path: Path) -> None:
+    path = results(tmp_path, 5, 3).path
+    with live_sandbox() as sandbox:
+        code = main(["retry", str(path), "--base-url", sandbox.url, "--quiet"], {"SAMSARA_API_TOKEN": "wrong"})
+    assert code == 3
+    assert [row["auth_token"] for row in rows(path)] == ["token-2", "token-3", "token-4", "", ""]
+    assert [row["auth_status"] for row in rows(path)] == ["issued"] * 3 + ["failed", "not_attempted"]
+
+
 # --- the other commands
 
 
@@ -368,6 +558,125 @@ def test_status_counts_without_showing_a_token(tmp_path: Path, capsys: pytest.Ca
     assert "row 53 (driverId=281474977080492): duplicate: the same driver as in row 13" in told
     secrets = [row[column] for row in rows(out) for column in ("auth_token", "auth_code") if row[column]]
     assert not any(secret in told for secret in secrets)
+
+
+def test_status_groups_rows_by_hint_and_shows_some_of_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, place = roster(tmp_path, 2), Destination(tmp_path / "out.csv")
+    source.write_text(source.read_text() + "x,70000A\n" * 7 + "Twin,700000\n")
+    drivers = Batch.of_roster(Roster.from_path(source))
+    expires_at = [datetime.now(UTC) + timedelta(minutes=minutes) for minutes in (-5, 5)]
+    pairs = zip(drivers.drivers, expires_at, strict=True)
+    publish(place, drivers, *(issued(driver, f"token-{driver.row}", expires_at=at) for driver, at in pairs))
+    assert main(["status", str(place.path)], {}) == 1
+    local = expires_at[1].astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    invalid = [f"  row {row}: invalid: '70000A' is not a driver ID" for row in range(4, 9)]
+    assert capsys.readouterr().out.splitlines() == [
+        "10 rows: 2 issued, 7 invalid, 1 duplicate.",
+        "1 token valid now, 1 expired.",
+        f"The next one expires at {local}, the last one at {local}.",
+        f"7 rows: {Hint.DRIVER_ID}",
+        *invalid,
+        "  … and 2 more",
+        f"1 row: {Hint.DUPLICATE}",
+        "  row 11 (driverId=700000): duplicate: the same driver as in row 2",
+        f"To ask for the rest: batch-issuer retry {place.path}",
+    ]
+
+
+def test_status_as_json_has_the_same_numbers_and_all_rows_to_look_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(out)], {})
+    capsys.readouterr()
+    assert main(["status", str(out), "--json"], {}) == 1
+    told = capsys.readouterr().out
+    found = json.loads(told)
+    assert {"rows", "counts", "tokens", "next_expiry", "last_expiry", "problems"} <= found.keys()
+    assert found["results"] == str(out)
+    assert found["unfinished"] is False
+    assert found["rows"] == 60
+    assert found["counts"] == {"issued": 55, "failed": 2, "invalid": 2, "duplicate": 1}
+    assert found["tokens"] == {"valid": 55, "expired": 0, "unknown_expiry": 0, "spoilt": 0, "purged": 0}
+    held = [row for row in rows(out) if row["auth_token"]]
+    expiries = sorted(row["auth_expires_at"] for row in held)
+    assert (found["next_expiry"], found["last_expiry"]) == (expiries[0], expiries[-1])
+    lacking = {number: row for number, row in enumerate(rows(out), 2) if not row["auth_token"]}
+    problems = {row["row"]: {**row, "group": group["hint"]} for group in found["problems"] for row in group["rows"]}
+    assert problems == {
+        number: {
+            "row": number,
+            **{name: row[f"auth_{name}"] for name in ("status", "identifier", "error", "hint")},
+            "group": row["auth_hint"],
+        }
+        for number, row in lacking.items()
+    }
+    assert not any(row[column] in told for row in held for column in ("auth_token", "auth_code"))
+
+
+@pytest.mark.parametrize("name", ["depot.results.csv", "depot.results.csv.partial"])
+def test_status_while_there_is_nothing_but_the_journal_is_that_of_the_journal(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run is at work, or was cut off."""
+    place = Destination(tmp_path / "depot.results.csv")
+    kept = cut_off_run(place, Roster.from_path(roster(tmp_path, 3)))
+    assert main(["status", str(tmp_path / name)], {}) == 1
+    told = capsys.readouterr().out
+    assert "3 rows: 1 issued, 1 unknown, 1 not_attempted." in told
+    assert f"batch-issuer retry {place.path} goes on" in told
+    assert kept.code not in told
+    assert main(["status", str(tmp_path / name), "--json"], {}) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["unfinished"] is True
+    assert found["counts"] == {"issued": 1, "unknown": 1, "not_attempted": 1}
+    assert found["tokens"]["valid"] == 1
+
+
+def test_purge_blanks_expired_tokens_and_tells_of_those_it_cannot_judge(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their codes with them; nothing else in the file changes, and the second time nothing at all."""
+    place, now = Destination(tmp_path / "out.csv"), datetime.now(UTC)
+    drivers = Batch.of_roster(Roster.from_path(roster(tmp_path, 4)))
+    lifetimes = [timedelta(minutes=-1), timedelta(minutes=9), timedelta(minutes=-2), timedelta(days=9)]
+    outcomes = [
+        issued(driver, f"token-{driver.row}", f"code{driver.row}{CODE}", now + lifetime)
+        for driver, lifetime in zip(drivers.drivers, lifetimes, strict=True)
+    ]
+    publish(place, drivers, *outcomes)
+    data = place.path.read_bytes().replace(f"{now + lifetimes[3]:%Y-%m-%dT%H:%M:%SZ}".encode(), b"some day")
+    place.path.write_bytes(data)
+    assert main(["purge", str(place.path)], {}) == 0
+    assert capsys.readouterr() == (
+        "2 expired tokens blanked.\n",
+        "1 token left, for no expiry can be read of them.\n",
+    )
+    for secret in ("token-2", f"code2{CODE}", "token-4", f"code4{CODE}"):
+        data = data.replace(secret.encode(), b"")
+    assert place.path.read_bytes() == data
+    before = place.path.stat()
+    assert main(["purge", str(place.path)], {}) == 0
+    assert capsys.readouterr().out == "0 expired tokens blanked.\n"
+    after = place.path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert main(["status", str(place.path)], {}) == 1
+    assert "1 token valid now, 0 expired, 1 without a readable expiry, 2 purged." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_purge_of_what_a_run_did_not_finish_is_refused(
+    published: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That run would bring the tokens back, or is at work."""
+    place = results(tmp_path, 3, 3, timedelta(minutes=-1))
+    if not published:
+        place.path.unlink()
+    cut_off_run(place, Roster.from_path(tmp_path / "depot.csv"))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["purge", str(place.path)], {}) == 2
+    assert f"batch-issuer retry {place.path}" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_status_of_a_complete_file_is_0_until_tokens_expire(tmp_path: Path) -> None:
@@ -633,14 +942,17 @@ def test_a_password_in_an_argument_is_warned_of_and_one_in_the_variable_is_not(
 
 
 class Command:
-    """A batch-issuer process on a roster of 200, against a sandbox that lets 30 through and then takes its time."""
+    """A batch-issuer process on 200 rows, against a sandbox that lets 30 through and then takes its time.
 
-    def __init__(self, folder: Path, sandbox: Sandbox, rate: str) -> None:
+    retry: whether it retries the results that are there.
+    """
+
+    def __init__(self, folder: Path, sandbox: Sandbox, rate: str, *, retry: bool = False) -> None:
         self.out = folder / "depot.results.csv"
         self.partial = folder / "depot.results.csv.partial"
-        source = str(roster(folder, 200))
+        command = ["retry", str(self.out)] if retry else ["issue", str(roster(folder, 200))]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "batch_issuer", "issue", source, "--base-url", sandbox.url, "--rate", rate],
+            [sys.executable, "-m", "batch_issuer", *command, "--base-url", sandbox.url, "--rate", rate],
             env={**os.environ, **environ_for(sandbox)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -656,7 +968,7 @@ class Command:
         self.process.send_signal(number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_first_signal_finishes_what_is_in_flight_and_publishes(number: int, tmp_path: Path) -> None:
     with live_sandbox(latency=(0.05, 0.1)) as sandbox:
         command = Command(tmp_path, sandbox, "30/min")
@@ -671,6 +983,22 @@ def test_a_first_signal_finishes_what_is_in_flight_and_publishes(number: int, tm
     assert out == f"{command.out}\n"
     assert "Stopped: " in err
     assert "Traceback" not in err
+
+
+def test_a_retry_that_a_signal_stops_is_130_and_keeps_earlier_tokens_as_well_as_new_ones(tmp_path: Path) -> None:
+    results(tmp_path, 200, 3)
+    with live_sandbox(latency=(0.05, 0.1)) as sandbox:
+        command = Command(tmp_path, sandbox, "30/min", retry=True)
+        command.signal_after(sandbox, 20, signal.SIGINT)
+        _, err = command.process.communicate(timeout=30)
+    assert command.process.returncode == 130
+    issued_now = {entry.token for entry in sandbox.ledger}
+    held = [row["auth_token"] for row in rows(command.out) if row["auth_token"]]
+    assert held[:3] == ["token-2", "token-3", "token-4"]
+    assert {*held[3:]} == issued_now
+    assert len(held) == 3 + len(issued_now)
+    assert f"To go on: batch-issuer retry {command.out} --base-url {sandbox.url}" in err
+    assert not command.partial.exists()
 
 
 def test_one_ctrl_c_never_leaves_at_once_even_if_the_run_is_stopping_already(tmp_path: Path) -> None:
@@ -695,6 +1023,42 @@ def test_stdout_and_stderr_that_nobody_reads_change_nothing(tmp_path: Path) -> N
     assert {row["auth_status"] for row in rows(tmp_path / "depot.results.csv")} == {"issued"}
 
 
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_stream_that_is_closed_or_full_from_the_start_changes_nothing(closed: str, tmp_path: Path) -> None:
+    source = roster(tmp_path, 3)
+    for redirected in (f"{closed}>&-", f"{closed}>/dev/full"):
+        issue = f'exec "{sys.executable}" -m batch_issuer issue "{source}" --sandbox --overwrite {redirected}'
+        ran = subprocess.run(["/bin/sh", "-c", issue], capture_output=True, timeout=30, check=False)
+        assert ran.returncode == 0, redirected
+        assert {row["auth_status"] for row in rows(tmp_path / "depot.results.csv")} == {"issued"}
+
+
+def test_the_sandbox_never_replaces_real_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Destination(tmp_path / "depot.results.csv")
+    drivers = Batch.of_roster(Roster.from_path(roster(tmp_path, 2)))
+    publish(place, drivers, issued(drivers.drivers[0], expires_at=datetime.now(UTC) + timedelta(minutes=1)))
+    before = place.path.read_bytes()
+    assert main(["retry", str(place.path), "--sandbox"], {}) == 2
+    assert "tokens of the real API" in capsys.readouterr().err
+    assert place.path.read_bytes() == before
+
+
+def test_status_calls_no_token_valid_that_retry_would_ask_for_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Destination(tmp_path / "depot.results.csv")
+    drivers = Batch.of_roster(Roster.from_path(roster(tmp_path, 4)))
+    soon = datetime.now(UTC) + timedelta(minutes=10)
+    tokens = ["#NAME?", "twice", "twice", "good"]
+    pairs = zip(drivers.drivers, tokens, strict=True)
+    publish(place, drivers, *(issued(driver, token, expires_at=soon) for driver, token in pairs))
+    assert main(["status", str(place.path)], {}) == 1
+    told = capsys.readouterr().out
+    assert "1 token valid now, 0 expired, 3 spoilt." in told
+    assert f"3 rows: {Hint.SPOILT}" in told
+    assert "twice" not in told
+
+
 def test_a_second_ctrl_c_leaves_at_once_with_the_journal_intact(tmp_path: Path) -> None:
     """With requests hanging in flight; each token whose reply came is in the journal, each request sent is known."""
     with live_sandbox(script="ok*12,hang*") as sandbox:
@@ -709,24 +1073,14 @@ def test_a_second_ctrl_c_leaves_at_once_with_the_journal_intact(tmp_path: Path) 
     assert not command.out.exists()
     assert stat.S_IMODE(command.partial.stat().st_mode) == 0o600
     last = {row["auth_row"]: row for row in rows(command.partial)}
-    assert {entry.identifier for entry in sandbox.ledger} <= {row["auth_identifier"] for row in last.values()}
+    assert len(last) == 200
+    touched = {row["auth_identifier"] for row in last.values() if row["auth_status"] != "not_attempted"}
+    assert {entry.identifier for entry in sandbox.ledger} <= touched
     answered = {(entry.identifier, entry.code, entry.token) for entry in sandbox.ledger if entry.status == 200}
     held = {(r["auth_identifier"], r["auth_code"], r["auth_token"]) for r in last.values() if r["auth_token"]}
     assert held == answered
     # A row that was admitted in the moment of the signal has sent nothing, and its last line says so.
     assert {row["auth_status"] for row in last.values()} - {"not_attempted"} == {"issued", "unknown"}
-
-
-def test_a_journal_left_behind_is_kept_aside_never_overwritten(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source, partial = roster(tmp_path, 2), tmp_path / "depot.results.csv.partial"
-    partial.write_text("precious")
-    assert main(["issue", str(source), "--sandbox"], {}) == 2
-    assert "did not finish" in capsys.readouterr().err
-    assert main(["issue", str(source), "--sandbox", "--overwrite"], {}) == 0
-    assert (tmp_path / "depot.results.csv.partial.1").read_text() == "precious"
-    assert not partial.exists()
 
 
 @contextmanager

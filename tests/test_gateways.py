@@ -103,20 +103,6 @@ def test_the_gateway_limits_as_its_documentation_says_and_names_no_wait(
     assert passed <= served <= passed + 10  # some more time goes by on a slow machine
 
 
-def test_behind_nginx_a_run_is_nearly_as_fast_as_can_be() -> None:
-    """Ideal: 1.2 P."""
-    took, refusals = measured(nginx, 130)
-    assert took <= 1.8
-    assert refusals <= 30
-
-
-def test_behind_haproxy_a_run_is_nearly_as_fast_as_can_be() -> None:
-    """Ideal: 1.3 P. A client that keeps asking here keeps itself out."""
-    took, refusals = measured(haproxy, 130)
-    assert took <= 2.0
-    assert refusals <= 30
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("gateway", "most"),

@@ -249,6 +249,22 @@ def test_no_other_host_is_taken_for_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
+@pytest.mark.parametrize(
+    ("text", "remote"),
+    [
+        *((text, True) for text in REGIONS.values()),
+        ("https://localhost.example/127.0.0.1", True),
+        ("https://192.0.2.1", True),
+        ("http://127.0.0.1:8080", False),
+        ("http://LOCALHOST:8080/api", False),
+        ("https://[::1]", False),
+    ],
+)
+def test_settings_know_whether_another_computer_is_asked(text: str, remote: bool) -> None:
+    """Tokens of a stand-in on this one are worth nothing there."""
+    assert settings(base_url=text).is_remote is remote
+
+
 # --- with whom the quota is shared
 
 
@@ -376,7 +392,13 @@ def test_a_burst_that_does_not_fit_the_rate_is_refused(burst: int) -> None:
     ("name", "value"),
     [
         (name, value)
-        for name, least in (("timeout", 0.0), ("concurrency", 0), ("attempts", 0), ("give_up_after", -0.001))
+        for name, least in (
+            ("timeout", 0.0),
+            ("concurrency", 0),
+            ("attempts", 0),
+            ("give_up_after", -0.001),
+            ("min_validity", -0.001),
+        )
         for value in (least, -1, float("inf"), float("nan"))
     ],
 )

@@ -86,7 +86,7 @@ def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(readme.examples()) == 3
+    assert len(readme.examples()) == 4
 
 
 def test_commands_are_the_ones_promised() -> None:

@@ -6,7 +6,8 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import aclosing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
@@ -15,18 +16,23 @@ import virtual_clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_server import LATE, ModelServer, TroubledLeases, drivers
+from rosters import CODE, TOKEN, batch, issued, lines
 
 from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.events import Ending, EndingKind, Event, GateClosed, QuotaTrouble, RowDone, RunStarted, Stopping
 from batch_issuer.model import Fault, Outcome, Rate, Reply, Secret, Settings, Status
 from batch_issuer.quota import MemoryLeases, Quota
 from batch_issuer.quota.in_process import Guard
+from batch_issuer.results import Destination
 from batch_issuer.row import CODE_LENGTH, new_code
 from batch_issuer.runner import Run
 from batch_issuer.sandbox import Limiter, SlidingLog, Unlimited, make_limiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from batch_issuer.model import Identifier
 
 P = 60.0
 RATE = Rate(100, P)
@@ -53,6 +59,7 @@ class Recorder:
         rate: Rate = RATE,
         at: Callable[[Run, asyncio.AbstractEventLoop], object] = lambda *_: None,
         trouble: Callable[[float], QuotaError | None] | None = None,
+        before: Outcome | None = None,
         **overrides: float,
     ) -> None:
         """Begin.
@@ -63,6 +70,7 @@ class Recorder:
             rate: of the quota.
             at: is called as it begins, with the run and the loop.
             trouble: of leases that are shared with other processes; None if they are not.
+            before: what an earlier run left of the first driver.
             overrides: of the settings.
         """
         self.events: list[Event] = []
@@ -72,8 +80,10 @@ class Recorder:
 
         async def main() -> None:
             loop = asyncio.get_running_loop()
+            asked = drivers(count)
+            asked[:1] = [replace(driver, before=before) for driver in asked[:1]]
             self.run = Run(
-                drivers(count),
+                asked,
                 Settings(api_token=Secret("key"), rate=rate, **overrides),  # type: ignore[arg-type]
                 observe=self.events.append,
                 uniform=rng.uniform,
@@ -344,6 +354,141 @@ def test_a_stop_while_rows_back_off_leaves_them_unknown_or_not_attempted() -> No
     ran = Recorder(2, server_with(*replies), at=lambda run, loop: loop.call_later(5.0, run.stop, stop))
     assert ran.counts() == {"unknown": 1, "not_attempted": 1}
     assert [outcome.attempts for outcome in ran.outcomes] == [1, 1]
+
+
+# --- what an earlier run left
+
+FIRST = drivers(1)[0]
+EARLIER = Outcome(
+    FIRST.row,
+    Status.ISSUED,
+    FIRST.identifier,
+    token=TOKEN,
+    code=CODE,
+    expires_at=NOW + timedelta(minutes=3),
+    http_status=200,
+    request_id="r200",
+    attempts=2,
+    issued_at=NOW - timedelta(minutes=12),
+)
+FAILED = Outcome(FIRST.row, Status.FAILED, FIRST.identifier, error="HTTP 404", hint="roster: look", attempts=3)
+UNKNOWN = replace(FAILED, status=Status.UNKNOWN, error="no answer", hint="network: a token may exist")
+UNTOUCHED = replace(FAILED, status=Status.NOT_ATTEMPTED, error="not yet attempted", attempts=0)
+STOP = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
+
+
+def test_an_earlier_token_gives_way_to_the_new_one() -> None:
+    """The attempts of the earlier one do not count for it."""
+    (outcome,) = Recorder(1, server_with(), before=EARLIER).outcomes
+    assert outcome.token not in ("", EARLIER.token)
+    assert (outcome.expires_at, outcome.attempts, outcome.error) == (LATE, 1, "")
+
+
+@pytest.mark.parametrize(
+    "reply", [REJECTED, REVOKED, BUSY, SILENCE, UNUSABLE, Reply(408, message="HTTP 408")], ids=lambda r: r.message
+)
+def test_an_earlier_token_is_kept_with_all_that_redeeming_it_needs_if_there_is_no_new_one(reply: Reply) -> None:
+    """And says so, with the reason and a cure."""
+    (outcome,) = Recorder(1, server_with(rest=reply), before=EARLIER).outcomes
+    assert replace(outcome, error="", hint="") == EARLIER
+    assert outcome.error == f"this is the earlier token; no new one: {reply.message}"
+    assert outcome.hint
+
+
+@pytest.mark.parametrize("before", [EARLIER, FAILED, UNKNOWN], ids=lambda before: before.status)
+def test_a_row_whose_turn_did_not_come_is_what_it_was(before: Outcome) -> None:
+    ran = Recorder(3, server_with(), before=before, at=lambda run, _: run.stop(STOP))
+    assert ran.server.arrivals == []
+    assert ran.outcomes[0] == before
+    assert [outcome.status for outcome in ran.outcomes[1:]] == [Status.NOT_ATTEMPTED] * 2
+
+
+def test_a_row_that_was_not_attempted_before_says_why_it_was_not_now() -> None:
+    ran = Recorder(1, server_with(), before=UNTOUCHED, at=lambda run, _: run.stop(STOP))
+    assert ran.outcomes[0].status is Status.NOT_ATTEMPTED
+    assert "by Ctrl-C" in ran.outcomes[0].error
+
+
+@pytest.mark.parametrize("before", [EARLIER, FAILED, UNKNOWN], ids=lambda before: before.status)
+def test_429s_and_a_network_that_is_away_change_nothing_but_the_number_of_attempts(before: Outcome) -> None:
+    """Nothing can have been issued by them; what may have been before still may."""
+    for reply in (THROTTLED, UNREACHABLE):
+        ran = Recorder(1, server_with(rest=reply, limiter=Unlimited()), before=before, give_up_after=20.0)
+        assert ran.ending.kind is EndingKind.GAVE_UP
+        (outcome,) = ran.outcomes
+        assert (outcome.status, outcome.token) == (before.status, before.token)
+        sent = len(ran.server.arrivals)
+        assert (sent > 0) == reply.left
+        assert outcome.attempts == before.attempts + (0 if before.token else sent)
+
+
+def test_an_earlier_token_outlives_a_stop_after_a_request_that_may_have_brought_a_new_one() -> None:
+    asked = Reply(503, message="HTTP 503", retry_after=300.0)
+    ran = Recorder(1, server_with(asked), before=EARLIER, at=lambda run, loop: loop.call_later(5.0, run.stop, STOP))
+    (outcome,) = ran.outcomes
+    assert replace(outcome, error="", hint="") == EARLIER
+    assert "no new one: HTTP 503" in outcome.error
+    assert "a token may exist" in outcome.hint
+
+
+@pytest.mark.parametrize(
+    ("before", "replies", "status", "attempts"),
+    [
+        (FAILED, [OK], Status.ISSUED, 4),
+        (FAILED, [THROTTLED, OK], Status.ISSUED, 5),
+        (FAILED, [UNREACHABLE, OK], Status.ISSUED, 4),
+        (FAILED, [REJECTED], Status.FAILED, 4),
+        (FAILED, [BUSY] * 5, Status.UNKNOWN, 8),
+        (UNKNOWN, [BUSY] * 4, Status.ISSUED, 8),
+    ],
+)
+def test_the_attempts_of_a_row_without_a_token_go_on_counting(
+    before: Outcome, replies: list[Reply | None], status: Status, attempts: int
+) -> None:
+    """Those that a run may use are as many as without an earlier one."""
+    (outcome,) = Recorder(1, server_with(*replies, limiter=Unlimited()), before=before).outcomes
+    assert (outcome.status, outcome.attempts) == (status, attempts)
+
+
+def test_what_was_unknown_stays_so_when_the_attempts_of_this_run_are_spent() -> None:
+    """They cannot have issued anything; one of those before may have."""
+    refused = Reply(408, message="HTTP 408")
+    (outcome,) = Recorder(1, server_with(rest=refused), before=UNKNOWN).outcomes
+    assert (outcome.status, outcome.attempts) == (Status.UNKNOWN, 8)
+    assert "a token may exist" in outcome.hint
+
+
+def test_before_each_request_the_journal_says_that_a_token_may_exist(tmp_path: Path) -> None:
+    """Or, where the row holds an earlier one, that this is that; looked at from where the request is sent."""
+    rows, place = batch("Driver ID\n11\n12\n13\n"), Destination(tmp_path / "out.csv")
+    renewed = replace(rows.drivers[2], before=issued(rows.drivers[2]))
+    seen: dict[str, list[tuple[str, ...]]] = {}
+
+    class Witness(ModelServer):
+        async def issue(self, identifier: Identifier, code: str) -> Reply:
+            last = [line for line in lines(place.partial) if line["Driver ID"] == identifier.value][-1]
+            said = last["auth_status"], last["auth_token"], last["auth_attempts"]
+            seen.setdefault(identifier.value, []).append(said)
+            return await super().issue(identifier, code)
+
+    async def main() -> None:
+        again = Reply(429, retry_after=0.0)
+        server = Witness(Unlimited(), lambda: (0.0, 0.0), script(again, again, OK, again, BUSY, OK, BUSY))
+        run = Run([*rows.drivers[:2], renewed], Settings(api_token=Secret("key"), concurrency=1), uniform=min)
+        with place:
+            journal = place.open_journal(rows)
+            outcomes = [outcome async for outcome in run.outcomes(server, Quota(MemoryLeases(RATE)), journal)]
+            journal.close()
+        assert [outcome.status for outcome in outcomes] == [Status.ISSUED] * 3
+
+    asyncio.run(main())
+    assert sum(map(len, seen.values())) == 8
+    for driver in ("11", "12"):
+        assert seen[driver] == [("unknown", "", str(number + 1)) for number in range(len(seen[driver]))]
+    assert set(seen["13"]) == {("issued", TOKEN, "1")}
+
+
+# --- what is told, and what goes wrong inside
 
 
 def test_events_tell_the_run_in_order() -> None:

@@ -47,6 +47,7 @@ def options(**changes: Any) -> Namespace:
         "timeout": 30.0,
         "concurrency": 16,
         "give_up_after": 600.0,
+        "min_validity": 300.0,
         "quota": None,
     }
     return Namespace(**{**usual, **changes})
@@ -140,19 +141,33 @@ def test_any_base_url_and_proxy_are_taken_or_a_settings_error(url: str, proxy: s
 
 
 @pytest.mark.parametrize(
-    "changes", [{"burst": 0}, {"burst": 101}, {"timeout": 0.0}, {"concurrency": 0}, {"give_up_after": -1.0}]
+    ("name", "value"),
+    [
+        ("burst", 0),
+        ("burst", 101),
+        ("timeout", 0.0),
+        ("concurrency", 0),
+        ("give_up_after", -1.0),
+        ("min_validity", -1.0),
+    ],
 )
-def test_numbers_that_cannot_work_are_settings_errors(changes: dict[str, float]) -> None:
+def test_a_number_that_cannot_work_is_a_settings_error(name: str, value: float) -> None:
     with pytest.raises(SettingsError):
-        made(**changes)
+        made(**{name: value})
 
 
 def test_every_flag_reaches_its_setting() -> None:
     found = made(
-        {"SSL_CERT_FILE": "company.pem"}, rate=Rate(5, 1.0), burst=4, timeout=3.0, concurrency=2, give_up_after=7.0
+        {"SSL_CERT_FILE": "company.pem"},
+        rate=Rate(5, 1.0),
+        burst=4,
+        timeout=3.0,
+        concurrency=2,
+        give_up_after=7.0,
+        min_validity=8.0,
     )
     assert (found.rate, found.burst, found.timeout, found.concurrency) == (Rate(5, 1.0), 4, 3.0, 2)
-    assert (found.give_up_after, found.ca_file) == (7.0, "company.pem")
+    assert (found.give_up_after, found.min_validity, found.ca_file) == (7.0, 8.0, "company.pem")
     assert made({"SSL_CERT_FILE": ""}).ca_file is None
 
 

@@ -39,6 +39,11 @@ def sharing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str
             yield ["--quota", f"redis://127.0.0.1:{port}/0"]
 
 
+HOST_NOW_REDIS_LATER = pytest.mark.parametrize(
+    "sharing", ["host", pytest.param("redis", marks=pytest.mark.soak)], indirect=True
+)
+
+
 def rate(limit: int, period: float) -> list[str]:
     return ["--rate", f"{limit}/{period}s"]
 
@@ -85,6 +90,7 @@ def _four_beside_one(folder: Path, sharing: list[str], period: float) -> None:
     assert duration(four, sandbox) <= 1.05 * duration(alone, another)
 
 
+@HOST_NOW_REDIS_LATER
 def test_four_processes_take_no_longer_than_one_and_share_fairly(tmp_path: Path, sharing: list[str]) -> None:
     """The server counts the limit and no more, refuses nothing, and no process starves."""
     _four_beside_one(tmp_path, sharing, 3.0)
@@ -99,6 +105,7 @@ def test_four_processes_at_the_true_rate(tmp_path: Path, sharing: list[str]) -> 
 # --- death, and what looks like it
 
 
+@HOST_NOW_REDIS_LATER
 def test_one_killed_and_one_stopped_midway(tmp_path: Path, sharing: list[str]) -> None:
     """What they had under way stays counted; the others go on, and so does the one that was stopped."""
     limit, period = 40, 2.5

@@ -9,12 +9,11 @@ import io
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import BatchIssuerError, UsageError
 from . import commands
-from .commands import EXIT_NOTHING_SENT, EXIT_SIGNAL, EXIT_STOPPED_EARLY, say
+from .commands import EXIT_NOTHING_SENT, EXIT_SIGNAL, EXIT_STOPPED_EARLY, say, unexpected
 from .parser import make_parser
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 _COMMANDS = {
     "check": commands.check,
     "issue": commands.issue,
+    "retry": commands.retry,
+    "purge": commands.purge,
     "status": commands.status,
     "quota": commands.quota,
     "sandbox": commands.sandbox,
@@ -48,12 +49,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     except KeyboardInterrupt:
         return EXIT_SIGNAL + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user, and its text may hold a secret
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place is not None else "?"
         say(
-            f"batch-issuer: an unexpected problem ({type(error).__name__} at {where}); this is a bug",
+            unexpected(error),
             "What to do: report this line; anything issued is in the results or in the .partial file beside them",
         )
         return EXIT_STOPPED_EARLY

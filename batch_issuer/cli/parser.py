@@ -25,6 +25,8 @@ examples:
                                   try it; no account and no API token needed
   batch-issuer check depot.csv    look a roster over, send nothing
   batch-issuer issue depot.csv    the main job: writes depot.results.csv
+  batch-issuer retry depot.results.csv
+                                  finish it, or renew what expires
   batch-issuer status depot.results.csv
 
 The API token is read from the environment variable SAMSARA_API_TOKEN.
@@ -50,14 +52,32 @@ examples:
   batch-issuer issue - -o depot.results.csv < depot.csv
 
 The results file holds login tokens: only you can read it, keep it so.
-Ctrl-C stops in good order; a second Ctrl-C leaves at once.
+Ctrl-C stops in good order; a second Ctrl-C leaves at once. A run that was cut
+off is gone on with, by this command or by retry.
+""",
+    "retry": """\
+examples:
+  batch-issuer retry depot.results.csv
+  batch-issuer retry depot.results.csv --min-validity 10m
+
+Asks for every row without a token that is valid long enough, and updates the
+file in place; its other columns, order and separator stay. Cells that were
+wrong may be corrected in it before. Exit code 0 also if nothing was to be done.
+""",
+    "purge": """\
+example:
+  batch-issuer purge depot.results.csv
+
+Everything else in the file stays. Exit code 0; 2: this is not a results file.
 """,
     "status": """\
-example:
+examples:
   batch-issuer status depot.results.csv
+  batch-issuer status depot.results.csv --json
 
-Shows no token. Exit code 0: every row has a token that is still valid;
-1: some have not; 2: this is not a results file.
+Shows no token. Also shows what a run that is at work, or was cut off, has so
+far. Exit code 0: every row has a token that is still valid; 1: some have not;
+2: this is not a results file.
 """,
     "quota": """\
 examples:
@@ -139,40 +159,29 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         help="the results file (default: depot.results.csv beside depot.csv)",
     )
-    issue.add_argument("--overwrite", action="store_true", help="replace an earlier results file that holds tokens")
-    where = _add_where(issue)
-    where.add_argument(
-        "--sandbox", action="store_true", help="use the built-in stand-in for the API; its tokens open nothing"
-    )
-    _add_rate(issue)
-    _add_quota(issue)
     issue.add_argument(
-        "--timeout", metavar="S", type=_argument(seconds), default=30.0, help="seconds for one request (default: 30)"
+        "--overwrite",
+        action="store_true",
+        help="replace an earlier results file that holds tokens, and ask for new ones for every row",
     )
-    issue.add_argument(
-        "--concurrency",
-        metavar="N",
-        type=_argument(_whole),
-        default=16,
-        help="most requests waiting for a reply (default: 16)",
-    )
-    issue.add_argument(
-        "--give-up-after",
-        metavar="T",
-        type=_argument(seconds),
-        default=600.0,
-        help="stop after this long without progress (default: 10m)",
-    )
-    issue.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
+    _add_run(issue)
 
-    status = add("status", "status RESULTS", "show what is in a results file")
+    retry = add("retry", "retry RESULTS [options]", "finish or refresh a results file in place")
+    retry.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
+    _add_run(retry)
+
+    status = add("status", "status RESULTS [--json]", "show what is in a results file")
     status.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
+    status.add_argument("--json", action="store_true", help="for scripts")
+
+    purge = add("purge", "purge RESULTS", "blank the tokens that have expired, and their codes")
+    purge.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
 
     quota = add("quota", "quota [options]", "show how much of the organization's quota is in use")
     _add_where(quota)
     _add_rate(quota, burst=False)
     _add_quota(quota)
-    quota.set_defaults(burst=None, timeout=30.0, concurrency=1, give_up_after=0.0)  # it sends nothing
+    quota.set_defaults(burst=None, timeout=30.0, concurrency=1, give_up_after=0.0, min_validity=0.0)  # it sends nothing
 
     sandbox = add("sandbox", "sandbox [--port N] [options]", "run the local stand-in for the API")
     sandbox.add_argument(
@@ -217,6 +226,44 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     """The parsers of the commands, by name."""
     (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
     return dict(action.choices)
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    """What ``issue`` and ``retry`` have in common."""
+    command.add_argument(
+        "--restart", action="store_true", help="do not go on with a run that was cut off, but keep aside what it left"
+    )
+    command.add_argument(
+        "--min-validity",
+        metavar="T",
+        type=_argument(seconds),
+        default=300.0,
+        help="leave alone earlier tokens that are still valid for so long (default: 5m)",
+    )
+    where = _add_where(command)
+    where.add_argument(
+        "--sandbox", action="store_true", help="use the built-in stand-in for the API; its tokens open nothing"
+    )
+    _add_rate(command)
+    _add_quota(command)
+    command.add_argument(
+        "--timeout", metavar="S", type=_argument(seconds), default=30.0, help="seconds for one request (default: 30)"
+    )
+    command.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=_argument(_whole),
+        default=16,
+        help="most requests waiting for a reply (default: 16)",
+    )
+    command.add_argument(
+        "--give-up-after",
+        metavar="T",
+        type=_argument(seconds),
+        default=600.0,
+        help="stop after this long without progress (default: 10m)",
+    )
+    command.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
 
 
 def _add_where(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:

@@ -1,25 +1,32 @@
-"""The results file: durable as it grows, composed in roster order, published in one step.
+"""The results file: durable as it grows, published in one step, finished or refreshed later.
 
 While the run goes on there is ``OUT.partial``, a journal in completion order and itself valid CSV: row number, roster
-cells, outcome. A row's last line wins. A line with status ``unknown`` is written before each request, so that after a
-crash one knows which tokens may exist unrecorded. Publishing writes everything in roster order into a second
-temporary file and renames that over OUT.
+cells, outcome. It begins with a line for every row; a row's last line wins. Before each request a line says that a
+token may exist, so that after a crash one knows which may be unrecorded. Publishing writes everything
+in roster order into a second temporary file, for which room is reserved at the beginning, and renames that over OUT.
 
 Files are born with mode 0600 and never opened through a symbolic link: they hold login tokens.
 """
 
+from .batch import Batch
 from .columns import AUTH_COLUMNS, ROW_COLUMN, auth_frame, guard_cell, unguard_cell
-from .destination import Destination
+from .destination import Destination, Published
 from .journal import Journal
-from .reading import Failure, Results, read_results
+from .reading import Failure, Results, Summary, read_results
+from .validity import SANDBOX_TOKEN, Validity
 
 __all__ = [
     "AUTH_COLUMNS",
     "ROW_COLUMN",
+    "SANDBOX_TOKEN",
+    "Batch",
     "Destination",
     "Failure",
     "Journal",
+    "Published",
     "Results",
+    "Summary",
+    "Validity",
     "auth_frame",
     "guard_cell",
     "read_results",

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ..errors import StorageError
-from ..model import Outcome, Status
+from ..errors import ResultsError, StorageError
+from ..model import Identifier, IdentifierKind, Outcome, Status
+from ..roster import named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from ..roster import Roster
+    from collections.abc import Callable, Iterable, Mapping
 
 AUTH_COLUMNS = (
     "auth_status",
@@ -31,8 +30,13 @@ AUTH_COLUMNS = (
 )
 """The columns that follow the roster's own, in this order."""
 
-GUARDED_COLUMNS = ("auth_error", "auth_hint", "auth_request_id")
-"""Those whose text comes from elsewhere; a token and a code must stay byte-exact."""
+EXACT_COLUMNS = frozenset(AUTH_COLUMNS) - {"auth_error", "auth_hint", "auth_request_id"}
+"""Those never guarded: a token and a code must stay byte-exact; the others hold nothing that would run."""
+
+PARTIAL = ".partial"
+"""Ends a journal's name."""
+
+TIME_COLUMNS = ("auth_expires_at", "auth_issued_at")
 
 ROW_COLUMN = "auth_row"
 """The journal's first column: the row number as the spreadsheet shows it."""
@@ -77,29 +81,111 @@ def auth_cells(outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def guarded(cells: Iterable[str]) -> Iterator[str]:
-    """Cells of `AUTH_COLUMNS`, those of `GUARDED_COLUMNS` guarded."""
-    for column, cell in zip(AUTH_COLUMNS, cells, strict=True):
-        yield guard_cell(cell) if column in GUARDED_COLUMNS else cell
+def guarded(cells: Iterable[str]) -> list[str]:
+    """Cells of `AUTH_COLUMNS` that no spreadsheet program runs."""
+    named_cells = zip(AUTH_COLUMNS, cells, strict=True)
+    return [cell if column in EXACT_COLUMNS else guard_cell(cell) for column, cell in named_cells]
 
 
-def auth_frame(roster: Roster, outcomes: Mapping[int, Outcome]) -> pd.DataFrame:
-    """The `AUTH_COLUMNS` for each row of the roster, in roster order, as strings.
+def outcome_of(row: int, cells: Mapping[str, str]) -> Outcome:
+    """The outcome that a row's `AUTH_COLUMNS` tell of, unguarded; the inverse of `auth_cells`.
+
+    A cell that a spreadsheet program has changed beyond reading counts as blank, but for the two that everything
+    else hangs on.
+
+    Args:
+        row: its number.
+        cells: by column.
+
+    Raises:
+        ResultsError: its status or identifier is none.
+    """
+    status, identifier = cells["auth_status"].strip(), cells["auth_identifier"].strip()
+    if status not in tuple(Status):  # not quoted: in a file whose columns were shifted it may be a token
+        raise ResultsError(
+            f"row {row}: its auth_status is none of {', '.join(Status)}",
+            "correct the cell, or clear all cells of the row that begin with auth_ to ask anew",
+        )
+    who = identifier_of(identifier)
+    if identifier and who is None:
+        raise ResultsError(
+            f"row {row}: its auth_identifier names no driver",
+            "correct the cell, or clear all cells of the row that begin with auth_ to ask anew",
+        )
+    http_status, attempts = (_whole(cells[column]) for column in ("auth_http_status", "auth_attempts"))
+    return Outcome(
+        row,
+        Status(status),
+        who,
+        token=cells["auth_token"],
+        code=cells["auth_code"],
+        expires_at=utc_time(cells["auth_expires_at"]),
+        error=cells["auth_error"],
+        hint=cells["auth_hint"],
+        http_status=http_status or None,
+        request_id=cells["auth_request_id"],
+        attempts=attempts,
+        issued_at=utc_time(cells["auth_issued_at"]),
+    )
+
+
+def identifier_of(text: str) -> Identifier | None:
+    """The driver that ``driverId=…``, ``externalId=…`` or ``username=…`` stands for; None if it stands for none."""
+    kind, _, value = text.strip().partition("=")
+    who = named(IdentifierKind(kind), value) if kind in tuple(IdentifierKind) else None
+    return who if isinstance(who, Identifier) else None
+
+
+def utc_time(text: str) -> datetime | None:
+    """A time in UTC as `utc_text` writes it, or as a spreadsheet program shows that; None if it cannot be told.
+
+    With slashes it could be the day or the month that comes first: nothing is guessed.
+    """
+    text = text.strip()
+    if ":" not in text:  # a day alone is no time
+        return None
+    dotted = re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4}) (.*)", text, re.ASCII)
+    if dotted:
+        day, month, year, time = dotted.groups()
+        text = f"{year}-{month:0>2}-{day:0>2} {time}"
+    text = re.sub(r"(?<= )\d:", r"0\g<0>", text)  # 3:00
+    try:
+        at = datetime.fromisoformat(text)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _whole(text: str) -> int:
+    """A small number, also as 200.0; 0 for anything else."""
+    match = re.fullmatch(r"\s*(\d{1,9})(?:[.,]0*)?\s*", text, re.ASCII)
+    return int(match[1]) if match else 0
+
+
+def auth_frame(
+    whose: Iterable[Identifier | object],
+    rows: Iterable[int],
+    outcomes: Mapping[int, Outcome],
+    cells_of: Callable[[Outcome], tuple[str, ...]] = auth_cells,
+) -> pd.DataFrame:
+    """The `AUTH_COLUMNS` for each row, in their order, as strings.
 
     What was sent is compared with the row once more: a token never sits beside another driver.
 
     Args:
-        roster: the roster the outcomes belong to.
+        whose: the driver that each row belongs to; anything else where it names none.
+        rows: their numbers.
         outcomes: by row number; a row without one counts as not attempted.
+        cells_of: makes an outcome's cells.
 
     Raises:
         StorageError: an outcome names another driver than its row; a bug, never the user's fault.
     """
-    rows = []
-    for row, named in zip(roster.row_numbers(), roster.identifiers(), strict=True):
+    cells = []
+    for row, named_here in zip(rows, whose, strict=True):
         outcome = outcomes.get(row) or Outcome(row, Status.NOT_ATTEMPTED)
         sent = outcome.identifier
-        if outcome.row != row or (sent is not None and sent != named) or (outcome.token and sent is None):
+        if outcome.row != row or (sent is not None and sent != named_here) or (outcome.token and sent is None):
             raise StorageError(f"row {row}: the outcome belongs to another driver", "please report this as a bug")
-        rows.append(auth_cells(outcome))
-    return pd.DataFrame(rows, columns=list(AUTH_COLUMNS), dtype=object)
+        cells.append(cells_of(outcome))
+    return pd.DataFrame(cells, columns=list(AUTH_COLUMNS), dtype=object)

@@ -1,75 +1,208 @@
-"""OUT itself: checked before the first request, published in one step after the last."""
+"""OUT itself: held by one run at a time, checked before the first request, published in one step after the last."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from typing import TYPE_CHECKING
+import platform
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pandas as pd
 
 from ..errors import ResultsError, StorageError, UsageError
-from .columns import AUTH_COLUMNS, GUARDED_COLUMNS, auth_frame, guard_cell
-from .files import BOM, LINE_END, create_private, sync_folder
+from ..locks import Lock
+from .batch import Batch
+from .columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, auth_frame, guard_cell
+from .files import BOM, LINE_END, create_private, exposure, is_at, reserve, sync_folder
 from .journal import Journal
 from .reading import read_results
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Mapping
+    from types import TracebackType
 
     from ..model import Outcome
     from ..roster import Roster
+    from .validity import Validity
 
-if sys.platform != "win32":  # there, a file that a run has open cannot be moved or removed by another one anyway
-    import fcntl
+ROOM_PER_ROW = 600
+"""Bytes reserved for what comes to a row besides its cells: a token, a code, times and, where need be, hints."""
+
+
+class Published(NamedTuple):
+    """Where the results are, and how many cells in them got an apostrophe, since a spreadsheet would have run them."""
+
+    path: Path
+    guarded_cells: int
 
 
 class Destination:
-    """Where the results go: checked before the first request, so that no token is issued that cannot be kept."""
+    """Where the results go. Use it as a context: meanwhile no other run can write there, on this computer at least.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        path: of the results.
+        partial: of the journal, while a run goes on or after one that did not finish.
+        aside: where the journal of an earlier run was kept, if this one began anew.
+        warning: why others may get at what is written there, one sentence; empty if they cannot, or not yet entered.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, roster: Path | None = None) -> None:
         """Name the place; nothing is touched yet.
 
-        Raises:
-            ResultsError: no CSV file can have this name.
-        """
-        if not path.name:
-            raise ResultsError(f"{path} is a folder", "name a file with -o, such as depot.results.csv")
-        if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
-            raise ResultsError(f"results are written as CSV, not as {path.suffix}", "name the file with -o and .csv")
-        self.path = path
-        self.partial = path.with_name(path.name + ".partial")
-        self._publishing = path.with_name(path.name + ".publishing")
+        Args:
+            path: of the results; that of their journal means the same.
+            roster: the file the roster comes from, which is never replaced.
 
-    def check(self, *, overwrite: bool, roster: Path | None = None) -> None:
-        """Refuse a place that cannot take the results, or that holds something worth keeping.
+        Raises:
+            ResultsError: no CSV file can have this name, or it would be in the roster's way.
+        """
+        path = Path(path)
+        self._elsewhere = "choose another name with -o" if roster is not None else "see to that, then try again"
+        if path.name.endswith(PARTIAL) and path.name != PARTIAL:
+            path = path.with_name(path.name.removesuffix(PARTIAL))
+        if path.name in ("", PARTIAL):
+            raise ResultsError(f"{path} is a folder", "name a file, such as depot.results.csv")
+        if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+            raise ResultsError(
+                f"{path}: results are kept as CSV, not as {path.suffix}",
+                "give it a name that ends with .csv, and save it as CSV in the spreadsheet program",
+            )
+        self.path = path
+        self.partial = path.with_name(path.name + PARTIAL)
+        self.warning = ""
+        self.aside: Path | None = None
+        self._roster = roster
+        self._new = path.with_name(path.name + ".writing")
+        self._descriptor: int | None = None  # of the former, with room for the results
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._lock = Lock(self._lock_path)
+        self._entered = self._restart = False
+        self._seen: tuple[int, ...] | None = None  # OUT's state when it was looked at
+        ours = (self.partial, self._new, self._lock_path, Journal.being_born(self.partial))
+        if roster is not None and roster.absolute() in [name.absolute() for name in ours]:
+            raise ResultsError(f"the roster {roster} has a name that a run with these results uses", "rename it")
+
+    def __enter__(self) -> Self:
+        """Take the place for this run.
+
+        Raises:
+            ResultsError: another run has it, or nothing can be written there.
+        """
+        if not self.path.parent.is_dir():
+            raise ResultsError(f"there is no folder {self.path.parent}", "create it, or name another")
+        now = datetime.now().astimezone()
+        try:
+            taken = self._lock.acquire(
+                f"process {os.getpid()} on {platform.node() or 'this computer'}, since {now:%Y-%m-%d %H:%M:%S %Z}"
+            )
+        except OSError as error:
+            raise self._unusable(error) from None
+        if not taken:
+            who = self._lock.holder()
+            raise ResultsError(
+                f"another run is writing {self.path} at this moment{f': {who}' if who else ''}",
+                "wait until it has ended",
+            )
+        self._entered = True
+        self.warning = exposure(self._lock_path)
+        for left_over in (self._new, Journal.being_born(self.partial)):  # by a run that was killed
+            with contextlib.suppress(OSError):
+                left_over.unlink()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._give_up_room()
+        self._entered = False
+        self._lock.release()
+
+    def begin(
+        self,
+        roster: Roster,
+        validity: Validity,
+        *,
+        overwrite: bool = False,
+        restart: bool = False,
+    ) -> Batch:
+        """The rows to issue for: a roster's, as an earlier run that did not finish left them.
 
         Args:
+            roster: the rows.
+            validity: which tokens of the earlier run are good.
             overwrite: whether results with tokens may be replaced.
-            roster: the file the roster came from, which is never replaced.
+            restart: keep aside what an earlier run left and begin anew.
 
         Raises:
-            ResultsError: says what is in the way and what to do.
+            ResultsError: says what is in the way and what to do; nothing was changed.
         """
-        try:
-            self._check(overwrite=overwrite, roster=roster)
-        except OSError as error:
-            raise ResultsError(f"{self.path} cannot be used: {error.strerror}", "choose another name with -o") from None
-
-    def _check(self, *, overwrite: bool, roster: Path | None) -> None:
-        if not self.path.parent.is_dir():
-            raise ResultsError(f"there is no folder {self.path.parent}", "create it, or choose another with -o")
-        for path in (self.path, self.partial):
-            if path.is_symlink():
-                raise ResultsError(f"{path} is a symbolic link", "name the real file with -o")
+        self._check(restart=restart)
+        if self.partial.exists() and not restart:
+            batch = self._unfinished(validity)
+            difference = batch.difference(roster)
+            if difference:
+                raise ResultsError(
+                    f"{self.partial} was left by a run that did not finish, and its roster was another: {difference}",
+                    f"finish that one with batch-issuer retry {self.path}, which takes new rows, too, or add --restart "
+                    "to keep it aside and begin anew",
+                )
+            return batch
         if self.path.exists():
-            if not self.path.is_file():
-                raise ResultsError(f"{self.path} is not a file", "choose another name with -o")
-            if roster is not None and roster.exists() and self.path.samefile(roster):
-                raise ResultsError(f"{self.path} is the roster itself", "choose another name with -o")
             self._check_replaceable(overwrite=overwrite)
+        return Batch.of_roster(roster)
+
+    def reopen(self, validity: Validity, *, restart: bool = False) -> Batch:
+        """The rows of the results, as the last run left them, finished or not.
+
+        Args:
+            validity: which of their tokens are good.
+            restart: keep aside what a run that did not finish left, and take the results as they were before.
+
+        Raises:
+            ResultsError: says why they cannot be used, and what to do; nothing was changed.
+            RosterError: the file cannot be read.
+        """
+        self._check(restart=restart)
+        if self.partial.exists() and not restart:
+            return self._unfinished(validity)
+        return Batch.of_results(read_results(self.path), self.path.name, validity)
+
+    def _check(self, *, restart: bool = False) -> None:
+        """Refuse a place that cannot take the results, and remember what is there."""
+        self._restart = restart
+        try:
+            self._seen = self._state()
+            for path in (self.path, self.partial):
+                if path.is_symlink():
+                    raise ResultsError(f"{path} is a symbolic link", "name the real file")
+            if not self.path.exists():
+                return
+            if not self.path.is_file():
+                raise ResultsError(f"{self.path} is not a file", self._elsewhere)
+            if self._roster is not None and self._roster.exists() and self.path.samefile(self._roster):
+                raise ResultsError(f"{self.path} is the roster itself", self._elsewhere)
+            os.close(os.open(self.path, os.O_RDWR))
+        except PermissionError:
+            raise ResultsError(
+                f"{self.path} cannot be replaced: it is write-protected, or open in another program such as Excel",
+                "close it there, then try again",
+            ) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _state(self) -> tuple[int, ...]:
+        """What changes when somebody saves OUT; empty if it is not there."""
+        try:
+            found = self.path.lstat()
+        except OSError:
+            return ()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _unusable(self, error: OSError) -> ResultsError:
+        return ResultsError(f"{self.path} cannot be used: {error.strerror}", self._elsewhere)
 
     def _check_replaceable(self, *, overwrite: bool) -> None:
         """Only a results file is ever replaced, and without being told to only one that holds no token at all."""
@@ -79,111 +212,206 @@ class Destination:
             why = "it is not a results file" if isinstance(error, ResultsError) else error.message
             raise ResultsError(
                 f"{self.path} exists and is never replaced: {why}",
-                "choose another name with -o, or remove the file yourself",
+                f"{self._elsewhere}, or remove the file yourself",
             ) from None
         if not overwrite and (tokens != "").any():
             raise ResultsError(
                 f"{self.path} exists and holds tokens",
-                "add --overwrite to ask for new tokens for every row, or choose another name with -o",
+                f"batch-issuer retry {self.path} renews those that expired and leaves the rest; "
+                "or add --overwrite to ask for new tokens for every row",
             )
 
-    def set_aside(self) -> Path | None:
-        """Move the journal that an interrupted run left to a free name next to it; returns that, or None without one.
+    def _unfinished(self, validity: Validity) -> Batch:
+        """The rows of a journal that was left behind."""
+        try:
+            batch = Batch.of_results(read_results(self.partial), self.partial.name, validity, unfinished=True)
+        except UsageError as error:
+            raise ResultsError(error.message, f"{error.tip}; or add --restart to keep the file aside") from None
+        if self.path.exists():
+            results = self.path.stat()  # one that was copied or moved here keeps the time of its last change
+            if max(results.st_mtime_ns, results.st_ctime_ns) > self.partial.stat().st_mtime_ns:
+                self._check_unedited(batch, validity)
+        return batch
+
+    def _check_unedited(self, batch: Batch, validity: Validity) -> None:
+        """Refuse to replace results that somebody has worked on since the journal was left."""
+        try:
+            edited = not batch.supersedes(Batch.of_results(read_results(self.path), self.path.name, validity))
+        except UsageError:
+            edited = True
+        if edited:
+            raise ResultsError(
+                f"{self.path} was changed after the run that did not finish and left {self.partial}",
+                f"add --restart to use {self.path.name} as it is and keep {self.partial.name} aside; or move "
+                f"{self.path.name} away to finish that run",
+            )
+
+    def open_journal(self, batch: Batch) -> Journal:
+        """Begin the journal, in place of one that was left behind; room for the results is reserved first.
+
+        Where the rows are to begin anew, the one that was left behind is kept under a free name, `aside`.
 
         Raises:
-            ResultsError: the run that writes it is still alive, or it cannot be moved.
+            ResultsError: there is no room, or it cannot be created; what was left behind still is.
         """
-        if not self.partial.exists():
-            return None
-        self._refuse_if_in_use()
-        number = 1
-        while (aside := self.partial.with_name(f"{self.partial.name}.{number}")).exists():
-            number += 1
+        if not self._entered:
+            raise RuntimeError("a Destination is used as a context: with Destination(path) as destination")
         try:
-            self.partial.rename(aside)
+            self._make_room(batch)
+            if self._restart and self.partial.exists():
+                self.aside = self.partial.rename(_free_name(self.partial, f"{self.partial.name}.{{}}"))
+            return Journal(self.partial, batch)
         except OSError as error:
-            raise ResultsError(f"{self.partial} cannot be moved: {error.strerror}", "move it yourself") from None
-        return aside
-
-    def _refuse_if_in_use(self) -> None:
-        if sys.platform == "win32":
-            return
-        try:
-            descriptor = os.open(self.partial, os.O_RDONLY | os.O_NOFOLLOW)
-        except OSError as error:
-            raise ResultsError(f"{self.partial} cannot be read: {error.strerror}", "move it away yourself") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._give_up_room()
             raise ResultsError(
-                f"another run is writing {self.path} at this moment", "wait for it, or choose another name with -o"
+                f"the results cannot be written to {self.path.parent}: {error.strerror}",
+                "make room there, or use another folder",
             ) from None
-        finally:
-            os.close(descriptor)
 
-    def open_journal(self, roster: Roster) -> Journal:
-        """Begin the journal.
+    def _make_room(self, batch: Batch) -> None:
+        self._new.unlink(missing_ok=True)  # of a run that was killed
+        self._descriptor = create_private(self._new)
+        columns = (batch.cells.iloc[:, position] for position in range(batch.cells.shape[1]))
+        cells = sum(len("".join(column).encode()) for column in columns)
+        reserve(self._descriptor, cells + len(batch) * ROOM_PER_ROW)
 
-        Raises:
-            ResultsError: it cannot be created, or an earlier run left one.
-        """
-        try:
-            descriptor = create_private(self.partial)
-        except FileExistsError:
-            self._refuse_if_in_use()
-            raise ResultsError(
-                f"{self.partial} was left by a run that did not finish; it may hold tokens",
-                "look at it with batch-issuer status; add --overwrite to keep it aside and start anew",
-            ) from None
-        except OSError as error:
-            raise ResultsError(
-                f"{self.path.parent} cannot be written to: {error.strerror}", "choose another folder with -o"
-            ) from None
-        if sys.platform != "win32":
-            with contextlib.suppress(OSError):  # some network file systems have no locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            return Journal(descriptor, self.partial, roster)
-        except StorageError as error:
-            os.close(descriptor)
-            self.partial.unlink(missing_ok=True)
-            raise ResultsError(error.message, error.tip) from None
+    def _give_up_room(self) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, 0)  # wherever the folder is by now
+            is_there = is_at(self._descriptor, self._new)
+            os.close(self._descriptor)
+            self._descriptor = None
+            with contextlib.suppress(OSError):
+                if is_there:
+                    self._new.unlink()
 
-    def publish(self, roster: Roster, outcomes: Iterable[Outcome]) -> int:
-        """Write the finished file under a temporary name, flush it, rename it over OUT, and remove the journal.
+    def publish(self, batch: Batch, outcomes: Mapping[int, Outcome]) -> Published:
+        """Write the finished file under another name, flush it, rename it to OUT, and remove the journal.
 
-        Returns:
-            How many roster cells got an apostrophe, because a spreadsheet program would have run them.
+        Where OUT cannot be replaced, or was changed meanwhile, the results get a free name next to it.
+
+        Args:
+            batch: the rows.
+            outcomes: what they came to, by row number.
 
         Raises:
             StorageError: the file could not be written; OUT is as it was and the journal is still there.
         """
-        by_row = {outcome.row: outcome for outcome in (*roster.refused, *outcomes)}
-        auth = auth_frame(roster, by_row)
-        for column in GUARDED_COLUMNS:
-            auth[column] = auth[column].map(guard_cell)
-        frame = roster.frame.map(guard_cell).set_axis(range(roster.frame.shape[1]), axis=1)
-        whole = pd.concat([frame, auth], axis=1)
-        header = [*(guard_cell(str(column)) for column in roster.frame.columns), *AUTH_COLUMNS]
-        try:
-            self._publishing.unlink(missing_ok=True)  # of a run that was killed while publishing
-            descriptor = create_private(self._publishing)
-            with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - born with its mode
-                file.write(BOM)
-                whole.to_csv(file, header=header, index=False, lineterminator=LINE_END)
-                file.flush()
-                os.fsync(file.fileno())
-            self._publishing.replace(self.path)
-            sync_folder(self.path.parent)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._publishing.unlink(missing_ok=True)
-            raise StorageError(
-                f"{self.path} could not be written: {error.strerror}",
-                f"make room or correct the permissions; everything issued is in {self.partial} "
-                "(a CSV file; batch-issuer status shows what it holds)",
-            ) from None
+        table, guarded_cells = _composed(batch, outcomes)
+        path = self._replace(table, batch.delimiter)
         with contextlib.suppress(OSError):  # the results are out; what is left of the journal is only in the way
             self.partial.unlink()
-        changed = sum(cell != str(column) for cell, column in zip(header, roster.frame.columns, strict=False))
-        return changed + int((frame.to_numpy() != roster.frame.to_numpy()).sum())
+        return Published(path, guarded_cells)
+
+    def rescue(self, batch: Batch, outcomes: Mapping[int, Outcome]) -> Path | None:
+        """Write the results into the system's folder of temporary files; None if that is not possible either."""
+        table, _ = _composed(batch, outcomes)
+        try:
+            descriptor, name = tempfile.mkstemp(suffix=".csv", prefix="batch-issuer-")  # private from birth
+            try:
+                _write(descriptor, table, batch.delimiter)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return None
+        return Path(name)
+
+    def purge(self, now: datetime) -> tuple[int, int]:
+        """Blank the tokens that have expired at ``now``, and their codes; no other cell changes.
+
+        Returns:
+            How many were blanked, and how many are left because their ``auth_expires_at`` cannot be read.
+
+        Raises:
+            ResultsError: this is no results file, or a run did not finish it.
+            RosterError: the file cannot be read.
+            StorageError: it could not be written; it is as it was.
+        """
+        self._check()
+        if self.partial.exists():
+            raise ResultsError(
+                f"{self.partial} was left by a run that did not finish",
+                f"finish that one first, with batch-issuer retry {self.path}",
+            )
+        results = read_results(self.path)
+        expires = results.expires_at()
+        expired = [at is not None and at <= now for at in expires]
+        held = results.frame["auth_token"] != ""
+        blanked = held & pd.Series(expired, index=held.index)
+        if blanked.any():
+            table = results.frame
+            table.loc[blanked, ["auth_token", "auth_code"]] = ""
+            path = self._replace(_guarded(table)[0], results.delimiter)
+            if path != self.path:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                raise StorageError(
+                    f"{self.path} was changed meanwhile, or another program has it open; nothing was blanked",
+                    "close it there and purge again",
+                )
+        return int(blanked.sum()), sum(at is None for at, has in zip(expires, held, strict=True) if has)
+
+    def _replace(self, table: pd.DataFrame, delimiter: str) -> Path:
+        """Put a table in the place of OUT in one step; returns its name."""
+        try:
+            if self._descriptor is None or not is_at(self._descriptor, self._new):
+                self._give_up_room()
+                self._new.unlink(missing_ok=True)
+                self._descriptor = create_private(self._new)
+            _write(self._descriptor, table, delimiter)
+            os.close(self._descriptor)
+            self._descriptor = None
+            path = self._take_name()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._new.unlink()
+            raise StorageError(
+                f"{self.path} could not be written: {error.strerror}", "make room or correct the permissions"
+            ) from None
+        sync_folder(self.path.parent)
+        return path
+
+    def _take_name(self) -> Path:
+        if self._seen is None or self._seen == self._state():
+            with contextlib.suppress(OSError):  # Windows, while another program has it open
+                return self._new.replace(self.path)
+        return self._new.rename(_free_name(self.path, f"{self.path.stem}.{{}}{self.path.suffix}"))
+
+
+def _free_name(path: Path, pattern: str) -> Path:
+    """The first name, counted from 1, under which there is nothing beside ``path``."""
+    number = 1
+    while os.path.lexists(free := path.with_name(pattern.format(number))):
+        number += 1
+    return free
+
+
+def _composed(batch: Batch, outcomes: Mapping[int, Outcome]) -> tuple[pd.DataFrame, int]:
+    """The table as it is published, and how many of its cells got an apostrophe."""
+    auth = auth_frame(batch.whose(), batch.row_numbers(), outcomes, batch.auth_cells)
+    cells = batch.cells.set_axis(range(batch.cells.shape[1]), axis=1)
+    auth = auth.set_axis(range(cells.shape[1], cells.shape[1] + len(AUTH_COLUMNS)), axis=1)
+    return _guarded(pd.concat([cells, auth], axis=1)[batch.order].set_axis(batch.header, axis=1))
+
+
+def _guarded(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """A table that no spreadsheet program runs, and how many cells of its own columns were changed for that."""
+    header = [guard_cell(column) for column in table.columns]
+    changed = sum(name != column for name, column in zip(header, table.columns, strict=True))
+    columns: dict[int, list[str]] = {}
+    for position, column in enumerate(table.columns):
+        cells = table.iloc[:, position].tolist()
+        columns[position] = cells if column in EXACT_COLUMNS else [guard_cell(cell) for cell in cells]
+        if column not in AUTH_COLUMNS:
+            changed += sum(guarded != cell for guarded, cell in zip(columns[position], cells, strict=True))
+    return pd.DataFrame(columns, dtype=object).set_axis(header, axis=1), changed
+
+
+def _write(descriptor: int, table: pd.DataFrame, delimiter: str) -> None:
+    """Fill a file and flush it to the disk; room that is not needed is given back."""
+    with open(descriptor, "w", encoding="utf-8", newline="", closefd=False) as file:
+        file.write(BOM)
+        table.to_csv(file, sep=delimiter, index=False, lineterminator=LINE_END)
+    os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
+    os.fsync(descriptor)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+import stat
+from pathlib import Path
 
 BOM = "\ufeff"
 """Begins every file: without it Excel takes UTF-8 for the local 8-bit encoding."""
@@ -15,21 +14,55 @@ BOM = "\ufeff"
 LINE_END = "\r\n"
 """As in RFC 4180; with it Python's csv writer quotes cells that hold either of the two characters."""
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+
+HOMES = (Path("/home"), Path("/Users"))
+"""Where the homes of people are."""
+
+FIRST_PERSON = 500
+"""The least user number of a person; 1000 on most systems."""
+
 
 def create_private(path: Path) -> int:
-    """A descriptor of a new file for appending, readable by its owner only, whatever the umask.
+    """A descriptor of a new file, readable by its owner only, whatever the umask.
 
     Raises:
         FileExistsError: there is something under that name, be it a symbolic link.
         OSError: it cannot be created.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o600)
     if hasattr(os, "fchmod"):
         with contextlib.suppress(OSError):  # a file system without modes
             os.fchmod(descriptor, 0o600)
     return descriptor
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything, at the descriptor's position.
+
+    Raises:
+        OSError: part of it may have been written.
+    """
+    written = 0
+    while written < len(data):
+        written += os.write(descriptor, data[written:])
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Have room on the disk for ``size`` bytes of a file, where the file system can promise that.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if not hasattr(os, "posix_fallocate") or not size:
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
 
 
 def sync_folder(folder: Path) -> None:
@@ -40,3 +73,49 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one under its name: its folder may have been removed or put elsewhere."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except OSError:
+        return False
+
+
+def exposure(file: Path, homes: tuple[Path, ...] = HOMES) -> str:
+    """Why others may get at private files where one is, one sentence; empty if they cannot.
+
+    Args:
+        file: one that was made with mode 0600.
+        homes: folders with a home for each person who uses the computer.
+    """
+    folder = file.parent.absolute()
+    try:
+        file_mode, mode = file.lstat().st_mode, folder.stat().st_mode
+        reachable = all(above.stat().st_mode & stat.S_IXOTH for above in (folder, *folder.parents))
+    except OSError:
+        return ""
+    if os.name == "nt":  # permissions are inherited there; modes say nothing
+        return ""
+    if file_mode & 0o077:
+        return f"{folder} is on a file system without permissions: whoever can reach it can read the tokens"
+    if not reachable:
+        return ""
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return f"everybody can put files into the folder {folder} and take files out of it; use one of your own"
+    if mode & stat.S_IROTH and _is_shared(homes):
+        return (
+            f"other people use this computer and can look into the folder {folder}; "
+            "they cannot read the results, but copies that you make there"
+        )
+    return ""
+
+
+def _is_shared(homes: tuple[Path, ...]) -> bool:
+    """Whether another person has a home on this computer."""
+    owners: set[int] = set()
+    for home in homes:
+        with contextlib.suppress(OSError):
+            owners.update(person.stat().st_uid for person in home.iterdir())
+    return any(owner >= FIRST_PERSON and owner != os.getuid() for owner in owners)

@@ -10,77 +10,120 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
-from ..hints import Hint
-from ..model import Outcome, Status
-from .columns import AUTH_COLUMNS, ROW_COLUMN, auth_cells, guard_cell, guarded
-from .files import BOM, LINE_END
+from .columns import ROW_COLUMN, guard_cell, guarded
+from .files import BOM, LINE_END, create_private, is_at, sync_folder, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from ..model import Driver
-    from ..roster import Roster
+    from ..model import Outcome
+    from .batch import Batch
 
 SYNC_DELAY = 0.010
 """Seconds after which a written line is flushed to the disk; the design allows 0.020."""
 
 
 class Journal:
-    """``OUT.partial``: each line is in the file (``write(2)``) when the call returns, and on the disk soon after."""
+    """``OUT.partial``: each line is in the file (``write(2)``) when the call returns, and on the disk soon after.
 
-    def __init__(self, descriptor: int, path: Path, roster: Roster) -> None:
-        self.path = path
-        self._descriptor = descriptor
-        self._size = 0
-        self._cells = roster.frame.map(guard_cell).to_numpy()
-        self._first_row = roster.row_numbers().start
-        self._dirty = asyncio.Event()
-        header = [guard_cell(str(column)) for column in roster.frame.columns]
-        self._write([[ROW_COLUMN, *header, *AUTH_COLUMNS]], prefix=BOM)
-        self.record(*roster.refused)
+    It begins with a line for every row, so that it needs neither the roster nor an earlier results file to be finished
+    from; it takes its name, maybe from the journal of an earlier run, once these are on the disk.
 
-    def intend(self, driver: Driver, attempt: int) -> None:
-        """Say that a request for this driver is about to leave.
+    Attributes:
+        path: of the file.
+        is_whole: once it is closed, whether all that was written is on the disk under this name.
+    """
+
+    def __init__(self, path: Path, batch: Batch) -> None:
+        """Begin it.
 
         Raises:
-            StorageError: the line could not be written; send nothing.
+            OSError: it cannot be written; what was there under its name still is.
         """
-        unknown, hint = Status.UNKNOWN, str(Hint.MAYBE_ISSUED)
-        self.record(Outcome(driver.row, unknown, driver.identifier, error="sent", hint=hint, attempts=attempt))
+        self.path = path
+        self.is_whole = False
+        self._order = batch.order
+        self._batch = batch
+        self._delimiter = batch.delimiter
+        self._cells = batch.cells.map(guard_cell).to_numpy().tolist()
+        self._first_row = batch.row_numbers().start
+        self._dirty = asyncio.Event()
+        self._torn: StorageError | None = None
+        header = [ROW_COLUMN, *(guard_cell(column) for column in batch.header)]
+        outcomes = [batch.outcomes[row] for row in batch.row_numbers()]
+        data = BOM.encode() + self._lines([header]) + self._outcome_lines(outcomes)
+        being_born = self.being_born(path)
+        being_born.unlink(missing_ok=True)  # of a run that was killed here
+        self._descriptor = create_private(being_born)
+        try:
+            write_all(self._descriptor, data)
+            os.fsync(self._descriptor)
+            self._take_name(being_born)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+            with contextlib.suppress(OSError):
+                being_born.unlink()
+            raise
+        sync_folder(path.parent)
+        self._size = len(data)
+
+    @staticmethod
+    def being_born(path: Path) -> Path:
+        """The name that a journal has until it is whole."""
+        return path.with_name(f"{path.name}.writing")
+
+    def _take_name(self, being_born: Path) -> None:
+        try:
+            being_born.replace(self.path)
+        except PermissionError:  # Windows renames no file that is open
+            os.close(self._descriptor)
+            being_born.replace(self.path)
+            flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+            self._descriptor = os.open(self.path, flags)
 
     def record(self, *outcomes: Outcome) -> None:
-        """Keep what rows came to.
+        """Keep what rows came to, or may come to.
 
         Raises:
             StorageError: the lines could not be written; send nothing more.
         """
-        self._write(
-            [outcome.row, *self._cells[outcome.row - self._first_row], *guarded(auth_cells(outcome))]
-            for outcome in outcomes
-        )
+        self._write(self._outcome_lines(outcomes))
 
-    def _write(self, rows: Iterable[Iterable[object]], prefix: str = "") -> None:
-        buffer = io.StringIO(prefix)
-        buffer.seek(0, io.SEEK_END)
-        csv.writer(buffer, lineterminator=LINE_END).writerows(rows)
-        data = buffer.getvalue().encode()
-        written = 0
+    def _outcome_lines(self, outcomes: Iterable[Outcome]) -> bytes:
+        return self._lines([outcome.row, *self._row(outcome)] for outcome in outcomes)
+
+    def _row(self, outcome: Outcome) -> list[str]:
+        cells = [*self._cells[outcome.row - self._first_row], *guarded(self._batch.auth_cells(outcome))]
+        return [cells[position] for position in self._order]
+
+    def _lines(self, rows: Iterable[Iterable[object]]) -> bytes:
+        buffer = io.StringIO()
+        csv.writer(buffer, delimiter=self._delimiter, lineterminator=LINE_END).writerows(rows)
+        return buffer.getvalue().encode()
+
+    def _write(self, data: bytes) -> None:
+        if self._torn is not None:
+            raise self._torn
         try:
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
+            write_all(self._descriptor, data)
         except OSError as error:
-            with contextlib.suppress(OSError):  # no torn line: the file stays valid CSV
+            try:  # no torn line: the file stays valid CSV
                 os.ftruncate(self._descriptor, self._size)
-            raise self._broken(error) from None
-        self._size += written
+                os.lseek(self._descriptor, self._size, os.SEEK_SET)
+            except OSError:  # then it is the last one, which is not read
+                self._torn = self._broken(error.strerror)
+            raise self._broken(error.strerror) from None
+        self._size += len(data)
         self._dirty.set()
 
     async def keep_synced(self) -> None:
         """Flush to the disk what was written, soon after it was, until cancelled.
 
         Raises:
-            StorageError: the disk refused; what was written since the last flush may be lost in a power cut.
+            StorageError: the disk refused, so what was written since the last flush may be lost in a power cut; or the
+                file is no longer under its name.
         """
         while True:
             await self._dirty.wait()
@@ -88,17 +131,27 @@ class Journal:
             self._dirty.clear()
             try:
                 await asyncio.to_thread(os.fsync, self._descriptor)
+                in_place = await asyncio.to_thread(self.in_place)
             except OSError as error:
-                raise self._broken(error) from None
+                raise self._broken(error.strerror) from None
+            if not in_place:
+                raise self._broken("it was removed or moved while the run was at work")
 
-    def _broken(self, error: OSError) -> StorageError:
+    def in_place(self) -> bool:
+        """Whether the file is still there under its name."""
+        return is_at(self._descriptor, self.path)
+
+    def _broken(self, why: str | None) -> StorageError:
         return StorageError(
-            f"{self.path} could not be written: {error.strerror}",
-            "make room on the disk or check its permissions, then run again",
+            f"{self.path} could not be written: {why}",
+            "make room on the disk or check its permissions",
         )
 
     def close(self) -> None:
         """Flush and close; the file stays until it is published."""
-        with contextlib.suppress(OSError):
+        try:
             os.fsync(self._descriptor)
+            self.is_whole = self.in_place()
+        except OSError:
+            self.is_whole = False
         os.close(self._descriptor)

@@ -1,27 +1,67 @@
-"""A results file read back."""
+"""A results file read back, or the journal of a run that did not finish."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import Counter
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
 
 from ..errors import ResultsError
+from ..hints import Hint
 from ..model import Status
-from ..roster import HEADER_ROW, read_bytes, read_table
-from .columns import AUTH_COLUMNS, GUARDED_COLUMNS, ROW_COLUMN, unguard_cell
+from ..roster import HEADER_ROW, check_width, decode, header_delimiter, read_bytes, read_rows
+from .columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, ROW_COLUMN, identifier_of, unguard_cell, utc_time
+from .files import BOM
+from .validity import is_spoilt
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
+    from collections.abc import Iterator
+    from datetime import datetime
 
-    import pandas as pd
+
+UNREADABLE = "(unreadable)"
+"""Stands for an ``auth_status`` that is none."""
 
 
-Failure = tuple[int, str, str, str, str]
-"""A row without a token: row number, status, identifier, error, hint."""
+class Failure(NamedTuple):
+    """A row that somebody has to look at: without a token, or with a remark that names a cure."""
+
+    row: int
+    status: str
+    identifier: str
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is in a results file at a moment.
+
+    Attributes:
+        rows: how many there are.
+        counts: how many of them have which ``auth_status``; they add up to ``rows``.
+        spoilt: tokens that a spreadsheet program changed, themselves or their codes, or that stand in several rows.
+        valid, expired, unknown_expiry: all other tokens, by what their ``auth_expires_at`` says.
+        purged: rows whose token had expired and was blanked.
+        next_expiry, last_expiry: of the valid tokens, UTC; None without one.
+        problems: rows to look at, by hint, the most frequent hint first.
+    """
+
+    rows: int
+    counts: dict[str, int]
+    spoilt: int
+    valid: int
+    expired: int
+    unknown_expiry: int
+    purged: int
+    next_expiry: datetime | None
+    last_expiry: datetime | None
+    problems: dict[str, list[Failure]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,62 +69,183 @@ class Results:
     """A results file that was read, or the journal of a run that did not finish.
 
     Attributes:
-        frame: its cells as strings, guards of `AUTH_COLUMNS` taken off; of a journal the last line of each row.
+        frame: its cells as strings in its own column order, guards taken off; of a journal the last line of each row,
+            without `ROW_COLUMN`.
         rows: the row numbers as the roster's spreadsheet shows them.
+        delimiter: what separates its columns.
     """
 
-    frame: pd.DataFrame
-    rows: list[int]
+    frame: pd.DataFrame = field(repr=False)
+    rows: list[int] = field(repr=False)
+    delimiter: str = ","
+
+    @property
+    def auth(self) -> pd.DataFrame:
+        """The `AUTH_COLUMNS` alone."""
+        return self.frame[list(AUTH_COLUMNS)]
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """All other columns."""
+        return self.frame.loc[:, ~self.frame.columns.isin(AUTH_COLUMNS)]
 
     def counts(self) -> dict[str, int]:
-        """How many rows have which ``auth_status``, in the order of `Status`; statuses without rows left out."""
-        found = Counter(self.frame["auth_status"])
-        known = [str(status) for status in Status]
-        return {status: found[status] for status in (*known, *sorted(set(found) - set(known))) if found[status]}
+        """How many rows have which ``auth_status``, in the order of `Status`; statuses without rows left out.
 
-    def expiries(self) -> list[datetime]:
-        """When the tokens expire, UTC, earliest first; tokens without a readable expiry left out."""
-        held = self.frame.loc[self.frame["auth_token"] != "", "auth_expires_at"]
-        times = []
-        for text in held:
-            with contextlib.suppress(ValueError):
-                at = datetime.fromisoformat(text)
-                times.append(at if at.tzinfo else at.replace(tzinfo=UTC))
-        return sorted(times)
+        Any other text counts as `UNREADABLE`: where columns were shifted it may be a token.
+        """
+        found = Counter(_status(text) for text in self.frame["auth_status"])
+        return {status: found[status] for status in (*map(str, Status), UNREADABLE) if found[status]}
+
+    def expires_at(self) -> list[datetime | None]:
+        """When each row's token expires, UTC; None where there is none, or that cannot be read."""
+        return [utc_time(text) for text in self.frame["auth_expires_at"]]
+
+    def spoilt(self) -> list[bool]:
+        """For each row, whether it holds a token that cannot be redeemed as it stands, or not for certain."""
+        rows = Counter(self.frame["auth_token"])
+        pairs = zip(self.frame["auth_token"], self.frame["auth_code"], strict=True)
+        return [token != "" and (is_spoilt(token, code) or rows[token] > 1) for token, code in pairs]
 
     def failures(self) -> list[Failure]:
-        """Rows without a token."""
-        columns = [
-            self.frame[name] for name in ("auth_token", "auth_status", "auth_identifier", "auth_error", "auth_hint")
-        ]
-        return [(row, *cells) for row, token, *cells in zip(self.rows, *columns, strict=True) if not token]
+        """Rows to look at; a cell that cannot be what its column promises is left out, for it may be a token."""
+        columns = [self.frame[name] for name in ("auth_status", "auth_identifier", "auth_error", "auth_hint")]
+        found = (
+            Failure(row, _status(status), str(identifier_of(who) or ""), _sentence(error), _sentence(hint))
+            for row, status, who, error, hint in zip(self.rows, *columns, strict=True)
+        )
+        found = (
+            failure._replace(error="its token or code was changed, or stands in two rows", hint=str(Hint.SPOILT))
+            if bad
+            else failure._replace(error="its auth_status is none", hint=str(Hint.SPOILT))
+            if failure.status == UNREADABLE
+            else failure
+            for failure, bad in zip(found, self.spoilt(), strict=True)
+        )
+        return [failure for failure in found if failure.hint or failure.status != Status.ISSUED]
+
+    def summary(self, now: datetime) -> Summary:
+        """What is in it at ``now``, in UTC."""
+        spoilt = self.spoilt()
+        held = self.frame["auth_token"] != ""
+        expiries = [at for at, has, bad in zip(self.expires_at(), held, spoilt, strict=True) if has and not bad]
+        known = sorted(at for at in expiries if at)
+        valid = [at for at in known if at > now]
+        blank = (self.frame["auth_status"] == Status.ISSUED) & (self.frame["auth_token"] == "")
+        failures = self.failures()
+        problems: dict[str, list[Failure]] = {
+            hint: [] for hint, _ in Counter(failure.hint for failure in failures).most_common()
+        }
+        for failure in failures:
+            problems[failure.hint].append(failure)
+        return Summary(
+            rows=len(self.frame),
+            counts=self.counts(),
+            spoilt=sum(spoilt),
+            valid=len(valid),
+            expired=len(known) - len(valid),
+            unknown_expiry=len(expiries) - len(known),
+            purged=int(blank.sum()),
+            next_expiry=valid[0] if valid else None,
+            last_expiry=valid[-1] if valid else None,
+            problems=problems,
+        )
 
 
-def read_results(path: Path) -> Results:
-    """Read a results file back.
+def _status(text: str) -> str:
+    return text.strip() if text.strip() in tuple(Status) else UNREADABLE
+
+
+def _sentence(text: str) -> str:
+    """A text that holds a blank, as all of ours do, and no token or code."""
+    return text if " " in text.strip() else ""
+
+
+def read_results(path: str | os.PathLike[str]) -> Results:
+    """Read a results file back, or a journal, that of a run at work included.
+
+    The torn last line that a crash may leave in a journal is not read. A row that lost blank cells at its end, as
+    Excel saves it, gets them again.
 
     Raises:
         RosterError: it cannot be read.
         ResultsError: it is not a results file.
     """
+    path = Path(path)
     data = read_bytes(path)
-    not_one = ResultsError(f"{path} is not a results file", "give a file that issue wrote")
-    if b"auth_token" not in data:
+    not_one = ResultsError(f"{path} is not a results file", "give a file that batch-issuer issue wrote")
+    if b"auth_token" not in data.replace(b"\0", b""):  # as in UTF-16
         raise not_one
-    frame = read_table(data, path.name, _delimiter)
-    if any(list(frame.columns).count(column) != 1 for column in AUTH_COLUMNS):
-        raise not_one
-    rows = list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(frame)))
-    if frame.columns[0] == ROW_COLUMN:
-        frame = frame[~frame[ROW_COLUMN].duplicated(keep="last")]
-        frame = frame.iloc[frame[ROW_COLUMN].astype(int).argsort().to_numpy()].reset_index(drop=True)
-        rows = frame[ROW_COLUMN].astype(int).tolist()
-    for column in GUARDED_COLUMNS:
-        frame[column] = frame[column].map(unguard_cell)
-    return Results(frame, rows)
+    is_journal = re.match(rb'"?auth_row"?[,;\t|]', data.removeprefix(BOM.encode())) is not None
+    text = decode(_whole_lines(data) if is_journal else data, path.name)
+    delimiter = _delimiter(text)
+    lines = read_rows(text, delimiter, path.name)
+    header = next(lines)
+    wrong = [column for column in AUTH_COLUMNS if header.count(column) != 1]
+    if wrong:
+        raise ResultsError(
+            f"{path} has not just one column of each of these names: {', '.join(wrong)}",
+            "the first line must be the header, with every auth_ column once; take it from a file that issue wrote",
+        )
+    checked = _checked(lines, header, path.name)
+    if is_journal:
+        rows, body = _last_lines(checked, path.name)
+        header = header[1:]
+    else:
+        body = list(checked)
+        rows = list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(body)))
+    frame = pd.DataFrame(body, columns=range(len(header)), dtype=object)
+    for position, column in enumerate(header):
+        if column not in EXACT_COLUMNS:
+            frame[position] = frame[position].map(unguard_cell)
+    return Results(frame.set_axis([unguard_cell(column) for column in header], axis=1), rows, delimiter)
+
+
+def _whole_lines(data: bytes) -> bytes:
+    """A journal without the line that was being written when the power went; what follows a NUL never arrived."""
+    data = data.partition(b"\0")[0]
+    end = data.rfind(b"\n") + 1
+    quotes = data.count(b'"', 0, end)
+    while end and quotes % 2:  # this line end is within a cell
+        before = data.rfind(b"\n", 0, end - 1) + 1
+        quotes -= data.count(b'"', before, end)
+        end = before
+    return data[:end]
+
+
+def _checked(lines: Iterator[list[str]], header: list[str], name: str) -> Iterator[list[str]]:
+    """Rows, each as wide as the header."""
+    status = header.index("auth_status")
+    for number, cells in enumerate(lines, HEADER_ROW + 1):
+        # A lost separator further left would have moved something else into the column of the status.
+        if status < len(cells) < len(header) and cells[status] in tuple(Status):
+            cells.extend([""] * (len(header) - len(cells)))
+        check_width(cells, header, number, name)
+        yield cells
+
+
+def _last_lines(lines: Iterator[list[str]], name: str) -> tuple[list[int], list[list[str]]]:
+    """The row numbers of a journal, in order, and what its last line says of each."""
+    latest: dict[int, list[str]] = {}
+    number_of_lines = 0
+    try:
+        for row, *cells in lines:
+            latest[int(row)] = cells
+            number_of_lines += 1
+    except ValueError:
+        raise ResultsError(
+            f"{name}: its column {ROW_COLUMN} holds no row numbers", "leave journals as they are"
+        ) from None
+    if PARTIAL not in name and number_of_lines > len(latest):
+        raise ResultsError(
+            f"{name} is the journal of a run under another name, with several lines of a row",
+            f"give it back its name, which ends with {PARTIAL}",
+        )
+    rows = sorted(latest)
+    return rows, [latest[row] for row in rows]
 
 
 def _delimiter(text: str) -> str:
-    """The separator between two columns of ours, a comma unless another program saved the file again."""
+    """The separator of the columns; where ours stand side by side there is no doubt, whatever else the header holds."""
     found = re.search(r'auth_status"?([,;\t|])"?auth_token', text)
-    return found[1] if found else ","
+    return found[1] if found else header_delimiter(text)

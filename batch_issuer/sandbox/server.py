@@ -230,7 +230,7 @@ class Sandbox:
         """Return the usual answer: a token, or what is wrong with the request or its driver."""
         if ask.refusal is not None:
             return error(*ask.refusal, entry.request_id)
-        entry.token = secrets.token_urlsafe(24)
+        entry.token = f"sandbox-{secrets.token_urlsafe(24)}"  # nobody shall take it for a real one
         entry.expiration_time = int((time.time() + self._token_lifetime) * 1000)
         data = {"token": entry.token, "expirationTime": entry.expiration_time}
         return Answer(200, json.dumps({"data": data}).encode())

@@ -1,0 +1,263 @@
+"""The rows of a run: their cells, what each has come to so far, and who is still to be asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import ResultsError
+from ..hints import Hint
+from ..model import Driver, Identifier, Outcome, Status
+from ..roster import HEADER_ROW, Problem, identifier_columns, names
+from .columns import AUTH_COLUMNS, TIME_COLUMNS, auth_cells, outcome_of, utc_time
+from .validity import SANDBOX_TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pandas as pd
+
+    from ..model import IdentifierKind
+    from ..roster import Roster
+    from .reading import Results
+    from .validity import Validity
+
+
+class Batch:
+    """The rows of a run.
+
+    Attributes:
+        cells: all columns of the roster, unchanged and in order, every cell a string.
+        header: the results file's columns, in order, those of `AUTH_COLUMNS` among them.
+        delimiter: what separates them.
+        outcomes: what each row has come to so far, by row number; every row has one.
+        drivers: the rows to ask for, in order.
+        refused: numbers of rows that are left as they are because it is not certain whose they are.
+        changed: whether ``outcomes`` differ from what the results file holds.
+        unread: by token, cells of times that came with it and could not be read; they stay as long as it does.
+        order: for each column of ``header`` its position among ``cells`` and then `AUTH_COLUMNS`.
+    """
+
+    def __init__(
+        self,
+        *,
+        cells: pd.DataFrame,
+        columns: Mapping[IdentifierKind, int],
+        recorded: Sequence[Outcome | None],
+        header: Sequence[str],
+        delimiter: str = ",",
+        changed: bool = True,
+        unread: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self.cells = cells
+        self.header = list(header)
+        self.delimiter = delimiter
+        self.outcomes: dict[int, Outcome] = {}
+        self.drivers: list[Driver] = []
+        self.refused: list[int] = []
+        self.changed = changed
+        self._columns = columns
+        self.unread = dict(unread or {})
+        self._recorded = [outcome.identifier if outcome else None for outcome in recorded]
+        self._bound = [_binds(outcome) for outcome in recorded]
+        count = iter(range(cells.shape[1]))
+        auth = {column: cells.shape[1] + position for position, column in enumerate(AUTH_COLUMNS)}
+        self.order = [auth[column] if column in auth else next(count) for column in self.header]
+
+    @classmethod
+    def of_roster(cls, roster: Roster) -> Batch:
+        """All of a roster's rows, from the beginning."""
+        batch = cls(
+            cells=roster.frame,
+            columns=roster.positions,
+            recorded=[None] * len(roster),
+            header=[*map(str, roster.frame.columns), *AUTH_COLUMNS],
+        )
+        batch.drivers = list(roster.drivers)
+        untouched = (_not_attempted(driver.row, driver.identifier) for driver in roster.drivers)
+        batch.outcomes = {outcome.row: outcome for outcome in (*roster.refused, *untouched)}
+        return batch
+
+    @classmethod
+    def of_results(cls, results: Results, name: str, validity: Validity, *, unfinished: bool = False) -> Batch:
+        """The rows of a results file: those without a good token are to be asked for, or asked for again.
+
+        Args:
+            results: as read.
+            name: how messages call the file.
+            validity: which tokens are good.
+            unfinished: it is the journal of a run that did not finish.
+
+        Raises:
+            ResultsError: whose row is whose cannot be told for certain; says why.
+            RosterError: two columns could name the drivers.
+        """
+        if results.rows != list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(results.rows))):
+            raise ResultsError(f"{name} does not hold every row", "begin anew with --restart")
+        cells = results.cells
+        columns = identifier_columns([str(column) for column in cells.columns], name, required=False)
+        auth = [dict(zip(AUTH_COLUMNS, cells, strict=True)) for cells in results.auth.to_numpy()]
+        try:
+            recorded = [
+                outcome_of(row, told) if any(cell.strip() for cell in told.values()) else None
+                for row, told in zip(results.rows, auth, strict=True)
+            ]
+        except ResultsError as error:
+            raise ResultsError(f"{name}, {error.message}", error.tip) from None
+        unread = {
+            told["auth_token"]: {column: told[column] for column in TIME_COLUMNS if not utc_time(told[column])}
+            for told in auth
+            if told["auth_token"] and any(told[column] and not utc_time(told[column]) for column in TIME_COLUMNS)
+        }
+        batch = cls(
+            cells=cells,
+            columns=columns,
+            recorded=recorded,
+            header=[str(column) for column in results.frame.columns],
+            delimiter=results.delimiter,
+            changed=unfinished,
+            unread=unread,
+        )
+        batch._plan(recorded, name, validity)
+        return batch
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def row_numbers(self) -> range:
+        """The rows' numbers as a spreadsheet shows them."""
+        return range(HEADER_ROW + 1, HEADER_ROW + 1 + len(self))
+
+    @property
+    def kept(self) -> list[int]:
+        """Numbers of rows with a token that is left alone."""
+        asked = {driver.row for driver in self.drivers}
+        left_alone = asked.union(self.refused)
+        return [row for row, outcome in self.outcomes.items() if outcome.token and row not in left_alone]
+
+    @property
+    def lost(self) -> list[int]:
+        """Numbers of rows to ask for although a token may exist, which nobody knows."""
+        return [row for row, before in ((driver.row, driver.before) for driver in self.drivers) if _may_exist(before)]
+
+    @property
+    def holds_real_tokens(self) -> bool:
+        """Whether any token that is not known to have expired is none of the sandbox's."""
+        earlier = [*self.outcomes.values(), *(driver.before for driver in self.drivers if driver.before)]
+        return any(outcome.token and not outcome.token.startswith(SANDBOX_TOKEN) for outcome in earlier)
+
+    def whose(self) -> Iterator[Identifier | Problem]:
+        """For each row, read afresh: the driver it belongs to, or why none."""
+        rows = zip(self._recorded, self._bound, names(self.cells, self._columns), strict=True)
+        for recorded, bound, named in rows:
+            found = next(iter(named.values()), Problem("no identifier in this row", Hint.NO_IDENTIFIER))
+            yield recorded if recorded and (bound or isinstance(found, Problem)) else found
+
+    def conflicts(self) -> Iterator[Identifier | None]:
+        """For each row, the driver that its cell names where it is another than the one it was sent for, else None."""
+        owned = {recorded for recorded, bound in zip(self._recorded, self._bound, strict=True) if bound}
+        rows = zip(self._recorded, self._bound, names(self.cells, self._columns), strict=True)
+        for recorded, bound, named in rows:
+            if recorded is None or not bound:
+                yield None
+                continue
+            # Another kind counts where the row's own cell was blanked, or if it names the driver of another row: then
+            # the rows may have been mixed up.
+            same_kind, blanked = named.get(recorded.kind), recorded.kind in self._columns
+            found = [same_kind] if same_kind else [who for who in named.values() if blanked or who in owned]
+            yield next((who for who in found if isinstance(who, Identifier) and who != recorded), None)
+
+    def auth_cells(self, outcome: Outcome) -> tuple[str, ...]:
+        """An outcome as the cells of `AUTH_COLUMNS`; times that could not be read stay beside their token."""
+        cells = auth_cells(outcome)
+        unread = self.unread.get(outcome.token)
+        if not unread:
+            return cells
+        return tuple(unread.get(column) or cell for column, cell in zip(AUTH_COLUMNS, cells, strict=True))
+
+    def difference(self, roster: Roster) -> str:
+        """Where a roster is not the one these rows are from; empty if it is."""
+        if list(map(str, roster.frame.columns)) != list(map(str, self.cells.columns)):
+            return "its columns differ"
+        if len(roster) != len(self):
+            return f"{len(roster)} rows instead of {len(self)}"
+        differs = (roster.frame.to_numpy() != self.cells.to_numpy()).any(axis=1)
+        return f"row {self.row_numbers()[int(differs.argmax())]} differs" if differs.any() else ""
+
+    def supersedes(self, other: Batch) -> bool:
+        """Whether these are the rows of ``other``, of the same drivers, each with its good token or a newer one."""
+        if not self.cells.equals(other.cells) or list(self.whose()) != list(other.whose()):
+            return False
+        pairs = ((self.outcomes[row], other.outcomes[row]) for row in self.row_numbers())
+        return all(not old.token or old.token == new.token or _is_newer(new, old) for new, old in pairs)
+
+    def _plan(self, recorded: Sequence[Outcome | None], name: str, validity: Validity) -> None:
+        """Settle for each row what it has come to, and whether it is to be asked for."""
+        row_of = self._claims(name)
+        tokens = Counter(outcome.token for outcome in recorded if outcome and outcome.token and _binds(outcome))
+        rows = zip(self.row_numbers(), recorded, self.whose(), self.conflicts(), strict=True)
+        for row, before, who, other in rows:
+            if other is not None and before is not None:
+                self._refuse(before, other)
+            elif isinstance(who, Problem):
+                self._settle(Outcome(row, Status.INVALID, error=who.error, hint=str(who.hint)), before)
+            elif row_of.setdefault(who, row) != row:
+                error = f"the same driver as in row {row_of[who]}"
+                self._settle(Outcome(row, Status.DUPLICATE, who, error=error, hint=str(Hint.DUPLICATE)), before)
+            elif before is None or not _binds(before) or tokens[before.token] > 1:
+                self._ask(Driver(row, who), _not_attempted(row, who), before)
+            elif validity.suffices(before):
+                self._settle(replace(before, error="", hint="") if before.hint else before, before)
+            elif validity.lives(before):
+                self._ask(Driver(row, who, before), before, before)
+            elif before.status is not Status.ISSUED:
+                until_then = replace(before, token="", code="", expires_at=None)
+                self._ask(Driver(row, who, until_then), until_then, before)
+            else:
+                self._ask(Driver(row, who), _not_attempted(row, who), before)
+
+    def _claims(self, name: str) -> dict[Identifier, int]:
+        """Which row each driver has that was sent before."""
+        row_of: dict[Identifier, int] = {}
+        for row, who, bound in zip(self.row_numbers(), self._recorded, self._bound, strict=True):
+            if who is not None and bound and row_of.setdefault(who, row) != row:
+                raise ResultsError(
+                    f"{name}: rows {row_of[who]} and {row} are both the one of {who}, so a row was copied",
+                    "delete one of the two; if one is a new driver, clear those of its cells that begin with auth_",
+                )
+        return row_of
+
+    def _refuse(self, before: Outcome, other: Identifier) -> None:
+        self.refused.append(before.row)
+        error = f"the row is the one of {before.identifier}, but its cells now name {other}"
+        hint = f"{Hint.ANOTHER_DRIVER}; {Hint.MAYBE_ISSUED.cure}" if _may_exist(before) else str(Hint.ANOTHER_DRIVER)
+        self._settle(replace(before, error=error, hint=hint), before)
+
+    def _ask(self, driver: Driver, until_then: Outcome, before: Outcome | None) -> None:
+        self.drivers.append(driver)
+        self._settle(until_then, before)
+
+    def _settle(self, outcome: Outcome, before: Outcome | None) -> None:
+        self.outcomes[outcome.row] = outcome
+        self.changed |= outcome != before
+
+
+def _binds(outcome: Outcome | None) -> bool:
+    """Whether what is recorded as the row's driver is certain: not so where nothing was ever sent for a wrong cell."""
+    if outcome is None or outcome.identifier is None:
+        return False
+    return outcome.attempts > 0 or outcome.status not in (Status.INVALID, Status.DUPLICATE)
+
+
+def _is_newer(one: Outcome, other: Outcome) -> bool:
+    return bool(one.token and one.issued_at and other.issued_at and one.issued_at > other.issued_at)
+
+
+def _may_exist(before: Outcome | None) -> bool:
+    """Whether a token may have been issued for a row that nobody knows."""
+    return before is not None and (before.status is Status.UNKNOWN or before.hint.endswith(Hint.MAYBE_ISSUED.cure))
+
+
+def _not_attempted(row: int, who: Identifier) -> Outcome:
+    return Outcome(row, Status.NOT_ATTEMPTED, who, error="not yet attempted", hint=str(Hint.NOT_ATTEMPTED))
