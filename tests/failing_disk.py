@@ -126,7 +126,7 @@ class FailingDisk:
             patch.setattr(os, "write", self._announced(write))
             for call in self._calls:
                 if call == "file":
-                    patch.setattr("batch_issuer.results.destination.open", self._open, raising=False)
+                    patch.setattr("batch_issuer.results.table.open", self._open, raising=False)
                 else:
                     patch.setattr(os, call, self._failing(getattr(os, call), write if call == "write" else None))
             yield
@@ -285,6 +285,7 @@ def _become(request: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
     os.environ.update(request["environ"])
+    tempfile.tempdir = None  # it may have been looked up already
     if request["mount"]:
         _mount(*request["mount"])
     os.umask(request["umask"])

@@ -714,14 +714,14 @@ def a_disk_that_is_full(stage: Stage) -> None:
 import errno, os, resource
 import batch_issuer.results.destination as destination
 resource.setrlimit(resource.RLIMIT_FSIZE, (37_500, 37_500))
-write, calls = destination._write, 0
+write, calls = destination.write, 0
 def once(*arguments):
     global calls
     calls += 1
     if calls == 2:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     write(*arguments)
-destination._write = once
+destination.write = once
 """
     with stage.sandbox(script="ok*30,500*30", latency=(0.01, 0.02)) as sandbox:
         run = ("--base-url", sandbox.url, *QUICK, "--concurrency", "4", "--quota", "process")
@@ -786,13 +786,13 @@ CRASHING_PLACES = (
     "batch_issuer.results.journal:guarded",
     "batch_issuer.results.journal:Journal.record",
     "batch_issuer.results.journal:Journal.in_place",
-    "batch_issuer.results.destination:_composed",
+    "batch_issuer.results.destination:composed",
     "batch_issuer.results.destination:read_results",
     "batch_issuer.progress:Progress._count",
     "batch_issuer.progress:Progress._state",
-    "batch_issuer.cli.commands:_tell",
-    "batch_issuer.cli.commands:_counted",
-    "batch_issuer.cli.commands:_status_lines",
+    "batch_issuer.cli.commands:tell",
+    "batch_issuer.cli.telling:counted",
+    "batch_issuer.cli.commands:status_lines",
 )
 
 

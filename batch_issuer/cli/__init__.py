@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import BatchIssuerError, UsageError
 from . import commands
-from .commands import EXIT_NOTHING_SENT, EXIT_SIGNAL, EXIT_STOPPED_EARLY, say, unexpected
+from .commands import EXIT_NOTHING_SENT, EXIT_STOPPED_EARLY
+from .loop import EXIT_SIGNAL
 from .parser import make_parser
+from .telling import say, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,10 +15,11 @@ import pandas as pd
 from ..errors import ResultsError, StorageError, UsageError
 from ..locks import Lock
 from .batch import Batch
-from .columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, auth_frame, guard_cell
-from .files import BOM, LINE_END, create_private, exposure, is_at, reserve, sync_folder
+from .columns import PARTIAL
+from .files import create_private, exposure, is_at, reserve, sync_folder
 from .journal import Journal
 from .reading import read_results
+from .table import composed, guarded_table, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -298,7 +299,7 @@ class Destination:
         Raises:
             StorageError: the file could not be written; OUT is as it was and the journal is still there.
         """
-        table, guarded_cells = _composed(batch, outcomes)
+        table, guarded_cells = composed(batch, outcomes)
         path = self._replace(table, batch.delimiter)
         with contextlib.suppress(OSError):  # the results are out; what is left of the journal is only in the way
             self.partial.unlink()
@@ -306,11 +307,11 @@ class Destination:
 
     def rescue(self, batch: Batch, outcomes: Mapping[int, Outcome]) -> Path | None:
         """Write the results into the system's folder of temporary files; None if that is not possible either."""
-        table, _ = _composed(batch, outcomes)
+        table, _ = composed(batch, outcomes)
         try:
             descriptor, name = tempfile.mkstemp(suffix=".csv", prefix="batch-issuer-")  # private from birth
             try:
-                _write(descriptor, table, batch.delimiter)
+                write(descriptor, table, batch.delimiter)
             finally:
                 os.close(descriptor)
         except OSError:
@@ -342,7 +343,7 @@ class Destination:
         if blanked.any():
             table = results.frame
             table.loc[blanked, ["auth_token", "auth_code"]] = ""
-            path = self._replace(_guarded(table)[0], results.delimiter)
+            path = self._replace(guarded_table(table)[0], results.delimiter)
             if path != self.path:
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -359,7 +360,7 @@ class Destination:
                 self._give_up_room()
                 self._new.unlink(missing_ok=True)
                 self._descriptor = create_private(self._new)
-            _write(self._descriptor, table, delimiter)
+            write(self._descriptor, table, delimiter)
             os.close(self._descriptor)
             self._descriptor = None
             path = self._take_name()
@@ -385,33 +386,3 @@ def _free_name(path: Path, pattern: str) -> Path:
     while os.path.lexists(free := path.with_name(pattern.format(number))):
         number += 1
     return free
-
-
-def _composed(batch: Batch, outcomes: Mapping[int, Outcome]) -> tuple[pd.DataFrame, int]:
-    """The table as it is published, and how many of its cells got an apostrophe."""
-    auth = auth_frame(batch.whose(), batch.row_numbers(), outcomes, batch.auth_cells)
-    cells = batch.cells.set_axis(range(batch.cells.shape[1]), axis=1)
-    auth = auth.set_axis(range(cells.shape[1], cells.shape[1] + len(AUTH_COLUMNS)), axis=1)
-    return _guarded(pd.concat([cells, auth], axis=1)[batch.order].set_axis(batch.header, axis=1))
-
-
-def _guarded(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """A table that no spreadsheet program runs, and how many cells of its own columns were changed for that."""
-    header = [guard_cell(column) for column in table.columns]
-    changed = sum(name != column for name, column in zip(header, table.columns, strict=True))
-    columns: dict[int, list[str]] = {}
-    for position, column in enumerate(table.columns):
-        cells = table.iloc[:, position].tolist()
-        columns[position] = cells if column in EXACT_COLUMNS else [guard_cell(cell) for cell in cells]
-        if column not in AUTH_COLUMNS:
-            changed += sum(guarded != cell for guarded, cell in zip(columns[position], cells, strict=True))
-    return pd.DataFrame(columns, dtype=object).set_axis(header, axis=1), changed
-
-
-def _write(descriptor: int, table: pd.DataFrame, delimiter: str) -> None:
-    """Fill a file and flush it to the disk; room that is not needed is given back."""
-    with open(descriptor, "w", encoding="utf-8", newline="", closefd=False) as file:
-        file.write(BOM)
-        table.to_csv(file, sep=delimiter, index=False, lineterminator=LINE_END)
-    os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
-    os.fsync(descriptor)

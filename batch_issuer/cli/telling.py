@@ -1,0 +1,209 @@
+"""What a person is told, and what a pipe gets: the words of the commands. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..events import EndingKind
+from ..hints import Hint
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from ..job import Report
+    from ..model import Outcome
+    from ..results import Batch, Destination, Failure, Summary
+    from ..roster import Roster
+
+MOST_ROWS_OF_A_HINT = 5
+"""Rows that ``status`` shows for each hint; all of them are in its JSON."""
+
+MOST_PROBLEMS_SHOWN = 20
+"""Rows without a token that ``issue`` lists; all of them are in the results file."""
+
+
+def say(*lines: str) -> None:
+    """Lines for a person, on stderr."""
+    if sys.stderr is not None:
+        with suppress(OSError):  # whoever read it has left: that must not end a run
+            for line in lines:
+                print(line, file=sys.stderr, flush=True)
+
+
+def out(*lines: str) -> None:
+    """Lines for a pipe, on stdout."""
+    try:
+        for line in lines:
+            print(line, flush=True)
+    except OSError:  # whoever read it has left, or has no room for it; what was done stays done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def unexpected(error: BaseException | None) -> str:
+    """What may be told of an exception that nobody thought of: its text may hold a secret."""
+    place = error.__traceback__ if error is not None else None
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place is not None else "?"
+    return f"batch-issuer: an unexpected problem ({type(error).__name__} at {where}); this is a bug"
+
+
+def amount(number: int, noun: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def local(at: datetime) -> str:
+    """A time where the reader is."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def columns_line(roster: Roster) -> str:
+    """What names the drivers of a roster."""
+    first, *others = (repr(column) for column in roster.columns.values())
+    return f"Drivers are looked up by column {first}{''.join(f', else by {column}' for column in others)}."
+
+
+def counted(rows: int, counts: Iterable[tuple[str, int]]) -> str:
+    """How many rows there are, and how many of each status."""
+    by_status = ", ".join(f"{number} {status}" for status, number in counts)
+    return f"{amount(rows, 'row')}: {by_status or 'none'}."
+
+
+def failure(outcome: Outcome) -> Failure:
+    """An outcome as a row to look at."""
+    from ..results import Failure
+
+    return Failure(outcome.row, outcome.status, str(outcome.identifier or ""), outcome.error, outcome.hint)
+
+
+def table(failures: Sequence[Failure], most: int | None = None) -> Iterator[str]:
+    """Rows without a token, for a person to act on; the first ``most`` of them."""
+    for row, status, identifier, error, hint in failures[:most]:
+        yield f"  row {row}{f' ({identifier})' if identifier else ''}: {status}: {error}"
+        yield f"      {hint}"
+    if most is not None and len(failures) > most:
+        yield f"  … and {len(failures) - most} more, all in the results file."
+
+
+def found_lines(batch: Batch, destination: Destination, *, restart: bool) -> Iterator[str]:
+    """What earlier runs left of the rows, if there were any."""
+    if destination.partial.exists() and not restart:
+        yield f"Going on with {destination.partial}, which a run that did not finish has left."
+    if batch.kept:
+        yield f"{amount(len(batch.kept), 'row')} of {len(batch)} with a token that is still good, left alone."
+    if batch.lost:
+        yield (
+            f"{amount(len(batch.lost), 'row')} of which nobody knows whether a token was issued: another is asked for."
+        )
+    if batch.refused:
+        yield f"{amount(len(batch.refused), 'row')} left alone: the cells name another driver than auth_identifier."
+    if not batch.drivers and not batch.changed:
+        yield "There is nothing to do."
+
+
+def go_on(options: Namespace, destination: Destination) -> str:
+    """The command that finishes the results, for the same API."""
+    flags = ["--region", options.region] if options.region else []
+    flags += ["--base-url", options.base_url] if options.base_url else []
+    flags += ["--sandbox"] if options.sandbox else []
+    return shlex.join(["batch-issuer", "retry", str(destination.path), *flags])
+
+
+def _tell_lacking(report: Report) -> None:
+    """Rows without a good token, but for those that the ending explains."""
+    explained = {Hint.NOT_ATTEMPTED, Hint.KEY} if report.ending.kind is EndingKind.KEY_REFUSED else {Hint.NOT_ATTEMPTED}
+    still_valid = [one for one in report.lacking if one.token and not one.error]
+    if still_valid:
+        say(f"{amount(len(still_valid), 'row')} with an earlier token that is still valid and was not renewed.")
+    shown = [one for one in report.lacking if one.error and one.hint not in map(str, explained)]
+    if shown:
+        what = "without a good token" if any(outcome.token for outcome in shown) else "without a token"
+        say(f"{amount(len(shown), 'row')} {what}:", *table([failure(one) for one in shown], MOST_PROBLEMS_SHOWN))
+
+
+def _tell_other_files(destination: Destination) -> None:
+    if destination.aside is not None:
+        say(f"What an earlier, unfinished run left is kept as {destination.aside}; it may hold tokens.")
+    if destination.partial.exists():
+        say(f"{destination.partial} could not be removed: it holds the same tokens, delete it.")
+
+
+def tell(report: Report, destination: Destination, options: Namespace) -> None:
+    """What a person must know at the end; only what is wrong, if they asked for quiet."""
+    if report.ending.kind is not EndingKind.FINISHED:
+        say(f"Stopped: {report.ending.message}.", *([f"What to do: {report.ending.tip}."] if report.ending.tip else []))
+        say(f"To go on: {go_on(options, destination)}")
+    _tell_lacking(report)
+    _tell_other_files(destination)
+    if report.path != destination.path:
+        say(
+            f"{destination.path} was changed meanwhile, or another program has it open: the results have another name.",
+            f"What to do: look at both, and give the name to {report.path} if you can do without the other.",
+        )
+    elif options.quiet and report.complete:
+        return
+    say(counted(len(report.outcomes), report.counts().items()))
+    expiries = sorted(outcome.expires_at for outcome in report.outcomes if outcome.token and outcome.expires_at)
+    if expiries:
+        say(f"The first token expires at {local(expiries[0])}.")
+    if report.guarded_cells:
+        say(f"{amount(report.guarded_cells, 'roster cell')} got a leading apostrophe: a spreadsheet would run it.")
+    holds_tokens = any(outcome.token for outcome in report.outcomes)
+    if options.sandbox and holds_tokens:
+        say("These are SANDBOX tokens: they log nobody in.")
+    where = "Results (keep this file secret, it holds login tokens):" if holds_tokens else "Results (no token in it):"
+    if options.quiet:
+        say(f"{where} {report.path}")
+    else:
+        say(where)
+        out(str(report.path))
+
+
+def status_lines(summary: Summary) -> Iterator[str]:
+    """A `Summary` for a person."""
+    yield counted(summary.rows, summary.counts.items())
+    spoilt = f", {summary.spoilt} spoilt" if summary.spoilt else ""
+    unknown = f", {summary.unknown_expiry} without a readable expiry" if summary.unknown_expiry else ""
+    purged = f", {summary.purged} purged" if summary.purged else ""
+    yield f"{amount(summary.valid, 'token')} valid now, {summary.expired} expired{spoilt}{unknown}{purged}."
+    if summary.next_expiry and summary.last_expiry:
+        yield f"The next one expires at {local(summary.next_expiry)}, the last one at {local(summary.last_expiry)}."
+    for hint, failures in summary.problems.items():
+        yield f"{amount(len(failures), 'row')}: {hint or 'no hint is given'}"
+        for row, status, identifier, error, _ in failures[:MOST_ROWS_OF_A_HINT]:
+            yield f"  row {row}{f' ({identifier})' if identifier else ''}: {status}: {error}"
+        if len(failures) > MOST_ROWS_OF_A_HINT:
+            yield f"  … and {len(failures) - MOST_ROWS_OF_A_HINT} more"
+
+
+def as_json(summary: Summary) -> dict[str, object]:
+    """A `Summary` for scripts: times in ISO 8601, UTC."""
+
+    def utc(at: datetime | None) -> str | None:
+        return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
+
+    return {
+        "rows": summary.rows,
+        "counts": summary.counts,
+        "tokens": {
+            "valid": summary.valid,
+            "expired": summary.expired,
+            "unknown_expiry": summary.unknown_expiry,
+            "spoilt": summary.spoilt,
+            "purged": summary.purged,
+        },
+        "next_expiry": utc(summary.next_expiry),
+        "last_expiry": utc(summary.last_expiry),
+        "problems": [
+            {"hint": hint, "rows": [{**failure._asdict(), "hint": hint} for failure in failures]}
+            for hint, failures in summary.problems.items()
+        ],
+    }
