@@ -169,9 +169,8 @@ async def issue_batch(batch: Batch, settings: Settings, destination: Destination
     run = run or Run(batch.drivers, settings)
     if run.drivers != batch.drivers or run.started:
         raise ValueError("this Run was made for another batch, or has run already")
-    if (
-        not batch.drivers and not batch.changed and not destination.partial.exists()
-    ):  # nothing to do, so nothing to write
+    to_write = batch.drivers or batch.changed or destination.partial.exists()
+    if not to_write:
         return _report(FINISHED, batch, batch.outcomes, Published(destination.path, 0))
     async with open_client(settings) as client, open_quota(settings) as quota:
         journal = destination.open_journal(batch)

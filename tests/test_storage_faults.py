@@ -29,6 +29,7 @@ from failing_disk import (
     tokens,
 )
 from live_sandbox import live_sandbox
+from rosters import umask
 
 from batch_issuer.cli import main
 from batch_issuer.results.files import exposure
@@ -674,15 +675,6 @@ def fill(path: Path) -> None:
 
 
 # --- private from birth, and no symbolic link followed
-
-
-@contextlib.contextmanager
-def umask(mask: int) -> Iterator[None]:
-    before = os.umask(mask)
-    try:
-        yield
-    finally:
-        os.umask(before)
 
 
 @dataclass

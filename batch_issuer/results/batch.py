@@ -10,7 +10,7 @@ from ..errors import ResultsError
 from ..hints import Hint
 from ..model import Driver, Identifier, Outcome, Status
 from ..roster import HEADER_ROW, Problem, identifier_columns, names
-from .columns import AUTH_COLUMNS, TIME_COLUMNS, auth_cells, outcome_of, utc_time
+from .columns import AUTH_COLUMNS, auth_cells, outcome_of, times_of
 from .validity import SANDBOX_TOKEN
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ class Batch:
         self.changed = changed
         self._columns = columns
         self.unread = dict(unread or {})
-        self._recorded = [outcome.identifier if outcome else None for outcome in recorded]
-        self._bound = [_binds(outcome) for outcome in recorded]
+        self._recorded = recorded
         count = iter(range(cells.shape[1]))
         auth = {column: cells.shape[1] + position for position, column in enumerate(AUTH_COLUMNS)}
         self.order = [auth[column] if column in auth else next(count) for column in self.header]
@@ -106,9 +105,9 @@ class Batch:
         except ResultsError as error:
             raise ResultsError(f"{name}, {error.message}", error.tip) from None
         unread = {
-            told["auth_token"]: {column: told[column] for column in TIME_COLUMNS if not utc_time(told[column])}
-            for told in auth
-            if told["auth_token"] and any(told[column] and not utc_time(told[column]) for column in TIME_COLUMNS)
+            outcome.token: {column: told[column] for column, at in times.items() if at is None}
+            for told, outcome in zip(auth, recorded, strict=True)
+            if outcome and outcome.token and None in (times := times_of(outcome)).values()
         }
         batch = cls(
             cells=cells,
@@ -119,7 +118,7 @@ class Batch:
             changed=unfinished,
             unread=unread,
         )
-        batch._plan(recorded, name, validity)
+        batch._plan(name, validity)
         return batch
 
     def __len__(self) -> int:
@@ -149,17 +148,17 @@ class Batch:
 
     def whose(self) -> Iterator[Identifier | Problem]:
         """For each row, read afresh: the driver it belongs to, or why none."""
-        rows = zip(self._recorded, self._bound, names(self.cells, self._columns), strict=True)
-        for recorded, bound, named in rows:
+        for before, named in zip(self._recorded, names(self.cells, self._columns), strict=True):
+            recorded = before.identifier if before else None
             found = next(iter(named.values()), Problem("no identifier in this row", Hint.NO_IDENTIFIER))
-            yield recorded if recorded and (bound or isinstance(found, Problem)) else found
+            yield recorded if recorded and (_binds(before) or isinstance(found, Problem)) else found
 
     def conflicts(self) -> Iterator[Identifier | None]:
         """For each row, the driver that its cell names where it is another than the one it was sent for, else None."""
-        owned = {recorded for recorded, bound in zip(self._recorded, self._bound, strict=True) if bound}
-        rows = zip(self._recorded, self._bound, names(self.cells, self._columns), strict=True)
-        for recorded, bound, named in rows:
-            if recorded is None or not bound:
+        owned = {before.identifier for before in self._recorded if before and _binds(before)}
+        for before, named in zip(self._recorded, names(self.cells, self._columns), strict=True):
+            recorded = before.identifier if before else None
+            if recorded is None or not _binds(before):
                 yield None
                 continue
             # Another kind counts where the row's own cell was blanked, or if it names the driver of another row: then
@@ -192,11 +191,11 @@ class Batch:
         pairs = ((self.outcomes[row], other.outcomes[row]) for row in self.row_numbers())
         return all(not old.token or old.token == new.token or _is_newer(new, old) for new, old in pairs)
 
-    def _plan(self, recorded: Sequence[Outcome | None], name: str, validity: Validity) -> None:
+    def _plan(self, name: str, validity: Validity) -> None:
         """Settle for each row what it has come to, and whether it is to be asked for."""
         row_of = self._claims(name)
-        tokens = Counter(outcome.token for outcome in recorded if outcome and outcome.token and _binds(outcome))
-        rows = zip(self.row_numbers(), recorded, self.whose(), self.conflicts(), strict=True)
+        tokens = Counter(before.token for before in self._recorded if before and before.token and _binds(before))
+        rows = zip(self.row_numbers(), self._recorded, self.whose(), self.conflicts(), strict=True)
         for row, before, who, other in rows:
             if other is not None and before is not None:
                 self._refuse(before, other)
@@ -220,8 +219,9 @@ class Batch:
     def _claims(self, name: str) -> dict[Identifier, int]:
         """Which row each driver has that was sent before."""
         row_of: dict[Identifier, int] = {}
-        for row, who, bound in zip(self.row_numbers(), self._recorded, self._bound, strict=True):
-            if who is not None and bound and row_of.setdefault(who, row) != row:
+        for row, before in zip(self.row_numbers(), self._recorded, strict=True):
+            who = before.identifier if before else None
+            if who is not None and _binds(before) and row_of.setdefault(who, row) != row:
                 raise ResultsError(
                     f"{name}: rows {row_of[who]} and {row} are both the one of {who}, so a row was copied",
                     "delete one of the two; if one is a new driver, clear those of its cells that begin with auth_",

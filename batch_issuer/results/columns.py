@@ -36,8 +36,6 @@ EXACT_COLUMNS = frozenset(AUTH_COLUMNS) - {"auth_error", "auth_hint", "auth_requ
 PARTIAL = ".partial"
 """Ends a journal's name."""
 
-TIME_COLUMNS = ("auth_expires_at", "auth_issued_at")
-
 ROW_COLUMN = "auth_row"
 """The journal's first column: the row number as the spreadsheet shows it."""
 
@@ -127,6 +125,11 @@ def outcome_of(row: int, cells: Mapping[str, str]) -> Outcome:
         attempts=attempts,
         issued_at=utc_time(cells["auth_issued_at"]),
     )
+
+
+def times_of(outcome: Outcome) -> dict[str, datetime | None]:
+    """An outcome's times, by their columns."""
+    return {"auth_expires_at": outcome.expires_at, "auth_issued_at": outcome.issued_at}
 
 
 def identifier_of(text: str) -> Identifier | None:

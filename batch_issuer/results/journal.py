@@ -43,9 +43,7 @@ class Journal:
         """
         self.path = path
         self.is_whole = False
-        self._order = batch.order
         self._batch = batch
-        self._delimiter = batch.delimiter
         self._cells = batch.cells.map(guard_cell).to_numpy().tolist()
         self._first_row = batch.row_numbers().start
         self._dirty = asyncio.Event()
@@ -96,11 +94,11 @@ class Journal:
 
     def _row(self, outcome: Outcome) -> list[str]:
         cells = [*self._cells[outcome.row - self._first_row], *guarded(self._batch.auth_cells(outcome))]
-        return [cells[position] for position in self._order]
+        return [cells[position] for position in self._batch.order]
 
     def _lines(self, rows: Iterable[Iterable[object]]) -> bytes:
         buffer = io.StringIO()
-        csv.writer(buffer, delimiter=self._delimiter, lineterminator=LINE_END).writerows(rows)
+        csv.writer(buffer, delimiter=self._batch.delimiter, lineterminator=LINE_END).writerows(rows)
         return buffer.getvalue().encode()
 
     def _write(self, data: bytes) -> None:
