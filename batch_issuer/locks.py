@@ -45,11 +45,18 @@ class Lock:
             if not self._path.parent.is_dir() or not os.access(self._path.parent, os.W_OK):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(self._path)) from None
             return False
-        if about and not isinstance(self._lock, SoftFileLock):  # which keeps its own words in the file
+        if about and not self._is_soft():  # such a one keeps its own words in the file
             with suppress(OSError), self._open(os.O_WRONLY | os.O_TRUNC) as file:
                 file.seek(1)  # Windows locks the first byte of a file
                 file.write(f"{about}\n".encode())
         return True
+
+    def _is_soft(self) -> bool:
+        """Whether the file itself is the lock, since the file system has none.
+
+        filelock 3 makes the lock another class then, filelock 4 gives it a ``pid``.
+        """
+        return isinstance(self._lock, SoftFileLock) or getattr(self._lock, "pid", None) is not None
 
     def holder(self) -> str:
         """What the holder said of itself; empty if it cannot be known."""
@@ -67,7 +74,7 @@ class Lock:
 
     def release(self) -> None:
         """Let go of it and remove the file: before, so that nobody else's is removed, or after, as Windows wants it."""
-        if isinstance(self._lock, SoftFileLock):
+        if self._is_soft():
             self._lock.release()
             return
         try:

@@ -63,7 +63,7 @@ def test_where_a_file_system_has_no_locks_a_dead_holder_is_in_nobodys_way_either
         "def flock(*_): raise OSError(errno.ENOSYS, 'Function not implemented')\n"
         "fcntl.flock = flock\n"
         "from batch_issuer.locks import Lock\n"
-        "print(Lock(Path(sys.argv[1])).acquire('somebody'), flush=True); os._exit(0)\n"
+        "lock = Lock(Path(sys.argv[1])); print(lock.acquire('somebody'), flush=True); os._exit(0)\n"
     )
     for _ in range(2):
         taken = subprocess.run([sys.executable, "-c", take, path], capture_output=True, text=True, check=True)
