@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .model import Identifier, IdentifierKind, Outcome, Rate, Secret, Settings, Status
     from .results import AUTH_COLUMNS, Batch, Destination, Validity, read_results
     from .roster import Roster
+    from .roster_options import RosterOptions
     from .runner import Run
     from .sandbox import Sandbox
 
@@ -36,6 +37,7 @@ _HOMES = {
     ),
     "results": ("AUTH_COLUMNS", "Batch", "Destination", "Validity", "read_results"),
     "roster": ("Roster",),
+    "roster_options": ("RosterOptions",),
     "runner": ("Run",),
     "sandbox": ("Sandbox",),
 }
@@ -55,6 +57,7 @@ __all__ = [
     "ResultsError",
     "Roster",
     "RosterError",
+    "RosterOptions",
     "Run",
     "Sandbox",
     "Secret",

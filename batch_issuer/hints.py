@@ -15,19 +15,36 @@ class Hint(Enum):
     DRIVER_ID = (
         "roster",
         (
-            "a driver ID is digits only, such as 281474977075805, without spaces, commas, apostrophes or .0; "
-            "copy it from the driver's page in Samsara"
+            "a driver ID is digits only, such as 281474977075805; copy it from the driver's page in Samsara, "
+            "or go by the username instead, with --identify-by username"
         ),
     )
     RUINED_DRIVER_ID = (
         "roster",
         (
-            "the spreadsheet program replaced the digits of this ID; format the column as text, "
-            "paste the IDs again and export again"
+            "the spreadsheet program replaced the digits of this ID; format the column as text, paste the IDs again "
+            "and export again, or go by the username instead, with --identify-by username"
         ),
     )
-    EXTERNAL_ID = ("roster", "write an external ID as key:value, for example payrollId:ABFS18600")
+    CELL_ERROR = ("roster", "correct the formula in this cell, or put its value there")
+    RUINED_USERNAME = (
+        "roster",
+        "the spreadsheet program replaced digits; format the column as text, paste the names again and export again",
+    )
+    EXTERNAL_ID = (
+        "roster",
+        (
+            "write an external ID as key:value, for example payrollId:ABFS18600; if all of them have the same key, "
+            "it can be said with --external-key payrollId"
+        ),
+    )
+    SEVERAL_EXTERNAL_IDS = (
+        "roster",
+        "leave one of them in the cell, or say which key to use, as in --external-key payrollId",
+    )
     CHARACTERS = ("roster", "retype this cell: it holds invisible control characters")
+    REPEATED_HEADER = ("roster", "delete this row")
+    TOTALS = ("roster", "delete this row; if it is a driver after all, move it up")
     DUPLICATE = ("roster", "one token per driver is enough; delete one of the two rows or correct its identifier")
 
     ANOTHER_DRIVER = (
@@ -36,6 +53,11 @@ class Hint(Enum):
             "nothing was sent, since the two contradict each other; put the cells right, "
             "or clear the row's auth_identifier to ask for the driver that they name"
         ),
+    )
+
+    ANOTHER_COLUMN = (
+        "results file",
+        "say by which column to go, with the flags that issue was given (--map, --identify-by, --external-key)",
     )
 
     SPOILT = (

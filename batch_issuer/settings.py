@@ -1,20 +1,23 @@
-"""Flags and environment → `Settings`. Secrets come by reference only, never as an argument."""
+"""Flags, environment, TOML → `Settings` and `RosterOptions`. Secrets come by reference only, never as an argument."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in the stubs
 
 from .errors import SettingsError
 from .hints import SCOPE
 from .model import REGIONS, Secret, Settings, split_address
+from .roster_options import RosterOptions, kind_named, kinds
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
+    from pathlib import Path
 
 API_TOKEN_VARIABLE = "SAMSARA_API_TOKEN"  # noqa: S105 - its name only
 QUOTA_VARIABLE = "BATCH_ISSUER_QUOTA"
@@ -64,6 +67,55 @@ def _api_token(environ: Mapping[str, str]) -> str:
             f"(category Drivers) and put it into {API_TOKEN_VARIABLE}; or try --sandbox, which needs none",
         )
     return token
+
+
+_ROSTER_KEYS: dict[str, tuple[type, str]] = {
+    "map": (dict, 'a table, as in map = { driver_id = "Fahrer-Nr." }'),
+    "external_key": (str, "a text"),
+    "identify_by": (str, 'a text, as in "username" or "username,driver_id"'),
+    "encoding": (str, "a text"),
+    "sheet": (str, "a text"),
+}
+
+
+def roster_options_from(options: Namespace) -> RosterOptions:
+    """How the roster is to be read: what the flags say, else what the section ``[roster]`` of the settings file says.
+
+    Raises:
+        SettingsError: the file cannot be read, or holds something else than settings; or a setting cannot work.
+    """
+    told = _roster_section(options.config) if options.config else {}
+    columns = {kind_named(kind): column for kind, column in told.get("map", {}).items()} | dict(options.map)
+    return RosterOptions(
+        columns=columns,
+        external_key=told.get("external_key", "") if options.external_key is None else options.external_key,
+        identify_by=options.identify_by or (kinds(told["identify_by"]) if "identify_by" in told else ()),
+        encoding=getattr(options, "encoding", None) or told.get("encoding"),
+        sheet=getattr(options, "sheet", None) or told.get("sheet"),
+    )
+
+
+def _roster_section(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", "check name and permissions") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        where = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is not UTF-8 text"
+        raise SettingsError(f"{path} is no settings file: {where}", "correct it; it has to be TOML") from None
+    for name, section in content.items():
+        if name != "roster" or not isinstance(section, dict):
+            raise SettingsError(f"{path}: there is no setting {name[:40]!r}", "put settings under [roster]")
+    told: dict[str, Any] = content.get("roster", {})
+    for key, value in told.items():
+        if key not in _ROSTER_KEYS:
+            tip = f"under [roster] there are {', '.join(_ROSTER_KEYS)}"
+            raise SettingsError(f"{path}: there is no setting {key[:40]!r} under [roster]", tip)
+        kind, expected = _ROSTER_KEYS[key]
+        values = value.values() if isinstance(value, dict) else [value]
+        if not isinstance(value, kind) or not all(isinstance(one, str) for one in values):
+            raise SettingsError(f"{path}: {key} under [roster] is of the wrong kind", f"it must be {expected}")
+    return told
 
 
 def proxy_for(base_url: str, environ: Mapping[str, str]) -> Secret | None:

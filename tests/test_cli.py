@@ -257,7 +257,7 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
         "ambiguous.csv": "'ID' and 'Driver ID' could both be",
         "held.csv": "it is a results file",
         "latin.csv": "line 2: not UTF-8",
-        "book.xlsx": "Excel workbook",
+        "book.xlsx": "a workbook that is not .xlsx",
     }.items():
         yield name, ["issue", str(folder / name), "--sandbox"], message
     yield "no such folder", ["issue", good, "--sandbox", "-o", str(folder / "x" / "out.csv")], "there is no folder"
@@ -267,7 +267,7 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     yield "the current folder", ["issue", ".", "--sandbox"], "is not a file"
     yield "an empty name", ["issue", "", "--sandbox"], "is not a file"
     yield "output is an empty name", ["issue", good, "--sandbox", "-o", ""], "is a folder"
-    yield "output is no CSV", ["issue", good, "--sandbox", "-o", str(folder / "out.xlsx")], "kept as CSV"
+    yield "output is no CSV", ["issue", good, "--sandbox", "-o", str(folder / "out.ods")], "kept as .csv or .xlsx"
     yield "output is taken", ["issue", good, "--sandbox", "-o", str(folder / "taken.csv")], "not a results file"
     yield "output is a link", ["issue", good, "--sandbox", "-o", str(folder / "link.csv")], "symbolic link"
     for option, value, message in [

@@ -14,6 +14,7 @@ from batch_issuer.errors import ResultsError, StorageError
 from batch_issuer.model import Identifier, IdentifierKind, Outcome, Status
 from batch_issuer.results import AUTH_COLUMNS, auth_frame, guard_cell, unguard_cell
 from batch_issuer.results.columns import auth_cells, guarded, outcome_of, utc_time
+from batch_issuer.roster import named
 
 # --- cells that a spreadsheet would run
 
@@ -78,7 +79,7 @@ IDENTIFIERS = st.one_of(
     st.builds(Identifier, st.just(IdentifierKind.DRIVER_ID), st.integers(1, 2**63 - 1).map(str)),
     st.builds(Identifier, st.just(IdentifierKind.EXTERNAL_ID), st.tuples(WORDS, WORDS).map(":".join)),
     st.builds(Identifier, st.just(IdentifierKind.USERNAME), st.tuples(WORDS, WORDS).map(" =".join)),
-)
+).filter(lambda who: named(who.kind, who.value) == who)  # what can be sent at all
 TIMES = st.one_of(
     st.none(),
     st.datetimes(

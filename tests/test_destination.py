@@ -157,7 +157,7 @@ def test_any_other_file_is_never_replaced_told_or_not(place: Destination, data: 
 
 
 @pytest.mark.parametrize(
-    "name", ["results.xlsx", "results.XLS", "results.ods", "results.xlsx.partial", "", ".", ".partial"]
+    "name", ["results.xlsm", "results.XLS", "results.ods", "results.ods.partial", "", ".", ".partial"]
 )
 def test_a_name_that_no_csv_file_can_have_or_that_promises_another_format_is_refused(name: str) -> None:
     with pytest.raises(ResultsError) as caught:

@@ -19,6 +19,7 @@ ORDER = (
     "model",
     "events",
     "hints",
+    "roster_options",
     "roster",
     "quota",
     "retry",

@@ -283,7 +283,7 @@ def test_rows_that_nobody_mended_are_told_and_the_file_is_not_touched(
 # --- whose a row is
 
 
-@pytest.mark.parametrize("cell", ["", "  ", "2.81E+14", "2,81475E+14", "281474977\x07", "281.474.977", "#WERT!"])
+@pytest.mark.parametrize("cell", ["", "  ", "2.81E+14", "2,81475E+14", "2814749\x0777", "281.474", "#WERT!"])
 def test_where_the_cell_is_damaged_the_identifier_is_sent(cell: str, results: Path, sandbox: Sandbox) -> None:
     row = {"auth_identifier": "driverId=281474977075805", "Driver ID": cell}
     save(results, lacking(0, **row), held(12))
@@ -426,7 +426,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         text_of(with_cell(2, "Depot", "Zürich")).encode("cp1252"),
         'line 3: not UTF-8 text\nWhat to do: in the spreadsheet program choose "Save as" and the type "CSV UTF-8"',
     ),
-    "a workbook": (b"PK\x03\x04auth_token", "is an Excel workbook"),
+    "no whole workbook": (b"PK\x03\x04xl/worksheets/auth_token", "a damaged workbook"),
     "a roster": (b"Driver ID\n11\n", "is not a results file"),
     "nothing": (b"", "is not a results file"),
 }

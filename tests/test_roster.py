@@ -64,7 +64,8 @@ def reads_as(data: bytes, rows: list[list[str]]) -> bool:
         with pytest.raises(RosterError, match="empty"):
             read_table(data, "depot.csv")
         return True
-    frame = read_table(data, "depot.csv")
+    frame, notes = read_table(data, "depot.csv")
+    assert notes == []
     assert all(type(cell) is str for cell in frame.to_numpy().ravel())
     return [list(frame.columns), *frame.to_numpy().tolist()] == expected
 
@@ -128,7 +129,7 @@ def test_sparingly_quoted_tables_of_every_delimiter_come_back_as_they_are(
 def test_any_bytes_are_a_table_of_strings_or_a_roster_error_of_one_line(data: bytes) -> None:
     refused = None
     try:
-        frame = read_table(data, "depot.csv")
+        frame, _ = read_table(data, "depot.csv")
         assert all(type(cell) is str for cell in frame.to_numpy().ravel())
         Roster(frame, "depot.csv")
     except RosterError as error:
@@ -148,13 +149,16 @@ def test_any_bytes_are_a_table_of_strings_or_a_roster_error_of_one_line(data: by
         (b'Driver ID,Name\n1,a\n2,"b\n3,c\n', "depot.csv, row 3: not valid CSV"),
         (b'Driver ID,Name\n1,"a"b\n', "depot.csv, row 2: not valid CSV"),
         (b"Driver ID,Name\n1,a\0\n", "depot.csv holds NUL characters"),
-        (b"PK\x03\x04\x14\x00\x06\x00", "depot.csv is an Excel workbook, not a CSV file"),
-        (b"\x1f\x8b\x08\x00", "depot.csv is not a CSV file"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "depot.csv is not a CSV file"),
-        (b"%PDF-1.7\n", "depot.csv is not a CSV file"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "depot.csv is a ZIP archive, or a workbook that is not .xlsx, not a CSV file"),
+        (b"PK\x03\x04\x14\x00\x06\x00xl/worksheets/", "depot.csv: a damaged workbook"),
+        (b"\x1f\x8b\x08\x00", "depot.csv: a damaged gzip file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "depot.csv is an old Excel workbook (.xls), or one with a password"),
+        (b"%PDF-1.7\n", "depot.csv is a PDF document, not a CSV file"),
+        (b"<html><table><tr><td>1", "depot.csv is a web page or XML, not a CSV file"),
+        (b' [\n {"driverId": 1}]', "depot.csv is JSON, not a CSV file"),
         (b"Driver ID,Name\n1,a\n2,M\xfcller\n", "depot.csv, line 3: not UTF-8 text"),
         (b"\xff\xfea\x00b", "depot.csv, line 1: not UTF-16 text"),
-        ("Driver ID\n1\n".encode("utf-32"), "depot.csv holds NUL characters"),
+        ("Driver ID\n1\n".encode("utf-16-le"), "depot.csv holds NUL characters"),
         (b"", "depot.csv is empty"),
         (b"\xef\xbb\xbf", "depot.csv is empty"),
         (b"\r\n\r\n , \r\n", "depot.csv is empty"),
@@ -186,7 +190,7 @@ def test_blank_lines_in_the_middle_keep_the_row_numbers_and_at_the_end_are_dropp
     "cell", ["NA", "null", "None", "nan", "007", "1.0", "1e5", "TRUE", "2026-01-02", " x ", "-", "#N/A"]
 )
 def test_no_cell_is_taken_for_a_number_a_date_or_a_missing_value(cell: str) -> None:
-    frame = read_table(f"Driver ID,Note\n1,{cell}\n2,{cell}\n".encode(), "depot.csv")
+    frame, _ = read_table(f"Driver ID,Note\n1,{cell}\n2,{cell}\n".encode(), "depot.csv")
     assert frame["Note"].tolist() == [cell, cell]
 
 
@@ -323,24 +327,16 @@ def test_a_column_that_only_sounds_alike_is_kept(name: str) -> None:
         ("2.81475E+14", Hint.RUINED_DRIVER_ID),
         ("2,81475E+14", Hint.RUINED_DRIVER_ID),
         ("2.81475e+14", Hint.RUINED_DRIVER_ID),
-        ("281474977075805.0", Hint.DRIVER_ID),
         ("9223372036854775808", Hint.DRIVER_ID),
         ("99999999999999999999", Hint.DRIVER_ID),
         ("9" * 5000, Hint.DRIVER_ID),
         ("-1", Hint.DRIVER_ID),
-        ("+1", Hint.DRIVER_ID),
         ("0", Hint.DRIVER_ID),
         ("007", Hint.DRIVER_ID),
-        ("281 474 977", Hint.DRIVER_ID),
-        ("281,474,977", Hint.DRIVER_ID),
         ("0x1F", Hint.DRIVER_ID),
         ("1_000", Hint.DRIVER_ID),
-        ("\uff11\uff12\uff13", Hint.DRIVER_ID),
-        ("1\uff12\uff13", Hint.DRIVER_ID),
-        ("\u0661\u0662\u0663", Hint.DRIVER_ID),
         ("\u00b2", Hint.DRIVER_ID),
         ("12\u200b3", Hint.DRIVER_ID),
-        ("\u200f123", Hint.DRIVER_ID),
         ("12\n3", Hint.DRIVER_ID),
         ("NA", Hint.DRIVER_ID),
         ("-", Hint.DRIVER_ID),
@@ -382,7 +378,8 @@ def test_a_whole_number_of_int64_is_a_driver_id(cell: str) -> None:
         ("External ID", "payrollId:AB\nFS", Hint.CHARACTERS),
         ("Username", "user\u200b.1", Hint.CHARACTERS),
         ("Username", "user\r.1", Hint.CHARACTERS),
-        ("Username", "\u202euser.1", Hint.CHARACTERS),
+        ("Username", "us\u202eer.1", Hint.CHARACTERS),
+        ("Username", "\u200f\u200b", Hint.CHARACTERS),
     ],
 )
 def test_a_wrong_external_id_or_username_is_invalid_with_its_hint(column: str, cell: str, hint: Hint) -> None:
@@ -435,8 +432,10 @@ def test_every_row_is_either_a_driver_or_a_refused_outcome(rows: list[tuple[str,
         found.row_numbers()
     )
     assert len({driver.identifier for driver in found.drivers}) == len(found.drivers)
-    for driver in found.drivers:  # sent is what the row says, and nothing else
-        assert driver.identifier.value in {cell.strip() for cell in rows[driver.row - 2]}
+    for driver in found.drivers:  # sent is what the row says, or that without what is invisible at its ends, and said
+        value, cells = driver.identifier.value, rows[driver.row - 2]
+        said = driver.row in found.remarks
+        assert any(cell.strip() == value or (said and value in cell) for cell in cells)
     for outcome in found.refused:
         assert outcome.hint
         assert outcome.error.isprintable()

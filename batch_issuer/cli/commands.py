@@ -20,10 +20,26 @@ from typing import TYPE_CHECKING
 from ..errors import ResultsError, SettingsError
 from ..events import EndingKind
 from ..model import Secret, Settings
-from ..settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE, settings_from
+from ..settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE, roster_options_from, settings_from
 from .loop import EXIT_SIGNAL, on_signal, run_async, stopped_by_signals
 from .parser import SANDBOX_LATENCY
-from .telling import amount, as_json, columns_line, failure, found_lines, go_on, out, say, status_lines, table, tell
+from .telling import (
+    MOST_PROBLEMS_SHOWN,
+    amount,
+    as_json,
+    columns_line,
+    failure,
+    found_lines,
+    go_on,
+    out,
+    refused_lines,
+    remark_lines,
+    say,
+    sent_lines,
+    status_lines,
+    table,
+    tell,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -41,12 +57,13 @@ EXIT_KEY_REFUSED = 3
 EXIT_STOPPED_EARLY = 4
 
 
-def _read_roster(name: str) -> Roster:
+def _read_roster(options: Namespace) -> Roster:
     from ..roster import Roster
 
-    if name == "-":
-        return Roster.from_bytes(sys.stdin.buffer.read(), "stdin")
-    return Roster.from_path(Path(name))
+    roster_options = roster_options_from(options)
+    if options.roster == "-":
+        return Roster.from_bytes(sys.stdin.buffer.read(), "stdin", roster_options)
+    return Roster.from_path(Path(options.roster), roster_options)
 
 
 def check(options: Namespace, _environ: Mapping[str, str]) -> int:
@@ -55,13 +72,17 @@ def check(options: Namespace, _environ: Mapping[str, str]) -> int:
     from ..quota import plan
 
     settings = Settings(api_token=Secret("none"), rate=options.rate, burst=options.burst)
-    roster = _read_roster(options.roster)
+    roster = _read_roster(options)
     say(*roster.notes, columns_line(roster))
+    to_send = len(roster) - len(roster.refused)
     burst = settings.burst or settings.rate.limit
-    duration = plan(settings.rate, len(roster.drivers), burst, settings.concurrency)
-    took = f"; issuing takes about {duration_text(duration)} at {settings.rate}" if roster.drivers else ""
-    out(f"{amount(len(roster), 'row')}: {len(roster.drivers)} can be sent, {len(roster.refused)} cannot{took}.")
-    out(*table([failure(outcome) for outcome in roster.refused]))
+    duration = plan(settings.rate, to_send, burst, settings.concurrency)
+    took = f"; issuing takes about {duration_text(duration)} at {settings.rate}" if to_send else ""
+    out(f"{amount(len(roster), 'row')}: {to_send} can be sent, {len(roster.refused)} cannot{took}.")
+    out(*sent_lines(roster), *remark_lines(roster))
+    if roster.refused:
+        out(f"{amount(len(roster.refused), 'row')} that will not be sent:")
+        out(*table([failure(outcome) for outcome in roster.refused]))
     return EXIT_ROWS_WITHOUT_TOKEN if roster.refused else EXIT_COMPLETE
 
 
@@ -76,13 +97,20 @@ def issue(options: Namespace, environ: Mapping[str, str]) -> int:
     if output is None:
         if not source.name:
             raise SettingsError(f"{options.roster or 'the empty name'} is not a file", "name the roster's file")
-        output = source.with_name(f"{source.stem}.results.csv")
+        stem = Path(source.stem).stem if source.suffix.lower() == ".gz" else source.stem
+        output = source.with_name(f"{stem}.results.csv")
     settings = _settings(options, environ)
-    roster = _read_roster(options.roster)
+    roster = _read_roster(options)
     with Destination(output, roster=source) as destination:
         validity = _validity(options, settings)
         batch = destination.begin(roster, validity, overwrite=options.overwrite, restart=options.restart)
-        return _run(options, environ, settings, destination, batch, [*roster.notes, columns_line(roster)])
+        notes = [
+            *roster.notes,
+            columns_line(roster),
+            *remark_lines(roster, MOST_PROBLEMS_SHOWN),
+            *refused_lines(roster, MOST_PROBLEMS_SHOWN),
+        ]
+        return _run(options, environ, settings, destination, batch, notes)
 
 
 def retry(options: Namespace, environ: Mapping[str, str]) -> int:
@@ -90,8 +118,9 @@ def retry(options: Namespace, environ: Mapping[str, str]) -> int:
     from ..results import Destination
 
     settings = _settings(options, environ)
+    roster_options = roster_options_from(options)
     with Destination(options.results) as destination:
-        batch = destination.reopen(_validity(options, settings), restart=options.restart)
+        batch = destination.reopen(_validity(options, settings), roster_options, restart=options.restart)
         return _run(options, environ, settings, destination, batch, [])
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from .. import __version__
 from ..errors import SettingsError
 from ..model import REGIONS, Rate
+from ..roster_options import kinds, mapping
 from ..settings import seconds
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ exit codes:
 examples:
   batch-issuer check depot.csv
   batch-issuer check depot.csv && batch-issuer issue depot.csv
+  batch-issuer check fahrer.xlsx --sheet Nord --map driver_id="Fahrer-Nr."
 
 Exit code 0: every row can be sent; 1: some cannot; 2: the roster cannot be
 used as a whole.
@@ -48,6 +50,7 @@ used as a whole.
 examples:
   batch-issuer issue depot.csv                      writes depot.results.csv
   batch-issuer issue depot.csv -o safe/tonight.csv --overwrite
+  batch-issuer issue depot.xlsx -o depot.results.xlsx
   batch-issuer issue depot.csv --region eu --burst 50
   batch-issuer issue - -o depot.results.csv < depot.csv
 
@@ -59,6 +62,9 @@ off is gone on with, by this command or by retry.
 examples:
   batch-issuer retry depot.results.csv
   batch-issuer retry depot.results.csv --min-validity 10m
+
+Rows that were sent before go by auth_identifier; for others give the same
+--map, --external-key and --identify-by as for issue.
 
 Asks for every row without a token that is valid long enough, and updates the
 file in place; its other columns, order and separator stay. Cells that were
@@ -147,27 +153,30 @@ def make_parser() -> argparse.ArgumentParser:
         )
 
     check = add("check", "check ROSTER [options]", "look at a roster, send nothing")
-    check.add_argument("roster", metavar="ROSTER", help="the roster, a CSV file; - for stdin")
+    _add_roster(check)
+    _add_columns(check)
     _add_rate(check)
 
     issue = add("issue", "issue ROSTER [-o OUT] [options]", "issue a token for every driver of a roster")
-    issue.add_argument("roster", metavar="ROSTER", help="the roster, a CSV file; - for stdin")
+    _add_roster(issue)
     issue.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         type=Path,
-        help="the results file (default: depot.results.csv beside depot.csv)",
+        help="the results file, .csv or .xlsx (default: depot.results.csv beside depot.csv)",
     )
     issue.add_argument(
         "--overwrite",
         action="store_true",
         help="replace an earlier results file that holds tokens, and ask for new ones for every row",
     )
+    _add_columns(issue)
     _add_run(issue)
 
     retry = add("retry", "retry RESULTS [options]", "finish or refresh a results file in place")
     retry.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
+    _add_columns(retry)
     _add_run(retry)
 
     status = add("status", "status RESULTS [--json]", "show what is in a results file")
@@ -226,6 +235,41 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     """The parsers of the commands, by name."""
     (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
     return dict(action.choices)
+
+
+def _add_roster(command: argparse.ArgumentParser) -> None:
+    """The roster, and how its file is to be read."""
+    command.add_argument("roster", metavar="ROSTER", help="the roster, a CSV file or an Excel workbook; - for stdin")
+    command.add_argument(
+        "--encoding", metavar="NAME", help="of a CSV file, if it is not Unicode, for example windows-1252"
+    )
+    command.add_argument("--sheet", metavar="NAME", help="of a workbook, if several could be the roster")
+
+
+def _add_columns(command: argparse.ArgumentParser) -> None:
+    """Which columns name drivers."""
+    command.add_argument(
+        "--map",
+        metavar="KIND=COLUMN",
+        type=_argument(mapping),
+        action="append",
+        default=[],
+        help="the column that holds the driver_id, external_id or username, if its name does not tell; without COLUMN: "
+        "none does",
+    )
+    command.add_argument(
+        "--external-key", metavar="KEY", help="the key of external IDs that stand without one, such as payrollId"
+    )
+    command.add_argument(
+        "--identify-by",
+        metavar="KIND",
+        type=_argument(kinds),
+        help="go by this identifier where a row has several; several with commas, the preferred one first "
+        "(default: driver_id,external_id,username)",
+    )
+    command.add_argument(
+        "--config", metavar="F.toml", type=Path, help="a file with these settings, under [roster]; flags win"
+    )
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ..job import Report
-    from ..model import Outcome
+    from ..model import IdentifierKind, Outcome
     from ..results import Batch, Destination, Failure, Summary
-    from ..roster import Roster
+    from ..roster import Column, Roster
 
 MOST_ROWS_OF_A_HINT = 5
 """Rows that ``status`` shows for each hint; all of them are in its JSON."""
 
 MOST_PROBLEMS_SHOWN = 20
 """Rows without a token that ``issue`` lists; all of them are in the results file."""
+
+MOST_SPANS_SHOWN = 12
+"""Spans of row numbers in a line."""
 
 
 def say(*lines: str) -> None:
@@ -67,8 +70,57 @@ def local(at: datetime) -> str:
 
 def columns_line(roster: Roster) -> str:
     """What names the drivers of a roster."""
-    first, *others = (repr(column) for column in roster.columns.values())
-    return f"Drivers are looked up by column {first}{''.join(f', else by {column}' for column in others)}."
+    from ..roster import LABELS, plain
+
+    def described(kind: IdentifierKind, column: Column) -> str:
+        what = f"{LABELS[kind]} {column.key}".strip()
+        return repr(column.name) if plain(column.name) == plain(what) else f"{column.name!r} ({what})"
+
+    first, *others = (described(kind, column) for kind, column in roster.named_by.sent.items())
+    return f"Drivers are looked up by column {first}{''.join(f', else by {other}' for other in others)}."
+
+
+def sent_lines(roster: Roster) -> Iterator[str]:
+    """Which rows of a roster will be sent, by the kind of identifier."""
+    from ..roster import LABELS
+
+    for kind, rows in roster.rows_by_kind().items():
+        if rows:
+            yield f"  {len(rows)} by {LABELS[kind]}: {'rows' if len(rows) > 1 else 'row'} {_spans(rows)}"
+
+
+def remark_lines(roster: Roster, most: int | None = None) -> Iterator[str]:
+    """Rows that are sent all the same, but that a person should look at; the first ``most`` of them."""
+    if not roster.remarks:
+        return
+    yield f"{amount(len(roster.remarks), 'row')} to look at, sent all the same:"
+    for row, remark in list(roster.remarks.items())[:most]:
+        yield f"  row {row}: {remark}"
+    if most is not None and len(roster.remarks) > most:
+        yield f"  … and {len(roster.remarks) - most} more; batch-issuer check lists all."
+
+
+def refused_lines(roster: Roster, most: int) -> Iterator[str]:
+    """Rows that will not be sent, without what to do about them, since that is told at the end."""
+    if not roster.refused:
+        return
+    yield f"{amount(len(roster.refused), 'row')} that will not be sent:"
+    for outcome in roster.refused[:most]:
+        yield f"  row {outcome.row}: {outcome.status}: {outcome.error}"
+    if len(roster.refused) > most:
+        yield f"  … and {len(roster.refused) - most} more; batch-issuer check lists all."
+
+
+def _spans(rows: Sequence[int]) -> str:
+    """``2-29, 31, 33-60``."""
+    spans: list[list[int]] = []
+    for row in rows:
+        if spans and row == spans[-1][1] + 1:
+            spans[-1][1] = row
+        else:
+            spans.append([row, row])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in spans[:MOST_SPANS_SHOWN]]
+    return ", ".join(texts) + (", …" if len(spans) > MOST_SPANS_SHOWN else "")
 
 
 def counted(rows: int, counts: Iterable[tuple[str, int]]) -> str:
@@ -114,6 +166,12 @@ def go_on(options: Namespace, destination: Destination) -> str:
     flags = ["--region", options.region] if options.region else []
     flags += ["--base-url", options.base_url] if options.base_url else []
     flags += ["--sandbox"] if options.sandbox else []
+    flags += [f"--map={kind.name.lower()}={column}" for kind, column in options.map]
+    flags += ["--external-key", options.external_key] if options.external_key else []
+    flags += (
+        ["--identify-by", ",".join(kind.name.lower() for kind in options.identify_by)] if options.identify_by else []
+    )
+    flags += ["--config", str(options.config)] if options.config else []
     return shlex.join(["batch-issuer", "retry", str(destination.path), *flags])
 
 

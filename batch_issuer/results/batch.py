@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import ResultsError
 from ..hints import Hint
-from ..model import Driver, Identifier, Outcome, Status
-from ..roster import HEADER_ROW, Problem, identifier_columns, names
+from ..model import Driver, Identifier, IdentifierKind, Outcome, Status
+from ..roster import HEADER_ROW, Problem, Rows, duplicate, identifier_columns, same_drivers
+from ..roster_options import RosterOptions
 from .columns import AUTH_COLUMNS, auth_cells, outcome_of, times_of
 from .validity import SANDBOX_TOKEN
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ..model import IdentifierKind
-    from ..roster import Roster
+    from ..roster import Columns, Roster
     from .reading import Results
     from .validity import Validity
 
@@ -43,7 +43,7 @@ class Batch:
         self,
         *,
         cells: pd.DataFrame,
-        columns: Mapping[IdentifierKind, int],
+        columns: Columns,
         recorded: Sequence[Outcome | None],
         header: Sequence[str],
         delimiter: str = ",",
@@ -69,7 +69,7 @@ class Batch:
         """All of a roster's rows, from the beginning."""
         batch = cls(
             cells=roster.frame,
-            columns=roster.positions,
+            columns=roster.named_by,
             recorded=[None] * len(roster),
             header=[*map(str, roster.frame.columns), *AUTH_COLUMNS],
         )
@@ -79,13 +79,22 @@ class Batch:
         return batch
 
     @classmethod
-    def of_results(cls, results: Results, name: str, validity: Validity, *, unfinished: bool = False) -> Batch:
+    def of_results(
+        cls,
+        results: Results,
+        name: str,
+        validity: Validity,
+        options: RosterOptions | None = None,
+        *,
+        unfinished: bool = False,
+    ) -> Batch:
         """The rows of a results file: those without a good token are to be asked for, or asked for again.
 
         Args:
             results: as read.
             name: how messages call the file.
             validity: which tokens are good.
+            options: what a person says about the columns that name the drivers of rows that were never sent.
             unfinished: it is the journal of a run that did not finish.
 
         Raises:
@@ -95,7 +104,8 @@ class Batch:
         if results.rows != list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(results.rows))):
             raise ResultsError(f"{name} does not hold every row", "begin anew with --restart")
         cells = results.cells
-        columns = identifier_columns([str(column) for column in cells.columns], name, required=False)
+        header = [str(column) for column in cells.columns]
+        columns = identifier_columns(header, name, options or RosterOptions(), required=False)
         auth = [dict(zip(AUTH_COLUMNS, cells, strict=True)) for cells in results.auth.to_numpy()]
         try:
             recorded = [
@@ -148,22 +158,21 @@ class Batch:
 
     def whose(self) -> Iterator[Identifier | Problem]:
         """For each row, read afresh: the driver it belongs to, or why none."""
-        for before, named in zip(self._recorded, names(self.cells, self._columns), strict=True):
+        for before, found in zip(self._recorded, Rows(self.cells, self._columns).who(), strict=True):
             recorded = before.identifier if before else None
-            found = next(iter(named.values()), Problem("no identifier in this row", Hint.NO_IDENTIFIER))
             yield recorded if recorded and (_binds(before) or isinstance(found, Problem)) else found
 
     def conflicts(self) -> Iterator[Identifier | None]:
         """For each row, the driver that its cell names where it is another than the one it was sent for, else None."""
         owned = {before.identifier for before in self._recorded if before and _binds(before)}
-        for before, named in zip(self._recorded, names(self.cells, self._columns), strict=True):
+        for before, named in zip(self._recorded, Rows(self.cells, self._columns).all_named(), strict=True):
             recorded = before.identifier if before else None
             if recorded is None or not _binds(before):
                 yield None
                 continue
             # Another kind counts where the row's own cell was blanked, or if it names the driver of another row: then
             # the rows may have been mixed up.
-            same_kind, blanked = named.get(recorded.kind), recorded.kind in self._columns
+            same_kind, blanked = named.get(recorded.kind), recorded.kind in self._columns.known
             found = [same_kind] if same_kind else [who for who in named.values() if blanked or who in owned]
             yield next((who for who in found if isinstance(who, Identifier) and who != recorded), None)
 
@@ -195,15 +204,17 @@ class Batch:
         """Settle for each row what it has come to, and whether it is to be asked for."""
         row_of = self._claims(name)
         tokens = Counter(before.token for before in self._recorded if before and before.token and _binds(before))
-        rows = zip(self.row_numbers(), self._recorded, self.whose(), self.conflicts(), strict=True)
-        for row, before, who, other in rows:
+        whose, conflicts = self._certain(), list(self.conflicts())
+        same = self._same_drivers(whose, conflicts)
+        for row, before, who, other in zip(self.row_numbers(), self._recorded, whose, conflicts, strict=True):
             if other is not None and before is not None:
                 self._refuse(before, other)
             elif isinstance(who, Problem):
                 self._settle(Outcome(row, Status.INVALID, error=who.error, hint=str(who.hint)), before)
+            elif row in same:
+                self._settle(duplicate(row, who, *same[row]), before)
             elif row_of.setdefault(who, row) != row:
-                error = f"the same driver as in row {row_of[who]}"
-                self._settle(Outcome(row, Status.DUPLICATE, who, error=error, hint=str(Hint.DUPLICATE)), before)
+                self._settle(duplicate(row, who, row_of[who], who), before)
             elif before is None or not _binds(before) or tokens[before.token] > 1:
                 self._ask(Driver(row, who), _not_attempted(row, who), before)
             elif validity.suffices(before):
@@ -215,6 +226,46 @@ class Batch:
                 self._ask(Driver(row, who, until_then), until_then, before)
             else:
                 self._ask(Driver(row, who), _not_attempted(row, who), before)
+
+    def _certain(self) -> list[Identifier | Problem]:
+        """For each row the driver to ask for, or why none.
+
+        One that was never sent goes by its cells, as long as the other rows were sent by the same columns.
+        """
+        seen: dict[IdentifierKind, bool] = {}  # whether any row was sent by what stands in the column of that kind
+        for before, named in zip(self._recorded, Rows(self.cells, self._columns).all_named(), strict=True):
+            for kind, who in named.items() if before and _binds(before) else ():
+                if isinstance(who, Identifier):
+                    seen[kind] = seen.get(kind, False) or (before is not None and who == before.identifier)
+        found: list[Identifier | Problem] = []
+        for before, who in zip(self._recorded, self.whose(), strict=True):
+            if isinstance(who, Identifier) and not _binds(before) and not seen.get(who.kind, True):
+                column = self._columns.known[who.kind].name if who.kind in self._columns.known else ""
+                found.append(Problem(f"no other row was sent by what stands in {column!r}", Hint.ANOTHER_COLUMN))
+            else:
+                found.append(who)
+        return found
+
+    def _same_drivers(
+        self, whose: Sequence[Identifier | Problem], conflicts: Sequence[Identifier | None]
+    ) -> dict[int, tuple[int, Identifier]]:
+        """Rows never sent whose driver has another row, by number: that row's number and identifier."""
+        rows = Rows(self.cells, self._columns)
+        texts = {kind: list(reading.texts) for kind, reading in rows.readings.items()}
+        for kind in IdentifierKind:
+            texts.setdefault(kind, [""] * len(self))
+        usable = []
+        for index, (who, other) in enumerate(zip(whose, conflicts, strict=True)):
+            if isinstance(who, Identifier) and other is None:
+                usable.append(index)
+                texts[who.kind][index] = who.value
+        usable.sort(key=lambda index: not _binds(self._recorded[index]))  # a row that was sent stays what it is
+        numbers = self.row_numbers()
+        return {
+            numbers[index]: (numbers[first], there)
+            for index, first in same_drivers(texts, usable).first.items()
+            if not _binds(self._recorded[index]) and isinstance(there := whose[first], Identifier)
+        }
 
     def _claims(self, name: str) -> dict[Identifier, int]:
         """Which row each driver has that was sent before."""

@@ -14,12 +14,13 @@ import pandas as pd
 
 from ..errors import ResultsError, StorageError, UsageError
 from ..locks import Lock
+from . import workbook
 from .batch import Batch
 from .columns import PARTIAL
 from .files import create_private, exposure, is_at, reserve, sync_folder
 from .journal import Journal
 from .reading import read_results
-from .table import composed, guarded_table, write
+from .table import composed, finish, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from ..model import Outcome
     from ..roster import Roster
+    from ..roster_options import RosterOptions
+    from .reading import Results
     from .validity import Validity
 
 ROOM_PER_ROW = 600
@@ -58,7 +61,8 @@ class Destination:
             roster: the file the roster comes from, which is never replaced.
 
         Raises:
-            ResultsError: no CSV file can have this name, or it would be in the roster's way.
+            ResultsError: no results can have this name, or it would be in the roster's way, or it is a workbook's and
+                the extra ``xlsx`` is not installed.
         """
         path = Path(path)
         self._elsewhere = "choose another name with -o" if roster is not None else "see to that, then try again"
@@ -66,11 +70,14 @@ class Destination:
             path = path.with_name(path.name.removesuffix(PARTIAL))
         if path.name in ("", PARTIAL):
             raise ResultsError(f"{path} is a folder", "name a file, such as depot.results.csv")
-        if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        self._is_workbook = path.suffix.lower() == workbook.SUFFIX
+        if path.suffix.lower() in (".xls", ".xlsm", ".xlsb", ".ods", ".gz"):
             raise ResultsError(
-                f"{path}: results are kept as CSV, not as {path.suffix}",
-                "give it a name that ends with .csv, and save it as CSV in the spreadsheet program",
+                f"{path}: results are kept as .csv or {workbook.SUFFIX}, not as {path.suffix}",
+                "give it a name that ends so; the spreadsheet program can save it as another kind",
             )
+        if self._is_workbook:
+            workbook.check_available(path)
         self.path = path
         self.partial = path.with_name(path.name + PARTIAL)
         self.warning = ""
@@ -142,7 +149,7 @@ class Destination:
         """
         self._check(restart=restart)
         if self.partial.exists() and not restart:
-            batch = self._unfinished(validity)
+            batch = self._unfinished(validity, roster.options)
             difference = batch.difference(roster)
             if difference:
                 raise ResultsError(
@@ -155,11 +162,12 @@ class Destination:
             self._check_replaceable(overwrite=overwrite)
         return Batch.of_roster(roster)
 
-    def reopen(self, validity: Validity, *, restart: bool = False) -> Batch:
+    def reopen(self, validity: Validity, options: RosterOptions | None = None, *, restart: bool = False) -> Batch:
         """The rows of the results, as the last run left them, finished or not.
 
         Args:
             validity: which of their tokens are good.
+            options: what a person says about the columns that name the drivers of rows that were never sent.
             restart: keep aside what a run that did not finish left, and take the results as they were before.
 
         Raises:
@@ -168,8 +176,8 @@ class Destination:
         """
         self._check(restart=restart)
         if self.partial.exists() and not restart:
-            return self._unfinished(validity)
-        return Batch.of_results(read_results(self.path), self.path.name, validity)
+            return self._unfinished(validity, options)
+        return Batch.of_results(self._read(), self.path.name, validity, options)
 
     def _check(self, *, restart: bool = False) -> None:
         """Refuse a place that cannot take the results, and remember what is there."""
@@ -205,39 +213,53 @@ class Destination:
     def _unusable(self, error: OSError) -> ResultsError:
         return ResultsError(f"{self.path} cannot be used: {error.strerror}", self._elsewhere)
 
+    def _read(self) -> Results:
+        """The results, as they are to be replaced."""
+        results = read_results(self.path)
+        self._check_no_other_sheets(results)
+        return results
+
+    def _check_no_other_sheets(self, results: Results) -> None:
+        if results.others:
+            raise ResultsError(
+                f"{self.path} has other sheets, too, which would be lost: {', '.join(map(repr, results.others))}",
+                "move them into a workbook of their own",
+            )
+
     def _check_replaceable(self, *, overwrite: bool) -> None:
         """Only a results file is ever replaced, and without being told to only one that holds no token at all."""
         try:
-            tokens = read_results(self.path).frame["auth_token"]
+            results = read_results(self.path)
         except UsageError as error:
             why = "it is not a results file" if isinstance(error, ResultsError) else error.message
             raise ResultsError(
                 f"{self.path} exists and is never replaced: {why}",
                 f"{self._elsewhere}, or remove the file yourself",
             ) from None
-        if not overwrite and (tokens != "").any():
+        self._check_no_other_sheets(results)
+        if not overwrite and (results.frame["auth_token"] != "").any():
             raise ResultsError(
                 f"{self.path} exists and holds tokens",
                 f"batch-issuer retry {self.path} renews those that expired and leaves the rest; "
                 "or add --overwrite to ask for new tokens for every row",
             )
 
-    def _unfinished(self, validity: Validity) -> Batch:
+    def _unfinished(self, validity: Validity, options: RosterOptions | None) -> Batch:
         """The rows of a journal that was left behind."""
         try:
-            batch = Batch.of_results(read_results(self.partial), self.partial.name, validity, unfinished=True)
+            batch = Batch.of_results(read_results(self.partial), self.partial.name, validity, options, unfinished=True)
         except UsageError as error:
             raise ResultsError(error.message, f"{error.tip}; or add --restart to keep the file aside") from None
         if self.path.exists():
             results = self.path.stat()  # one that was copied or moved here keeps the time of its last change
             if max(results.st_mtime_ns, results.st_ctime_ns) > self.partial.stat().st_mtime_ns:
-                self._check_unedited(batch, validity)
+                self._check_unedited(batch, validity, options)
         return batch
 
-    def _check_unedited(self, batch: Batch, validity: Validity) -> None:
+    def _check_unedited(self, batch: Batch, validity: Validity, options: RosterOptions | None) -> None:
         """Refuse to replace results that somebody has worked on since the journal was left."""
         try:
-            edited = not batch.supersedes(Batch.of_results(read_results(self.path), self.path.name, validity))
+            edited = not batch.supersedes(Batch.of_results(self._read(), self.path.name, validity, options))
         except UsageError:
             edited = True
         if edited:
@@ -253,10 +275,13 @@ class Destination:
         Where the rows are to begin anew, the one that was left behind is kept under a free name, `aside`.
 
         Raises:
-            ResultsError: there is no room, or it cannot be created; what was left behind still is.
+            ResultsError: there is no room, or it cannot be created, or a workbook cannot hold the rows; what was left
+                behind still is.
         """
         if not self._entered:
             raise RuntimeError("a Destination is used as a context: with Destination(path) as destination")
+        if self._is_workbook:
+            workbook.check_fits(batch.cells, len(batch.header) - batch.cells.shape[1])
         try:
             self._make_room(batch)
             if self._restart and self.partial.exists():
@@ -299,19 +324,19 @@ class Destination:
         Raises:
             StorageError: the file could not be written; OUT is as it was and the journal is still there.
         """
-        table, guarded_cells = composed(batch, outcomes)
-        path = self._replace(table, batch.delimiter)
+        published = self._replace(composed(batch, outcomes), batch.delimiter)
         with contextlib.suppress(OSError):  # the results are out; what is left of the journal is only in the way
             self.partial.unlink()
-        return Published(path, guarded_cells)
+        return published
 
     def rescue(self, batch: Batch, outcomes: Mapping[int, Outcome]) -> Path | None:
-        """Write the results into the system's folder of temporary files; None if that is not possible either."""
-        table, _ = composed(batch, outcomes)
+        """Write the results into the system's folder of temporary files, as CSV; None if not even that is possible."""
+        table = composed(batch, outcomes)
         try:
             descriptor, name = tempfile.mkstemp(suffix=".csv", prefix="batch-issuer-")  # private from birth
             try:
-                write(descriptor, table, batch.delimiter)
+                write_csv(descriptor, table, batch.delimiter)
+                finish(descriptor)
             finally:
                 os.close(descriptor)
         except OSError:
@@ -335,7 +360,7 @@ class Destination:
                 f"{self.partial} was left by a run that did not finish",
                 f"finish that one first, with batch-issuer retry {self.path}",
             )
-        results = read_results(self.path)
+        results = self._read()
         expires = results.expires_at()
         expired = [at is not None and at <= now for at in expires]
         held = results.frame["auth_token"] != ""
@@ -343,7 +368,7 @@ class Destination:
         if blanked.any():
             table = results.frame
             table.loc[blanked, ["auth_token", "auth_code"]] = ""
-            path = self._replace(guarded_table(table)[0], results.delimiter)
+            path = self._replace(table, results.delimiter).path
             if path != self.path:
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -353,14 +378,19 @@ class Destination:
                 )
         return int(blanked.sum()), sum(at is None for at, has in zip(expires, held, strict=True) if has)
 
-    def _replace(self, table: pd.DataFrame, delimiter: str) -> Path:
-        """Put a table in the place of OUT in one step; returns its name."""
+    def _replace(self, table: pd.DataFrame, delimiter: str) -> Published:
+        """Put a table in the place of OUT in one step."""
         try:
             if self._descriptor is None or not is_at(self._descriptor, self._new):
                 self._give_up_room()
                 self._new.unlink(missing_ok=True)
                 self._descriptor = create_private(self._new)
-            write(self._descriptor, table, delimiter)
+            guarded_cells = 0
+            if self._is_workbook:
+                workbook.write_workbook(self._descriptor, table)
+            else:
+                guarded_cells = write_csv(self._descriptor, table, delimiter)
+            finish(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
             path = self._take_name()
@@ -371,7 +401,7 @@ class Destination:
                 f"{self.path} could not be written: {error.strerror}", "make room or correct the permissions"
             ) from None
         sync_folder(self.path.parent)
-        return path
+        return Published(path, guarded_cells)
 
     def _take_name(self) -> Path:
         if self._seen is None or self._seen == self._state():

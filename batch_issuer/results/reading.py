@@ -1,4 +1,4 @@
-"""A results file read back, or the journal of a run that did not finish."""
+"""A results file read back, CSV or workbook, or the journal of a run that did not finish."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ import pandas as pd
 from ..errors import ResultsError
 from ..hints import Hint
 from ..model import Status
-from ..roster import HEADER_ROW, check_width, decode, header_delimiter, read_bytes, read_rows
+from ..roster import (
+    HEADER_ROW,
+    check_width,
+    decode,
+    delimiter_of,
+    is_workbook,
+    read_bytes,
+    read_rows,
+    read_workbook,
+    split_separator_line,
+)
 from .columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, ROW_COLUMN, identifier_of, unguard_cell, utc_time
 from .files import BOM
 from .validity import is_spoilt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
 
@@ -73,11 +83,13 @@ class Results:
             without `ROW_COLUMN`.
         rows: the row numbers as the roster's spreadsheet shows them.
         delimiter: what separates its columns.
+        others: the names of other sheets, if it is a workbook.
     """
 
     frame: pd.DataFrame = field(repr=False)
     rows: list[int] = field(repr=False)
     delimiter: str = ","
+    others: list[str] = field(default_factory=list)
 
     @property
     def auth(self) -> pd.DataFrame:
@@ -173,32 +185,60 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     """
     path = Path(path)
     data = read_bytes(path)
-    not_one = ResultsError(f"{path} is not a results file", "give a file that batch-issuer issue wrote")
+    if is_workbook(data):
+        sheet = read_workbook(data, path.name, _is_header)
+        header, *body = sheet.rows
+        _check_header(header, path)
+        return _results(header, body, others=sheet.others)
     if b"auth_token" not in data.replace(b"\0", b""):  # as in UTF-16
-        raise not_one
+        raise _not_one(path)
     is_journal = re.match(rb'"?auth_row"?[,;\t|]', data.removeprefix(BOM.encode())) is not None
-    text = decode(_whole_lines(data) if is_journal else data, path.name)
-    delimiter = _delimiter(text)
+    _, text = split_separator_line(decode(_whole_lines(data) if is_journal else data, path.name, always_unicode=True))
+    delimiter = _delimiter(text, path.name)
     lines = read_rows(text, delimiter, path.name)
-    header = next(lines)
+    header = [unguard_cell(column) for column in next(lines)]
+    _check_header(header, path)
+    checked = _checked(lines, header, path.name)
+    if not is_journal:
+        return _results(header, list(checked), delimiter, guarded=True)
+    rows, body = _last_lines(checked, path.name)
+    return _results(header[1:], body, delimiter, guarded=True, rows=rows)
+
+
+def _not_one(path: Path) -> ResultsError:
+    return ResultsError(f"{path} is not a results file", "give a file that batch-issuer issue wrote")
+
+
+def _is_header(header: Sequence[str]) -> bool:
+    return "auth_token" in header
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    if not _is_header(header):
+        raise _not_one(path)
     wrong = [column for column in AUTH_COLUMNS if header.count(column) != 1]
     if wrong:
         raise ResultsError(
             f"{path} has not just one column of each of these names: {', '.join(wrong)}",
             "the first line must be the header, with every auth_ column once; take it from a file that issue wrote",
         )
-    checked = _checked(lines, header, path.name)
-    if is_journal:
-        rows, body = _last_lines(checked, path.name)
-        header = header[1:]
-    else:
-        body = list(checked)
-        rows = list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(body)))
+
+
+def _results(
+    header: Sequence[str],
+    body: list[list[str]],
+    delimiter: str = ",",
+    *,
+    guarded: bool = False,
+    rows: list[int] | None = None,
+    others: Sequence[str] = (),
+) -> Results:
     frame = pd.DataFrame(body, columns=range(len(header)), dtype=object)
     for position, column in enumerate(header):
-        if column not in EXACT_COLUMNS:
+        if guarded and column not in EXACT_COLUMNS:
             frame[position] = frame[position].map(unguard_cell)
-    return Results(frame.set_axis([unguard_cell(column) for column in header], axis=1), rows, delimiter)
+    rows = list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(body))) if rows is None else rows
+    return Results(frame.set_axis(list(header), axis=1), rows, delimiter, list(others))
 
 
 def _whole_lines(data: bytes) -> bytes:
@@ -245,7 +285,7 @@ def _last_lines(lines: Iterator[list[str]], name: str) -> tuple[list[int], list[
     return rows, [latest[row] for row in rows]
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(text: str, name: str) -> str:
     """The separator of the columns; where ours stand side by side there is no doubt, whatever else the header holds."""
     found = re.search(r'auth_status"?([,;\t|])"?auth_token', text)
-    return found[1] if found else header_delimiter(text)
+    return found[1] if found else delimiter_of(text, _is_header, name)

@@ -1,4 +1,4 @@
-"""The table as it is published: in the order of the rows, safe for spreadsheet programs, written whole."""
+"""The table as it is published: in the order of the rows; as CSV, safe for spreadsheet programs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from .batch import Batch
 
 
-def composed(batch: Batch, outcomes: Mapping[int, Outcome]) -> tuple[pd.DataFrame, int]:
-    """The table as it is published, and how many of its cells got an apostrophe."""
+def composed(batch: Batch, outcomes: Mapping[int, Outcome]) -> pd.DataFrame:
+    """The table as it is published, every cell a string."""
     auth = auth_frame(batch.whose(), batch.row_numbers(), outcomes, batch.auth_cells)
     cells = batch.cells.set_axis(range(batch.cells.shape[1]), axis=1)
     auth = auth.set_axis(range(cells.shape[1], cells.shape[1] + len(AUTH_COLUMNS)), axis=1)
-    return guarded_table(pd.concat([cells, auth], axis=1)[batch.order].set_axis(batch.header, axis=1))
+    return pd.concat([cells, auth], axis=1)[batch.order].set_axis(batch.header, axis=1)
 
 
 def guarded_table(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -38,10 +38,16 @@ def guarded_table(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return pd.DataFrame(columns, dtype=object).set_axis(header, axis=1), changed
 
 
-def write(descriptor: int, table: pd.DataFrame, delimiter: str) -> None:
-    """Fill a file and flush it to the disk; room that is not needed is given back."""
+def write_csv(descriptor: int, table: pd.DataFrame, delimiter: str) -> int:
+    """Fill a file; returns how many cells got an apostrophe."""
+    table, changed = guarded_table(table)
     with open(descriptor, "w", encoding="utf-8", newline="", closefd=False) as file:
         file.write(BOM)
         table.to_csv(file, sep=delimiter, index=False, lineterminator=LINE_END)
+    return changed
+
+
+def finish(descriptor: int) -> None:
+    """Flush a file to the disk; room that is not needed is given back."""
     os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
     os.fsync(descriptor)

@@ -1,0 +1,118 @@
+"""The table as an Excel workbook (.xlsx), the form to open by hand: every cell is text, none evaluated or rounded."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from ..errors import ResultsError
+from ..model import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xlsxwriter
+    from xlsxwriter.format import Format
+    from xlsxwriter.worksheet import Worksheet
+
+SUFFIX = ".xlsx"
+
+MOST_ROWS, MOST_COLUMNS, MOST_CHARACTERS = 2**20, 2**14, 32767
+"""Of a sheet and of a cell (in UTF-16 units), as Excel has them."""
+
+SHEET = "Results"
+
+_WIDTHS = (8, 40)  # of columns, in characters
+_LOOKED_AT = 1000  # rows, for the widths
+
+# Colours that Excel itself gives to bad, neutral cells and to headers; a row is never told by its colour alone.
+_TINTS = {status: "#FFC7CE" for status in Status if status is not Status.ISSUED} | {
+    Status.DUPLICATE: "#FFEB9C",
+    Status.NOT_ATTEMPTED: "#FFEB9C",
+}
+_HEADER_TINT = "#D9E1F2"
+
+
+def check_available(path: object) -> None:
+    """Refuse a workbook where none can be written.
+
+    Raises:
+        ResultsError: the extra ``xlsx`` is not installed.
+    """
+    if find_spec("xlsxwriter") is None:
+        raise ResultsError(
+            f"{path}: writing Excel workbooks needs the extra xlsx, which is not installed",
+            "install the package XlsxWriter where batch-issuer is installed: pip install XlsxWriter; "
+            "or give the results a name that ends with .csv",
+        )
+
+
+def check_fits(table: pd.DataFrame, more_columns: int) -> None:
+    """Refuse cells that no sheet can hold, before anything is sent.
+
+    Raises:
+        ResultsError: says which.
+    """
+    tip = "give the results a name that ends with .csv"
+    if len(table) >= MOST_ROWS or table.shape[1] + more_columns > MOST_COLUMNS:
+        raise ResultsError(f"an Excel sheet holds {MOST_ROWS} rows and {MOST_COLUMNS} columns at most", tip)
+    for position, column in enumerate(table.columns):
+        for row, cell in enumerate((str(column), *table.iloc[:, position]), 1):
+            if len(cell) * 2 > MOST_CHARACTERS and _units(cell) > MOST_CHARACTERS:
+                raise ResultsError(
+                    f"row {row}, column {str(column)[:40]!r}: a cell of an Excel sheet holds {MOST_CHARACTERS} "
+                    "characters at most",
+                    tip,
+                )
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def write_workbook(descriptor: int, table: pd.DataFrame) -> None:
+    """Fill a file, at its beginning; rows without a token are tinted.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    import xlsxwriter  # noqa: PLC0415 - an extra
+    from xlsxwriter.exceptions import FileCreateError  # noqa: PLC0415
+
+    # In memory, since a temporary file might hold tokens and outlive a crash.
+    with open(descriptor, "wb", closefd=False) as file:
+        book = xlsxwriter.Workbook(file, {"in_memory": True})
+        _fill(book, table)
+        try:
+            book.close()
+        except FileCreateError as error:
+            raise error.args[0] from None
+
+
+def _fill(book: xlsxwriter.Workbook, table: pd.DataFrame) -> None:
+    sheet = book.add_worksheet(SHEET)
+    text = {"num_format": "@"}  # so that what somebody types into a cell later stays text, too
+    header = book.add_format({**text, "bold": True, "bg_color": _HEADER_TINT})
+    plain = book.add_format(text)
+    tinted = {str(status): book.add_format({**text, "bg_color": tint}) for status, tint in _TINTS.items()}
+    formats = [tinted.get(status, plain) for status in table["auth_status"]]
+    for position, name in enumerate(table.columns):
+        cells = table.iloc[:, position].tolist()
+        sheet.set_column(position, position, _width([str(name), *cells[:_LOOKED_AT]]), plain)
+        _write_cell(sheet, 0, position, str(name), header)
+        for row, (cell, look) in enumerate(zip(cells, formats, strict=True), 1):
+            _write_cell(sheet, row, position, cell, look)
+    sheet.freeze_panes(1, 0)
+    sheet.autofilter(0, 0, len(table), table.shape[1] - 1)
+    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MOST_ROWS}"})  # it is meant so
+
+
+def _write_cell(sheet: Worksheet, row: int, column: int, text: str, look: Format) -> None:
+    if text:
+        sheet.write_string(row, column, text, look)
+    else:
+        sheet.write_blank(row, column, None, look)
+
+
+def _width(texts: list[str]) -> int:
+    least, most = _WIDTHS
+    return min(max(least, 2 + max(map(len, texts))), most)

@@ -1,0 +1,43 @@
+"""Spreadsheet → a pandas DataFrame of strings, strictly read, and checked drivers, before any request.
+
+::
+
+    bytes ─ decoding ─► text ─ delimited ─► table of strings ─ rows ─► whom each row names ─ checked ─► Roster
+          └─ workbook ─ sheet ────────────►          ▲ columns: which is which, ▲ identifiers: cell by cell
+
+Never is an identifier guessed, never a row padded or shifted.
+"""
+
+from .checked import Roster
+from .columns import LABELS, Column, Columns, identifier_columns, plain
+from .decoding import decode, is_workbook
+from .delimited import HEADER_ROW, check_width, delimiter_of, read_rows, split_separator_line
+from .identifiers import Problem, named
+from .rows import Rows
+from .sameness import duplicate, same_drivers
+from .table import read_bytes, read_table
+from .workbook import read_workbook
+
+__all__ = [
+    "HEADER_ROW",
+    "LABELS",
+    "Column",
+    "Columns",
+    "Problem",
+    "Roster",
+    "Rows",
+    "check_width",
+    "decode",
+    "delimiter_of",
+    "duplicate",
+    "identifier_columns",
+    "is_workbook",
+    "named",
+    "plain",
+    "read_bytes",
+    "read_rows",
+    "read_table",
+    "read_workbook",
+    "same_drivers",
+    "split_separator_line",
+]

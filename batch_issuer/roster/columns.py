@@ -1,0 +1,189 @@
+"""Which column is which: by the names that Samsara, its API and people use, or as a person says."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import RosterError, SettingsError
+from ..model import IdentifierKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..roster_options import RosterOptions
+
+MOST_COLUMNS_SHOWN = 8
+"""Columns that a message lists."""
+
+# Compared without regard to case, spaces and punctuation; most specific kind first.
+COLUMN_NAMES = {
+    IdentifierKind.DRIVER_ID: ("driverid", "samsaraid", "samsaradriverid", "driversamsaraid", "id"),
+    IdentifierKind.EXTERNAL_ID: ("externalid", "externalids", "driverexternalid", "driverexternalids"),
+    IdentifierKind.USERNAME: ("username", "driverusername", "samsarausername", "login", "loginname", "driverlogin"),
+}
+
+# Keys of external IDs, as Samsara's documentation spells them, that people call a column by.
+EXTERNAL_KEYS = {"payrollid": "payrollId", "maintenanceid": "maintenanceId"}
+
+LABELS = {
+    IdentifierKind.DRIVER_ID: "driver ID",
+    IdentifierKind.EXTERNAL_ID: "external ID",
+    IdentifierKind.USERNAME: "username",
+}
+"""What messages call them."""
+
+_PASSWORD = re.compile(r"password|passwd|passwort|passcode|pwd|pincode|kennwort|motdepasse|contrasena|wachtwoord")
+_KEY = r"[A-Za-z][\w.-]*"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that names drivers.
+
+    Attributes:
+        position: counted from 0.
+        name: as in the header.
+        key: of external IDs that stand in it without one.
+        only_key: whether its name is that key, so that it holds no external IDs of other keys.
+    """
+
+    position: int
+    name: str
+    key: str = ""
+    only_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns name drivers.
+
+    Attributes:
+        sent: those to identify drivers by, the preferred one first.
+        known: all of them; after those to send by come those that only tell whether two rows are one driver.
+    """
+
+    sent: dict[IdentifierKind, Column]
+    known: dict[IdentifierKind, Column]
+
+
+def plain(name: str) -> str:
+    """A column name without regard to case, spaces and punctuation."""
+    return "".join(character for character in unicodedata.normalize("NFKC", name).casefold() if character.isalnum())
+
+
+def is_password(name: str) -> bool:
+    """Whether a column of this name holds passwords, by all appearances."""
+    return bool(_PASSWORD.search(plain(name)) or re.search(r"(?<![^\W_])pin(?![^\W_])", name, re.IGNORECASE))
+
+
+def names_drivers(header: Sequence[str], options: RosterOptions) -> bool:
+    """Whether any column does, maybe more than one of a kind."""
+    return any(_candidates(header, options).values())
+
+
+def identifier_columns(header: Sequence[str], name: str, options: RosterOptions, *, required: bool = True) -> Columns:
+    """Which column holds which kind of identifier.
+
+    Args:
+        header: the columns' names.
+        name: how messages call the file.
+        options: what a person says about it.
+        required: whether there must be one.
+
+    Raises:
+        RosterError: none does although that is required, or two could hold the same, or one that was named is missing
+            or holds passwords.
+    """
+    found: dict[IdentifierKind, Column] = {}
+    for kind, columns in _candidates(header, options).items():
+        wanted = options.columns.get(kind)
+        if wanted and not columns:
+            tip = f"its columns are: {_listed(header)}"
+            if is_password(wanted):
+                tip = "columns of passwords are never read"
+            raise RosterError(f"{name} has no column {wanted!r}, which is to hold the {LABELS[kind]}", tip)
+        if len(columns) > 1:
+            both = " and ".join(repr(column.name) for column in columns)
+            tip = f'say which with --map {kind.name.lower()}="{columns[0].name}", or rename or delete the other'
+            if len({plain(column.name) for column in columns}) == 1:
+                tip = "rename or delete one of them"
+            raise RosterError(f"{name}: columns {both} could both be the {LABELS[kind]}", tip)
+        if columns:
+            found[kind] = columns[0]
+    sent = {kind: found[kind] for kind in options.identify_by or found if kind in found}
+    if required and not sent:
+        by = f" by {' or '.join(LABELS[kind] for kind in options.identify_by)}" if options.identify_by else ""
+        raise RosterError(
+            f"{name} has no column that names drivers{by}; its columns are: {_listed(header)}",
+            "call one of them Driver ID, External ID or Username (the first row must be the header), "
+            'or say which it is, as in --map driver_id="Fahrer-Nr."',
+        )
+    return Columns(sent, sent | found)
+
+
+def _candidates(header: Sequence[str], options: RosterOptions) -> dict[IdentifierKind, list[Column]]:
+    """The columns that could hold each kind of identifier."""
+    names = [plain(column) for column in header]
+    found: dict[IdentifierKind, list[Column]] = {kind: [] for kind in COLUMN_NAMES}
+    taken: set[int] = set()
+    for kind, wanted in options.columns.items():
+        exact = [position for position, column in enumerate(header) if column.strip() == wanted.strip()]
+        alike = [position for position, column in enumerate(names) if column and column == plain(wanted)]
+        for position in (exact or alike) if wanted.strip() else ():
+            if position in taken:
+                raise SettingsError(
+                    f"the column {wanted!r} cannot hold two kinds of identifier", "name another column in one --map"
+                )
+            taken.add(position)
+            found[kind].append(_column(kind, position, header[position], options))
+    for position, column in enumerate(names):
+        for kind, known in COLUMN_NAMES.items():
+            by_key = kind is IdentifierKind.EXTERNAL_ID and _is_named_by_key(header[position], options)
+            if kind not in options.columns and position not in taken and (column in known or by_key):
+                found[kind].append(_column(kind, position, header[position], options))
+    if not any(found.values()) and IdentifierKind.EXTERNAL_ID not in options.columns:
+        # "Payroll ID" is often nothing that Samsara knows of, so it counts only where nothing else does.
+        kind = IdentifierKind.EXTERNAL_ID
+        positions = [position for position, column in enumerate(names) if column in EXTERNAL_KEYS]
+        found[kind] = [_column(kind, position, header[position], options) for position in positions]
+    return found
+
+
+def _column(kind: IdentifierKind, position: int, name: str, options: RosterOptions) -> Column:
+    if kind is not IdentifierKind.EXTERNAL_ID:
+        return Column(position, name)
+    if key := _key_in(name):
+        return Column(position, name, key, only_key=True)
+    if options.external_key and (plain(name) == plain(options.external_key) or kind in options.columns):
+        return Column(position, name, options.external_key, only_key=plain(name) not in COLUMN_NAMES[kind])
+    if key := EXTERNAL_KEYS.get(plain(name), ""):
+        return Column(position, name, key, only_key=True)
+    return Column(position, name, options.external_key)
+
+
+def _is_named_by_key(column: str, options: RosterOptions) -> bool:
+    """Whether the name of a column is certainly that of a key of external IDs."""
+    if _key_in(column) or column.strip() in EXTERNAL_KEYS.values():
+        return True
+    return bool(options.external_key) and plain(column) == plain(options.external_key)
+
+
+def _key_in(column: str) -> str:
+    """``payrollId`` in ``externalIds.payrollId``, ``External ID (payrollId)`` and ``External ID: payrollId``."""
+    found = re.fullmatch(
+        rf"external[ _-]?ids?\s*(?:[.:]\s*({_KEY})|[(\[]\s*({_KEY})\s*[)\]])", column.strip(), re.IGNORECASE
+    )
+    return (found[1] or found[2]) if found else ""
+
+
+def _listed(header: Sequence[str]) -> str:
+    """Column names for a message; not the cells of a first row that is no header."""
+    if any(column.startswith(tuple(f"{kind}=" for kind in IdentifierKind)) for column in header):
+        return "(not shown: they look like a row of results)"
+    if any(re.search(r"\d{6}", column) for column in header):
+        return "(not shown: the first row looks like a driver's, not like a header)"
+    shown = [" ".join(column[:40].split()) or "(blank)" for column in header[:MOST_COLUMNS_SHOWN]]
+    return ", ".join(shown) + (", …" if len(header) > MOST_COLUMNS_SHOWN else "")

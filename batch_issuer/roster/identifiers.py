@@ -1,0 +1,178 @@
+"""One cell → the driver that it names, or why it names none.
+
+A form that another program gave an identifier is read where nothing is lost by that, and said; all else is refused:
+nothing is ever guessed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ..hints import Hint
+from ..model import Identifier, IdentifierKind
+
+MAX_INT64 = 2**63 - 1
+
+EXACT_FLOAT = 2**53
+"""From here on a number with a decimal point may have lost digits (IEEE 754, 53 bits)."""
+
+EXACT_DIGITS = 15
+"""Digits of a number that Excel keeps; it replaces all further ones by zeros."""
+
+LEAST_USERNAME = 4
+"""Characters that Samsara demands of a username."""
+
+# Cells that are sent as they stand, with nothing to say about them; blank ones, too. Most are, so these are fast.
+PLAIN = {
+    IdentifierKind.DRIVER_ID: re.compile(r"(?:[1-9][0-9]{0,14}|[1-9][0-9]{14,16}[1-9])?", re.ASCII),
+    IdentifierKind.EXTERNAL_ID: re.compile(r"(?:[A-Za-z][\w.-]*:[\w.@%+-]+)?", re.ASCII),
+    IdentifierKind.USERNAME: re.compile(rf"(?:[A-Za-z][!-?A-~]{{{LEAST_USERNAME - 1},}})?", re.ASCII),
+}
+
+PLAIN_LINES = {kind: re.compile(rf"(?:{cell.pattern}\n)*+", re.ASCII) for kind, cell in PLAIN.items()}
+"""The same, of many cells, each with a line end after it."""
+
+_WITH_EXPONENT = re.compile(r"([+-]?\d+)(?:[.,](\d*))?[eE]([+-]?\d{1,4})", re.ASCII)
+_WITH_DECIMALS = re.compile(r"(\d{4,})[.,]0*|(\d+)[.,]0{0,2}", re.ASCII)  # 123.000 may be a thousand times as much
+_GROUPED = re.compile(r"[1-9]\d{0,2}([ ,.'\u2019\u00a0\u202f_])\d{3}(?:\1\d{3})+((?!\1)[.,]0*)?", re.ASCII)
+_TEXT_FORMULA = re.compile(r'="([^"]*)"')  # how programs keep Excel from taking digits for a number
+_CELL_ERROR = re.compile(r"#(?:N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|NV|WERT!|BEZUG!|SPILL!|CALC!)|Err:\d+")
+_KEY = r"[^\W\d_][\w.-]*"
+_PAIRS = re.compile(rf"\s*[,;|\n]\s*(?={_KEY}:)")  # between several external IDs
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a row is never sent; ``error`` names cell content of identifier columns only."""
+
+    error: str
+    hint: Hint
+
+
+def named(kind: IdentifierKind, cell: str, key: str = "", *, only_key: bool = False) -> Identifier | Problem:
+    """The driver that a cell names, or why it names none.
+
+    Args:
+        kind: what the cell holds.
+        cell: it must not be blank.
+        key: of external IDs that stand without one.
+        only_key: whether the column holds external IDs of that key alone.
+    """
+    found = _value(kind, _trimmed(cell), key, only_key=only_key)
+    return found if isinstance(found, Problem) else Identifier(kind, found)
+
+
+def remark(kind: IdentifierKind, cell: str, sent: str) -> str:
+    """What a person should know about a cell that is sent as ``sent``, one sentence; empty if nothing."""
+    if kind is IdentifierKind.DRIVER_ID and cell.strip() != sent:
+        return f"{shown(cell)} is read as {sent}"
+    if kind is IdentifierKind.DRIVER_ID and len(sent) > EXACT_DIGITS and not sent[EXACT_DIGITS:].strip("0"):
+        return f"driver ID {sent} ends with zeros as if Excel had replaced its last digits: compare it with Samsara"
+    if not cell.strip().isprintable() or _TEXT_FORMULA.fullmatch(cell.strip()):
+        return f"{shown(cell)} is read as {sent!r}"
+    if kind is IdentifierKind.USERNAME and (" " in sent or "@" in sent):
+        what = "a space" if " " in sent else "an @"
+        return f"username {shown(sent)} holds {what}, which Samsara does not allow; it is sent as it stands"
+    if kind is IdentifierKind.USERNAME and len(sent) < LEAST_USERNAME:
+        return f"username {shown(sent)} is shorter than Samsara allows; it is sent as it stands"
+    return ""
+
+
+def shown(cell: str) -> str:
+    """A cell for a one-line message: what is not printable escaped, not too long."""
+    return ascii(cell[:40])[:60] if not cell.isprintable() else repr(cell[:40])
+
+
+def _trimmed(cell: str) -> str:
+    """A cell without what nobody sees at its ends, and without the formula that some programs make of a text."""
+    cell = cell.strip()
+    if not cell.isprintable():
+        first, last = 0, len(cell)
+        while first < last and _is_invisible(cell[first]):
+            first += 1
+        while first < last and _is_invisible(cell[last - 1]):
+            last -= 1
+        cell = cell[first:last]
+    wrapped = _TEXT_FORMULA.fullmatch(cell)
+    return wrapped[1].strip() if wrapped else cell
+
+
+def _is_invisible(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
+
+
+def _value(kind: IdentifierKind, cell: str, key: str, *, only_key: bool) -> str | Problem:
+    if not cell:
+        return Problem(f"a {kind} of invisible characters only", Hint.CHARACTERS)
+    if _CELL_ERROR.fullmatch(cell):
+        return Problem(f"{shown(cell)} is the error of a formula", Hint.CELL_ERROR)
+    match kind:
+        case IdentifierKind.DRIVER_ID:
+            return _driver_id(cell)
+        case IdentifierKind.EXTERNAL_ID:
+            return _external_id(cell, key, only_key=only_key)
+        case IdentifierKind.USERNAME:
+            return _username(cell)
+
+
+def _driver_id(cell: str) -> str | Problem:
+    digits = _digits(cell)
+    if isinstance(digits, Problem):
+        return digits
+    if digits.startswith("0"):
+        return Problem(f"{shown(cell)} is not a driver ID: none begins with a zero", Hint.DRIVER_ID)
+    if len(digits) > len(str(MAX_INT64)) or int(digits) > MAX_INT64:
+        return Problem(f"{shown(cell)} is not a driver ID: it is too large for one", Hint.DRIVER_ID)
+    return digits
+
+
+def _digits(cell: str) -> str | Problem:
+    """The digits of a driver ID, in whatever form a program has put them without losing any."""
+    text = cell if cell.isascii() else "".join(str(unicodedata.decimal(char, char)) for char in cell)
+    text = text.removeprefix("'").removeprefix("+")
+    if re.fullmatch(r"[0-9]+", text):
+        return text
+    if found := _WITH_EXPONENT.fullmatch(text):
+        whole, fraction, exponent = found[1], found[2] or "", int(found[3])
+        if 0 <= exponent <= len(fraction) and int(whole) > 0 and len(text) < 2 * EXACT_DIGITS:
+            number = Decimal(f"{whole}.{fraction or '0'}").scaleb(exponent)
+            if number == number.to_integral_value() and number < EXACT_FLOAT:
+                return str(int(number))
+        return Problem(f"driver ID {shown(cell)} lost its digits in a spreadsheet program", Hint.RUINED_DRIVER_ID)
+    if found := _GROUPED.fullmatch(text):
+        return re.sub(r"\D", "", text.removesuffix(found[2] or ""))
+    if found := _WITH_DECIMALS.fullmatch(text):
+        digits = found[1] or found[2]
+        if len(digits) <= EXACT_DIGITS + 1 and int(digits) < EXACT_FLOAT:
+            return digits
+        return Problem(f"driver ID {shown(cell)} may have lost digits in another program", Hint.RUINED_DRIVER_ID)
+    return Problem(f"{shown(cell)} is not a driver ID", Hint.DRIVER_ID)
+
+
+def _external_id(cell: str, key: str, *, only_key: bool) -> str | Problem:
+    if (pairs := [pair.strip() for pair in _PAIRS.split(cell)])[1:]:
+        wanted = [pair for pair in pairs if key and pair.startswith(f"{key}:")]
+        if len(wanted) != 1:
+            return Problem(f"{shown(cell)} holds several external IDs", Hint.SEVERAL_EXTERNAL_IDS)
+        cell = wanted[0]
+    if not cell.isprintable():
+        return Problem(f"external ID {shown(cell)} holds control characters", Hint.CHARACTERS)
+    before, colon, value = cell.partition(":")
+    if key and not colon:
+        return f"{key}:{cell}"
+    if not (colon and value.strip() and re.fullmatch(r"[^\"{}\[\]]*\S", before)):
+        return Problem(f"{shown(cell)} is not an external ID", Hint.EXTERNAL_ID)
+    if only_key and before != key:
+        return Problem(f"{shown(cell)} has another key than its column, {key}", Hint.EXTERNAL_ID)
+    return cell
+
+
+def _username(cell: str) -> str | Problem:
+    if not cell.isprintable():
+        return Problem(f"username {shown(cell)} holds control characters", Hint.CHARACTERS)
+    if _WITH_EXPONENT.fullmatch(cell) and "+" in cell:
+        return Problem(f"username {shown(cell)} lost its digits in a spreadsheet program", Hint.RUINED_USERNAME)
+    return cell

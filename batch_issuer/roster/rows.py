@@ -1,0 +1,163 @@
+"""The rows of a table → whom each names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..hints import Hint
+from ..model import Identifier, IdentifierKind
+from .identifiers import PLAIN, PLAIN_LINES, Problem, named, remark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+
+    from .columns import Column, Columns
+
+# What stands in a row that adds up the others.
+_TOTALS = re.compile(
+    r"(?:(?:grand|sub|over\s?all)[\s-]*)?total(?:s|e|en)?|totaal|totaux|sum|summe|gesamtsumme|zwischensumme|insgesamt|"
+    r"gesamt|somme|summa|suma|anzahl|count|(?:total |number )(?:of )?drivers",
+    re.IGNORECASE,
+)
+_AMOUNT = re.compile(r"\s*[:=]?\s*[\d.,]*$")
+
+_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A column, read.
+
+    Attributes:
+        texts: for each row what would be sent; blank where the cell is, or cannot be.
+        problems: by row, counted from 0, why a cell names no driver.
+        remarks: by row, what a person should know of a cell that does.
+    """
+
+    texts: Sequence[str] = field(repr=False)
+    problems: dict[int, Problem]
+    remarks: dict[int, str]
+
+
+def read_column(kind: IdentifierKind, cells: list[str], column: Column) -> Reading:
+    """All cells of a column."""
+    second_look = range(len(cells)) if column.only_key else _not_plain(kind, cells)
+    if not second_look:
+        return Reading(cells, {}, {})
+    reading = Reading(texts := list(cells), {}, {})
+    for row in second_look:
+        cell, texts[row] = cells[row], ""
+        if not cell.strip():
+            continue
+        found = named(kind, cell, column.key, only_key=column.only_key)
+        if isinstance(found, Problem):
+            reading.problems[row] = found
+        else:
+            texts[row] = found.value
+            if said := remark(kind, cell, found.value):
+                reading.remarks[row] = said
+    return reading
+
+
+def _not_plain(kind: IdentifierKind, cells: list[str]) -> list[int]:
+    """Positions of cells that need a second look; nearly all need none, so thousands are passed over at once."""
+    found: list[int] = []
+    for start in range(0, len(cells), _AT_ONCE):
+        some = cells[start : start + _AT_ONCE]
+        lines = "\n".join([*some, ""])
+        if lines.count("\n") > len(some) or not PLAIN_LINES[kind].fullmatch(lines):
+            found.extend(start + index for index, cell in enumerate(some) if not PLAIN[kind].fullmatch(cell))
+    return found
+
+
+class Rows:
+    """Whom each row of a table names, read afresh from its cells. Rows are counted from 0.
+
+    Attributes:
+        readings: by kind of identifier, of all columns that name drivers.
+        kinds: for each row, by which kind it goes: the preferred one of those whose cells are not blank, if any.
+        problems: by row, why it is none to send.
+    """
+
+    def __init__(self, frame: pd.DataFrame, columns: Columns) -> None:
+        self.readings = {
+            kind: read_column(kind, frame.iloc[:, column.position].tolist(), column)
+            for kind, column in columns.known.items()
+        }
+        self.kinds = self._kinds(list(columns.sent), len(frame))
+        self.problems = _no_drivers(frame, columns)
+        for kind in columns.sent:
+            for row, problem in self.readings[kind].problems.items():
+                if self.kinds[row] is kind:
+                    self.problems.setdefault(row, problem)
+        for row in [row for row, goes_by in enumerate(self.kinds) if goes_by is None]:
+            self.problems.setdefault(row, Problem("no identifier in this row", Hint.NO_IDENTIFIER))
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def _kinds(self, sent: list[IdentifierKind], length: int) -> list[IdentifierKind | None]:
+        found: list[IdentifierKind | None] = [None] * length
+        for kind in reversed(sent):
+            texts, problems = self.readings[kind].texts, self.readings[kind].problems
+            if all(texts):
+                found = [kind] * length
+                continue
+            found = [kind if text else before for text, before in zip(texts, found, strict=True)]
+            for row in problems:
+                found[row] = kind
+        return found
+
+    def identifier(self, row: int) -> Identifier:
+        """The driver of a row without a problem."""
+        kind = self.kinds[row]
+        if kind is None:
+            raise ValueError(f"row {row} names no driver")
+        return Identifier(kind, self.readings[kind].texts[row])
+
+    def who(self) -> Iterator[Identifier | Problem]:
+        """For each row, the driver it goes by, or why none."""
+        for row in range(len(self)):
+            yield self.problems.get(row) or self.identifier(row)
+
+    def all_named(self) -> Iterator[dict[IdentifierKind, Identifier | Problem]]:
+        """For each row, what each of its cells says that is not blank, by kind."""
+        for row in range(len(self)):
+            found: dict[IdentifierKind, Identifier | Problem] = {}
+            for kind, reading in self.readings.items():
+                if problem := reading.problems.get(row):
+                    found[kind] = problem
+                elif value := reading.texts[row]:
+                    found[kind] = Identifier(kind, value)
+            yield found
+
+    def remarks(self) -> Iterator[tuple[int, str]]:
+        """What a person should know of the identifiers that rows go by."""
+        for kind, reading in self.readings.items():
+            yield from ((row, said) for row, said in reading.remarks.items() if self.kinds[row] is kind)
+
+
+def _no_drivers(frame: pd.DataFrame, columns: Columns) -> dict[int, Problem]:
+    """Rows, counted from 0, that are no driver's whatever their cells say: repeated headers, totals at the bottom."""
+    found: dict[int, Problem] = {}
+    header = [str(column).strip() for column in frame.columns]
+    for column in list(columns.known.values())[:1]:
+        cells = frame.iloc[:, column.position].tolist()
+        for row in [row for row, cell in enumerate(cells) if cell == column.name]:
+            if [cell.strip() for cell in frame.iloc[row]] == header:
+                found[row] = Problem("this is the header once more", Hint.REPEATED_HEADER)
+    if len(frame) > 1:
+        last, above = ([cell.strip() for cell in frame.iloc[row]] for row in (-1, -2))
+        filled = [cell for cell in last if cell]
+        is_total = any(
+            cell != before and _TOTALS.fullmatch(_AMOUNT.sub("", cell))
+            for cell, before in zip(last, above, strict=True)
+        )
+        is_count = filled == [str(len(frame) - 1)] and len([cell for cell in above if cell]) > 1
+        if is_total or is_count:
+            found[len(frame) - 1] = Problem("this row adds up the others, it is no driver", Hint.TOTALS)
+    return found

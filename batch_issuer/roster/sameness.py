@@ -1,0 +1,122 @@
+"""Which rows are one and the same driver, be it named in two ways on two rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..hints import Hint
+from ..model import Identifier, IdentifierKind, Outcome, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Sameness:
+    """What rows, counted from 0, have to do with each other.
+
+    Attributes:
+        first: for each row that is the driver of an earlier one, the first row of that driver.
+        contradicted: for each row with an identifier that also stands beside another driver ID: that identifier, and
+            the first such row.
+    """
+
+    first: dict[int, int]
+    contradicted: dict[int, tuple[Identifier, int]]
+
+
+def same_drivers(values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[int]) -> Sameness:
+    """Compare the identifiers of rows.
+
+    Rows that share an identifier are one driver, and so are rows of which a third one tells. But rows with different
+    driver IDs are different drivers, whatever else they share; what they share then tells nothing.
+
+    Args:
+        values: by kind, the preferred one first, for each row an identifier; blank for none.
+        rows: those to compare, counted from 0, each with an identifier; which is first, is said by their order.
+    """
+    repeated = {
+        kind: _repeated(column if len(rows) == len(column) else [column[row] for row in rows])
+        for kind, column in values.items()
+    }
+    if not any(repeated.values()):  # nearly always, so this is fast
+        return Sameness({}, {})
+    involved = [row for row in rows if any(column[row] in repeated[kind] for kind, column in values.items())]
+    ids = values.get(IdentifierKind.DRIVER_ID)
+    id_of = {row: ids[row] if ids else "" for row in involved}
+    others = [(kind, column) for kind, column in values.items() if kind is not IdentifierKind.DRIVER_ID]
+    named = {row: [Identifier(kind, column[row]) for kind, column in others if column[row]] for row in involved}
+    contradicted = _contradicted(named, id_of)
+    certain = {row: [one for one in some if one not in contradicted] for row, some in named.items()}
+
+    leader = _Leaders(certain.values())
+    drivers: dict[Identifier, set[Identifier | str]] = {}  # the driver IDs of a group
+    for row, some in certain.items():
+        if some and id_of[row]:
+            drivers.setdefault(leader(some[0]), set()).add(id_of[row])
+    first: dict[object, int] = {}
+    same: dict[int, int] = {}
+    for row, some in certain.items():
+        group = leader(some[0]) if some else None
+        known: set[Identifier | str] = drivers.get(group, {group}) if group else set()
+        driver = id_of[row] or (next(iter(known)) if len(known) == 1 else tuple(named[row]))
+        sent = next((kind, column[row]) for kind, column in values.items() if column[row])
+        earlier = first.get(driver, first.get(sent))
+        if earlier is None:
+            first[driver] = first[sent] = row
+        else:
+            same[row] = earlier
+    return Sameness(
+        same,
+        {
+            row: (one, next(at for driver_id, at in contradicted[one].items() if driver_id != id_of[row]))
+            for row, some in named.items()
+            for one in some
+            if one in contradicted
+        },
+    )
+
+
+def _contradicted(
+    named: Mapping[int, Sequence[Identifier]], id_of: Mapping[int, str]
+) -> dict[Identifier, dict[str, int]]:
+    """Identifiers that stand beside different driver IDs: these, each with the first row that has it."""
+    beside: dict[Identifier, dict[str, int]] = {}
+    for row, some in named.items():
+        for one in some if id_of[row] else ():
+            beside.setdefault(one, {}).setdefault(id_of[row], row)
+    return {one: found for one, found in beside.items() if len(found) > 1}
+
+
+def duplicate(row: int, who: Identifier, first: int, there: Identifier) -> Outcome:
+    """What comes of a row whose driver an earlier row has, there maybe under another identifier."""
+    error = f"the same driver as in row {first}{f', there as {there}' if there != who else ''}"
+    return Outcome(row, Status.DUPLICATE, who, error=error, hint=str(Hint.DUPLICATE))
+
+
+def _repeated(values: Sequence[str]) -> set[str]:
+    different = set(values)
+    if len(different) == len(values):
+        return set()
+    counts = Counter(values)
+    return {value for value in different if value and counts[value] > 1}
+
+
+class _Leaders:
+    """Groups of identifiers, each known by one of them (a union-find with path halving)."""
+
+    def __init__(self, together: Iterable[Sequence[Identifier]]) -> None:
+        self._above: dict[Identifier, Identifier] = {}
+        for some in together:
+            for one in some:
+                self._above.setdefault(one, one)
+                self._above[self(one)] = self(some[0])
+
+    def __call__(self, one: Identifier) -> Identifier:
+        """The leader of an identifier's group."""
+        above = self._above
+        while above[one] != one:
+            above[one] = one = above[above[one]]
+        return one
