@@ -21,15 +21,18 @@ def text() -> str:
 
 def command(name: str) -> str:
     """The shell command marked ``<!-- command: name -->``."""
-    found = re.search(rf"<!-- command: {name} -->\n{_BLOCK}", text(), re.DOTALL)
-    assert found, f"the README has no command {name!r}"
-    return found[1].strip()
+    return block(f"command: {name}").strip()
 
 
 def output(name: str) -> str:
     """The output marked ``<!-- output: name -->``."""
-    found = re.search(rf"<!-- output: {name} -->\n{_BLOCK}", text(), re.DOTALL)
-    assert found, f"the README has no output {name!r}"
+    return block(f"output: {name}")
+
+
+def block(mark: str) -> str:
+    """What stands in the code block that is marked so."""
+    found = re.search(rf"<!-- {mark} -->\n{_BLOCK}", text(), re.DOTALL)
+    assert found, f"the README has no {mark!r}"
     return found[1]
 
 

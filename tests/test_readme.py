@@ -14,9 +14,12 @@ import readme
 from batch_issuer import Status
 from batch_issuer.cli import commands
 from batch_issuer.cli.parser import make_parser, subcommands
-from batch_issuer.model import REGIONS
+from batch_issuer.model import REGIONS, IdentifierKind
 from batch_issuer.results import AUTH_COLUMNS
-from batch_issuer.settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE
+from batch_issuer.roster import identifier_columns, plain
+from batch_issuer.roster.columns import COLUMN_NAMES
+from batch_issuer.roster_options import RosterOptions
+from batch_issuer.settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE, roster_options_from
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,6 +43,31 @@ def test_columns_and_statuses_are_listed_in_order() -> None:
     listed = [line.split("`")[1] for line in readme.text().splitlines() if line.startswith("| `")]
     assert [name for name in listed if name in AUTH_COLUMNS][: len(AUTH_COLUMNS)] == list(AUTH_COLUMNS)
     assert [name for name in listed if name in list(Status)] == list(Status)
+
+
+def test_every_column_name_of_the_readme_is_known_for_what_it_says() -> None:
+    """And every name that is known is there, in some spelling."""
+    shown = {kind: set[str]() for kind in IdentifierKind}
+    for kind, flag in ((kind, kind.name.lower()) for kind in IdentifierKind):
+        (names,) = re.findall(rf"^\| [\w ]+ \| (.*) \| `--map {flag}=", readme.text(), re.MULTILINE)
+        for name in re.sub(r"\(s\)", "s", names).replace("`", "").split(", "):
+            assert list(identifier_columns([name, "Depot"], "x.csv", RosterOptions()).sent) == [kind], name
+            shown[kind].add(plain(name))
+        missing = {*COLUMN_NAMES[kind]} - shown[kind] - {name.removesuffix("s") for name in shown[kind]}
+        assert not missing
+
+
+def test_the_settings_of_the_readme_are_all_there_are_and_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "batch-issuer.toml"
+    file.write_text(readme.block("settings"), encoding="utf-8")
+    options = roster_options_from(make_parser().parse_args(["check", "depot.csv", "--config", str(file)]))
+    assert options == RosterOptions(
+        columns={IdentifierKind.DRIVER_ID: "Fahrer-Nr.", IdentifierKind.USERNAME: ""},
+        external_key="payrollId",
+        identify_by=(IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID),
+        encoding="windows-1252",
+        sheet="Fahrer",
+    )
 
 
 def test_exit_codes_of_the_help_are_the_programs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,9 @@ SHEET = "Results"
 _WIDTHS = (8, 40)  # of columns, in characters
 _LOOKED_AT = 1000  # rows, for the widths
 
-# Colours that Excel itself gives to bad, neutral cells and to headers; a row is never told by its colour alone.
-_TINTS = {status: "#FFC7CE" for status in Status if status is not Status.ISSUED} | {
-    Status.DUPLICATE: "#FFEB9C",
-    Status.NOT_ATTEMPTED: "#FFEB9C",
-}
-_HEADER_TINT = "#D9E1F2"
+# Colours that Excel itself gives to bad and neutral cells, and to headers.
+_BAD, _NEUTRAL, _HEADER = "#FFC7CE", "#FFEB9C", "#D9E1F2"
+_TINTS = dict.fromkeys((Status.FAILED, Status.INVALID, Status.UNKNOWN), _BAD)
 
 
 def check_available(path: object) -> None:
@@ -91,15 +89,18 @@ def write_workbook(descriptor: int, table: pd.DataFrame) -> None:
 def _fill(book: xlsxwriter.Workbook, table: pd.DataFrame) -> None:
     sheet = book.add_worksheet(SHEET)
     text = {"num_format": "@"}  # so that what somebody types into a cell later stays text, too
-    header = book.add_format({**text, "bold": True, "bg_color": _HEADER_TINT})
+    header = book.add_format({**text, "bold": True, "bg_color": _HEADER})
     plain = book.add_format(text)
-    tinted = {str(status): book.add_format({**text, "bg_color": tint}) for status, tint in _TINTS.items()}
-    formats = [tinted.get(status, plain) for status in table["auth_status"]]
+    tinted = {status: book.add_format({**text, "bg_color": _TINTS.get(status, _NEUTRAL)}) for status in Status}
+    looks = [
+        plain if token else tinted.get(status, tinted[Status.UNKNOWN])
+        for status, token in zip(table["auth_status"], table["auth_token"], strict=True)
+    ]
     for position, name in enumerate(table.columns):
         cells = table.iloc[:, position].tolist()
         sheet.set_column(position, position, _width([str(name), *cells[:_LOOKED_AT]]), plain)
         _write_cell(sheet, 0, position, str(name), header)
-        for row, (cell, look) in enumerate(zip(cells, formats, strict=True), 1):
+        for row, (cell, look) in enumerate(zip(cells, looks, strict=True), 1):
             _write_cell(sheet, row, position, cell, look)
     sheet.freeze_panes(1, 0)
     sheet.autofilter(0, 0, len(table), table.shape[1] - 1)
@@ -108,7 +109,8 @@ def _fill(book: xlsxwriter.Workbook, table: pd.DataFrame) -> None:
 
 def _write_cell(sheet: Worksheet, row: int, column: int, text: str, look: Format) -> None:
     if text:
-        sheet.write_string(row, column, text, look)
+        if sheet.write_string(row, column, text, look) != 0:
+            raise OSError(errno.EFBIG, f"row {row + 1} has a cell that is too long for a workbook")
     else:
         sheet.write_blank(row, column, None, look)
 

@@ -20,7 +20,7 @@ MOST_COLUMNS_SHOWN = 8
 
 # Compared without regard to case, spaces and punctuation; most specific kind first.
 COLUMN_NAMES = {
-    IdentifierKind.DRIVER_ID: ("driverid", "samsaraid", "samsaradriverid", "driversamsaraid", "id"),
+    IdentifierKind.DRIVER_ID: ("driverid", "samsaraid", "samsaradriverid", "id"),
     IdentifierKind.EXTERNAL_ID: ("externalid", "externalids", "driverexternalid", "driverexternalids"),
     IdentifierKind.USERNAME: ("username", "driverusername", "samsarausername", "login", "loginname", "driverlogin"),
 }

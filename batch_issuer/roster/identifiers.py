@@ -41,7 +41,7 @@ _GROUPED = re.compile(r"[1-9]\d{0,2}([ ,.'\u2019\u00a0\u202f_])\d{3}(?:\1\d{3})+
 _TEXT_FORMULA = re.compile(r'="([^"]*)"')  # how programs keep Excel from taking digits for a number
 _CELL_ERROR = re.compile(r"#(?:N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|NV|WERT!|BEZUG!|SPILL!|CALC!)|Err:\d+")
 _KEY = r"[^\W\d_][\w.-]*"
-_PAIRS = re.compile(rf"\s*[,;|\n]\s*(?={_KEY}:)")  # between several external IDs
+_PAIRS = re.compile(rf"[,;|\n]\s*(?={_KEY}:)")  # between several external IDs
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _digits(cell: str) -> str | Problem:
         return text
     if found := _WITH_EXPONENT.fullmatch(text):
         whole, fraction, exponent = found[1], found[2] or "", int(found[3])
-        if 0 <= exponent <= len(fraction) and int(whole) > 0 and len(text) < 2 * EXACT_DIGITS:
+        if len(text) < 2 * EXACT_DIGITS and 0 <= exponent <= len(fraction) and int(whole) > 0:
             number = Decimal(f"{whole}.{fraction or '0'}").scaleb(exponent)
             if number == number.to_integral_value() and number < EXACT_FLOAT:
                 return str(int(number))

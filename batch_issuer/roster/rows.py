@@ -24,6 +24,7 @@ _TOTALS = re.compile(
     re.IGNORECASE,
 )
 _AMOUNT = re.compile(r"\s*[:=]?\s*[\d.,]*$")
+_LONGEST_TOTAL = 60
 
 _AT_ONCE = 1000
 
@@ -154,7 +155,7 @@ def _no_drivers(frame: pd.DataFrame, columns: Columns) -> dict[int, Problem]:
         last, above = ([cell.strip() for cell in frame.iloc[row]] for row in (-1, -2))
         filled = [cell for cell in last if cell]
         is_total = any(
-            cell != before and _TOTALS.fullmatch(_AMOUNT.sub("", cell))
+            cell != before and len(cell) < _LONGEST_TOTAL and _TOTALS.fullmatch(_AMOUNT.sub("", cell))
             for cell, before in zip(last, above, strict=True)
         )
         is_count = filled == [str(len(frame) - 1)] and len([cell for cell in above if cell]) > 1

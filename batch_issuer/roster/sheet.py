@@ -64,7 +64,7 @@ def unescaped(text: str) -> str:
 
 def _character(digits: str) -> str:
     character = chr(int(digits, 16))
-    return "" if "\ud800" <= character <= "\udfff" else character
+    return "" if character == "\0" or "\ud800" <= character <= "\udfff" else character
 
 
 class SheetRows:

@@ -44,7 +44,7 @@ class Sheet:
         name: of the sheet.
         rows: its cells as strings, the header first; every row as wide as that, none blank at the end.
         hidden: numbers of the rows that are hidden, by hand or by a filter.
-        others: names of the other visible sheets that hold anything.
+        others: names of the other sheets that hold anything, hidden ones among them.
     """
 
     name: str
@@ -67,26 +67,33 @@ def read_workbook(data: bytes, name: str, fits: Callable[[Sequence[str]], bool],
     """
     with _as_roster_errors(name), zipfile.ZipFile(io.BytesIO(data)) as archive:
         book = _Book(archive, name, room_for(data))
-        if sheet is not None:
-            chosen = [known for known in book.sheets if known == sheet] or [
-                known for known in book.sheets if known.casefold() == sheet.strip().casefold()
-            ]
-            if not chosen:
-                names = ", ".join(repr(known) for known in book.sheets)
-                raise RosterError(f"{name} has no sheet {sheet!r}", f"its sheets are: {names}")
-            return Sheet(chosen[0], *book.rows(chosen[0]), others=[])
-        headers = {known: book.header(known) for known in book.visible}
-        filled = [known for known, header in headers.items() if header is not None]
-        fitting = [known for known in filled if fits(headers[known] or [])]
-        if not filled:
-            raise empty(name)
-        if len(fitting) > 1 or (not fitting and len(filled) > 1):
-            names = ", ".join(repr(known) for known in fitting or filled)
-            why = "could each be the roster" if fitting else "hold something, and none has a column that names drivers"
-            raise RosterError(f"{name}: the sheets {names} {why}", "name the right one with --sheet")
-        (chosen_one,) = fitting or filled
-        rows, hidden = book.rows(chosen_one)
-        return Sheet(chosen_one, rows, hidden, [known for known in filled if known != chosen_one])
+        headers = {known: header for known in book.sheets if (header := book.header(known)) is not None}
+        chosen = _chosen(book, headers, name, fits) if sheet is None else _named(book, name, sheet)
+        rows, hidden = book.rows(chosen)
+        return Sheet(chosen, rows, hidden, [known for known in headers if known != chosen])
+
+
+def _named(book: _Book, name: str, sheet: str) -> str:
+    """The sheet of a name, whatever its case if there is none that is written so."""
+    found = [known for known in book.sheets if known == sheet]
+    found += [known for known in book.sheets if known.casefold() == sheet.strip().casefold()]
+    if not found:
+        names = ", ".join(map(repr, book.sheets))
+        raise RosterError(f"{name} has no sheet {sheet!r}", f"its sheets are: {names}")
+    return found[0]
+
+
+def _chosen(book: _Book, headers: Mapping[str, Sequence[str]], name: str, fits: Callable[[Sequence[str]], bool]) -> str:
+    """The visible sheet whose header fits, or the only one."""
+    filled = [known for known in headers if known in book.visible]
+    fitting = [known for known in filled if fits(headers[known])]
+    if not filled:
+        raise empty(name)
+    if len(fitting) > 1 or (not fitting and len(filled) > 1):
+        names = ", ".join(map(repr, fitting or filled))
+        why = "could each be the roster" if fitting else "hold something, and none has a column that names drivers"
+        raise RosterError(f"{name}: the sheets {names} {why}", "name the right one with --sheet")
+    return (fitting or filled)[0]
 
 
 @contextmanager
@@ -123,6 +130,7 @@ class _Book:
         related = self._related(book)
         self.sheets: dict[str, str] = {}
         self.visible: list[str] = []
+        self._headers: dict[str, list[str] | None] = {}  # by path, since several sheets may claim one
         self._epoch = datetime(1899, 12, 30)  # noqa: DTZ001 - times in sheets have no zone; day 60 never existed
 
         def start(tag: str, attributes: Attributes) -> None:
@@ -222,8 +230,14 @@ class _Book:
 
     def header(self, sheet: str) -> list[str] | None:
         """The first row of a sheet, without cells if that is blank; None if the whole sheet is."""
-        reader = self._reader(sheet, only_header=True)
-        return reader.rows[0] if reader.rows else None
+        path = self.sheets[sheet]
+        if path not in self._headers:
+            try:
+                reader = self._reader(sheet, only_header=True)
+                self._headers[path] = reader.rows[0] if reader.rows else None
+            except RosterError:  # it will be told if this is the sheet to read
+                self._headers[path] = []
+        return self._headers[path]
 
     def rows(self, sheet: str) -> tuple[list[list[str]], list[int]]:
         """All rows of a sheet, and the numbers of hidden ones."""
