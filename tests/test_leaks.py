@@ -712,16 +712,16 @@ def a_disk_that_is_full(stage: Stage) -> None:
     stage.write_roster(60)
     full = """
 import errno, os, resource
-import batch_issuer.results.destination as destination
+import batch_issuer.results.replacement as replacement
 resource.setrlimit(resource.RLIMIT_FSIZE, (37_500, 37_500))
-write, calls = destination.write_csv, 0
+write, calls = replacement.write_csv, 0
 def once(*arguments):
     global calls
     calls += 1
     if calls == 2:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return write(*arguments)
-destination.write_csv = once
+replacement.write_csv = once
 """
     with stage.sandbox(script="ok*30,500*30", latency=(0.01, 0.02)) as sandbox:
         run = ("--base-url", sandbox.url, *QUICK, "--concurrency", "4", "--quota", "process")

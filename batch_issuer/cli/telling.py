@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from contextlib import suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,10 +138,12 @@ def failure(outcome: Outcome) -> Failure:
 
 
 def table(failures: Sequence[Failure], most: int | None = None) -> Iterator[str]:
-    """Rows without a token, for a person to act on; the first ``most`` of them."""
-    for row, status, identifier, error, hint in failures[:most]:
+    """Rows without a token, for a person to act on, the first ``most`` of them; what to do, once for rows in a row."""
+    shown = failures[:most]
+    for (row, status, identifier, error, hint), following in zip_longest(shown, shown[1:]):
         yield f"  row {row}{f' ({identifier})' if identifier else ''}: {status}: {error}"
-        yield f"      {hint}"
+        if following is None or following.hint != hint:
+            yield f"      {hint}"
     if most is not None and len(failures) > most:
         yield f"  … and {len(failures) - most} more, all in the results file."
 

@@ -10,9 +10,10 @@ Files are born with mode 0600 and never opened through a symbolic link: they hol
 
 from .batch import Batch
 from .columns import AUTH_COLUMNS, ROW_COLUMN, auth_frame, guard_cell, unguard_cell
-from .destination import Destination, Published
+from .destination import Destination
 from .journal import Journal
 from .reading import Failure, Results, Summary, read_results
+from .replacement import Published
 from .validity import SANDBOX_TOKEN, Validity
 
 __all__ = [

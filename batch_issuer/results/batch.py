@@ -239,7 +239,9 @@ class Batch:
                     seen[kind] = seen.get(kind, False) or (before is not None and who == before.identifier)
         found: list[Identifier | Problem] = []
         for before, who in zip(self._recorded, self.whose(), strict=True):
-            if isinstance(who, Identifier) and not _binds(before) and not seen.get(who.kind, True):
+            if isinstance(who, Problem) and not self._columns.sent and before:
+                found.append(Problem("no column is known to name drivers", Hint.ANOTHER_COLUMN))
+            elif isinstance(who, Identifier) and not _binds(before) and not seen.get(who.kind, True):
                 column = self._columns.known[who.kind].name if who.kind in self._columns.known else ""
                 found.append(Problem(f"no other row was sent by what stands in {column!r}", Hint.ANOTHER_COLUMN))
             else:

@@ -8,7 +8,7 @@ import platform
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 import pandas as pd
 
@@ -17,9 +17,10 @@ from ..locks import Lock
 from . import workbook
 from .batch import Batch
 from .columns import PARTIAL
-from .files import create_private, exposure, is_at, reserve, sync_folder
+from .files import exposure
 from .journal import Journal
 from .reading import read_results
+from .replacement import Published, Replacement, free_name
 from .table import composed, finish, write_csv
 
 if TYPE_CHECKING:
@@ -34,13 +35,6 @@ if TYPE_CHECKING:
 
 ROOM_PER_ROW = 600
 """Bytes reserved for what comes to a row besides its cells: a token, a code, times and, where need be, hints."""
-
-
-class Published(NamedTuple):
-    """Where the results are, and how many cells in them got an apostrophe, since a spreadsheet would have run them."""
-
-    path: Path
-    guarded_cells: int
 
 
 class Destination:
@@ -70,26 +64,23 @@ class Destination:
             path = path.with_name(path.name.removesuffix(PARTIAL))
         if path.name in ("", PARTIAL):
             raise ResultsError(f"{path} is a folder", "name a file, such as depot.results.csv")
-        self._is_workbook = path.suffix.lower() == workbook.SUFFIX
         if path.suffix.lower() in (".xls", ".xlsm", ".xlsb", ".ods", ".gz"):
             raise ResultsError(
                 f"{path}: results are kept as .csv or {workbook.SUFFIX}, not as {path.suffix}",
                 "give it a name that ends so; the spreadsheet program can save it as another kind",
             )
-        if self._is_workbook:
+        self._replacement = Replacement(path)
+        if self._replacement.is_workbook:
             workbook.check_available(path)
         self.path = path
         self.partial = path.with_name(path.name + PARTIAL)
         self.warning = ""
         self.aside: Path | None = None
         self._roster = roster
-        self._new = path.with_name(path.name + ".writing")
-        self._descriptor: int | None = None  # of the former, with room for the results
         self._lock_path = path.with_name(path.name + ".lock")
         self._lock = Lock(self._lock_path)
         self._entered = self._restart = False
-        self._seen: tuple[int, ...] | None = None  # OUT's state when it was looked at
-        ours = (self.partial, self._new, self._lock_path, Journal.being_born(self.partial))
+        ours = (self.partial, self._replacement.new, self._lock_path, Journal.being_born(self.partial))
         if roster is not None and roster.absolute() in [name.absolute() for name in ours]:
             raise ResultsError(f"the roster {roster} has a name that a run with these results uses", "rename it")
 
@@ -116,7 +107,7 @@ class Destination:
             )
         self._entered = True
         self.warning = exposure(self._lock_path)
-        for left_over in (self._new, Journal.being_born(self.partial)):  # by a run that was killed
+        for left_over in (self._replacement.new, Journal.being_born(self.partial)):  # by a run that was killed
             with contextlib.suppress(OSError):
                 left_over.unlink()
         return self
@@ -124,7 +115,7 @@ class Destination:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._give_up_room()
+        self._replacement.give_up()
         self._entered = False
         self._lock.release()
 
@@ -183,7 +174,7 @@ class Destination:
         """Refuse a place that cannot take the results, and remember what is there."""
         self._restart = restart
         try:
-            self._seen = self._state()
+            self._replacement.remember()
             for path in (self.path, self.partial):
                 if path.is_symlink():
                     raise ResultsError(f"{path} is a symbolic link", "name the real file")
@@ -201,14 +192,6 @@ class Destination:
             ) from None
         except OSError as error:
             raise self._unusable(error) from None
-
-    def _state(self) -> tuple[int, ...]:
-        """What changes when somebody saves OUT; empty if it is not there."""
-        try:
-            found = self.path.lstat()
-        except OSError:
-            return ()
-        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _unusable(self, error: OSError) -> ResultsError:
         return ResultsError(f"{self.path} cannot be used: {error.strerror}", self._elsewhere)
@@ -280,37 +263,19 @@ class Destination:
         """
         if not self._entered:
             raise RuntimeError("a Destination is used as a context: with Destination(path) as destination")
-        if self._is_workbook:
+        if self._replacement.is_workbook:
             workbook.check_fits(batch.cells, len(batch.header) - batch.cells.shape[1])
         try:
-            self._make_room(batch)
+            self._replacement.make_room(_room_for(batch))
             if self._restart and self.partial.exists():
-                self.aside = self.partial.rename(_free_name(self.partial, f"{self.partial.name}.{{}}"))
+                self.aside = self.partial.rename(free_name(self.partial, f"{self.partial.name}.{{}}"))
             return Journal(self.partial, batch)
         except OSError as error:
-            self._give_up_room()
+            self._replacement.give_up()
             raise ResultsError(
                 f"the results cannot be written to {self.path.parent}: {error.strerror}",
                 "make room there, or use another folder",
             ) from None
-
-    def _make_room(self, batch: Batch) -> None:
-        self._new.unlink(missing_ok=True)  # of a run that was killed
-        self._descriptor = create_private(self._new)
-        columns = (batch.cells.iloc[:, position] for position in range(batch.cells.shape[1]))
-        cells = sum(len("".join(column).encode()) for column in columns)
-        reserve(self._descriptor, cells + len(batch) * ROOM_PER_ROW)
-
-    def _give_up_room(self) -> None:
-        if self._descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)  # wherever the folder is by now
-            is_there = is_at(self._descriptor, self._new)
-            os.close(self._descriptor)
-            self._descriptor = None
-            with contextlib.suppress(OSError):
-                if is_there:
-                    self._new.unlink()
 
     def publish(self, batch: Batch, outcomes: Mapping[int, Outcome]) -> Published:
         """Write the finished file under another name, flush it, rename it to OUT, and remove the journal.
@@ -324,7 +289,7 @@ class Destination:
         Raises:
             StorageError: the file could not be written; OUT is as it was and the journal is still there.
         """
-        published = self._replace(composed(batch, outcomes), batch.delimiter)
+        published = self._replacement.put(composed(batch, outcomes), batch.delimiter)
         with contextlib.suppress(OSError):  # the results are out; what is left of the journal is only in the way
             self.partial.unlink()
         return published
@@ -368,7 +333,7 @@ class Destination:
         if blanked.any():
             table = results.frame
             table.loc[blanked, ["auth_token", "auth_code"]] = ""
-            path = self._replace(table, results.delimiter).path
+            path = self._replacement.put(table, results.delimiter).path
             if path != self.path:
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -378,41 +343,8 @@ class Destination:
                 )
         return int(blanked.sum()), sum(at is None for at, has in zip(expires, held, strict=True) if has)
 
-    def _replace(self, table: pd.DataFrame, delimiter: str) -> Published:
-        """Put a table in the place of OUT in one step."""
-        try:
-            if self._descriptor is None or not is_at(self._descriptor, self._new):
-                self._give_up_room()
-                self._new.unlink(missing_ok=True)
-                self._descriptor = create_private(self._new)
-            guarded_cells = 0
-            if self._is_workbook:
-                workbook.write_workbook(self._descriptor, table)
-            else:
-                guarded_cells = write_csv(self._descriptor, table, delimiter)
-            finish(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = None
-            path = self._take_name()
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                self._new.unlink()
-            raise StorageError(
-                f"{self.path} could not be written: {error.strerror}", "make room or correct the permissions"
-            ) from None
-        sync_folder(self.path.parent)
-        return Published(path, guarded_cells)
 
-    def _take_name(self) -> Path:
-        if self._seen is None or self._seen == self._state():
-            with contextlib.suppress(OSError):  # Windows, while another program has it open
-                return self._new.replace(self.path)
-        return self._new.rename(_free_name(self.path, f"{self.path.stem}.{{}}{self.path.suffix}"))
-
-
-def _free_name(path: Path, pattern: str) -> Path:
-    """The first name, counted from 1, under which there is nothing beside ``path``."""
-    number = 1
-    while os.path.lexists(free := path.with_name(pattern.format(number))):
-        number += 1
-    return free
+def _room_for(batch: Batch) -> int:
+    """Bytes that the results will take."""
+    columns = (batch.cells.iloc[:, position] for position in range(batch.cells.shape[1]))
+    return sum(len("".join(column).encode()) for column in columns) + len(batch) * ROOM_PER_ROW
