@@ -1,4 +1,4 @@
-"""Real servers that some tests run against."""
+"""Real servers and programs that some tests run against."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 
 def needed(binary: str) -> str:
-    """Where a server's program is. Without it the test is skipped; where REQUIRE_SERVERS is set, as in CI, it fails."""
+    """Where a program is. Without it the test is skipped; where REQUIRE_SERVERS is set, as in CI, it fails."""
     path = shutil.which(binary, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
     if path is not None:
         return path
-    message = f"{binary} is not installed (Debian: apt-get install redis-server nginx haproxy)"
+    message = f"{binary} is not installed (Debian: apt-get install redis-server nginx haproxy libreoffice-calc)"
     if os.environ.get("REQUIRE_SERVERS"):
         pytest.fail(message)
     pytest.skip(message)

@@ -26,8 +26,6 @@ _TOTALS = re.compile(
 _AMOUNT = re.compile(r"\s*[:=]?\s*[\d.,]*$")
 _LONGEST_TOTAL = 60
 
-_AT_ONCE = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -65,13 +63,16 @@ def read_column(kind: IdentifierKind, cells: list[str], column: Column) -> Readi
 
 
 def _not_plain(kind: IdentifierKind, cells: list[str]) -> list[int]:
-    """Positions of cells that need a second look; nearly all need none, so thousands are passed over at once."""
+    """Positions of cells that need a second look; nearly all need none, so those between are passed over at once."""
+    lines = "\n".join([*cells, ""])
+    if lines.count("\n") > len(cells):  # a cell holds line ends of its own
+        return [position for position, cell in enumerate(cells) if not PLAIN[kind].fullmatch(cell)]
     found: list[int] = []
-    for start in range(0, len(cells), _AT_ONCE):
-        some = cells[start : start + _AT_ONCE]
-        lines = "\n".join([*some, ""])
-        if lines.count("\n") > len(some) or not PLAIN_LINES[kind].fullmatch(lines):
-            found.extend(start + index for index, cell in enumerate(some) if not PLAIN[kind].fullmatch(cell))
+    start = position = 0
+    while (passed := PLAIN_LINES[kind].match(lines, start)) and passed.end() < len(lines):
+        position += lines.count("\n", start, passed.end())
+        found.append(position)
+        position, start = position + 1, lines.index("\n", passed.end()) + 1
     return found
 
 

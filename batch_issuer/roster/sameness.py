@@ -37,13 +37,13 @@ def same_drivers(values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[
         values: by kind, the preferred one first, for each row an identifier; blank for none.
         rows: those to compare, counted from 0, each with an identifier; which is first, is said by their order.
     """
-    repeated = {
-        kind: _repeated(column if len(rows) == len(column) else [column[row] for row in rows])
-        for kind, column in values.items()
-    }
+    repeated = {kind: _repeated(column) for kind, column in values.items()}
     if not any(repeated.values()):  # nearly always, so this is fast
         return Sameness({}, {})
-    involved = [row for row in rows if any(column[row] in repeated[kind] for kind, column in values.items())]
+    sharing = {
+        row for kind, column in values.items() if repeated[kind] for row in rows if column[row] in repeated[kind]
+    }
+    involved = [row for row in rows if row in sharing]
     ids = values.get(IdentifierKind.DRIVER_ID)
     id_of = {row: ids[row] if ids else "" for row in involved}
     others = [(kind, column) for kind, column in values.items() if kind is not IdentifierKind.DRIVER_ID]
@@ -97,11 +97,10 @@ def duplicate(row: int, who: Identifier, first: int, there: Identifier) -> Outco
 
 
 def _repeated(values: Sequence[str]) -> set[str]:
-    different = set(values)
-    if len(different) == len(values):
+    different = {*values, ""}
+    if len(different) - 1 == len(values) - values.count(""):
         return set()
-    counts = Counter(values)
-    return {value for value in different if value and counts[value] > 1}
+    return {value for value, times in Counter(values).items() if times > 1 and value}
 
 
 class _Leaders:
