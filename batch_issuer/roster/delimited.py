@@ -159,13 +159,20 @@ def _read_quickly(text: str, delimiter: str) -> tuple[list[str], pd.DataFrame] |
     """The same by pandas, None where it is not certain to be the same.
 
     It is, if every quotation mark opens or closes a cell or is doubled within one, and if no row is shorter than the
-    header: pandas itself refuses longer ones, so then there are as many separators as that many full rows have.
+    header: pandas itself refuses longer ones, so there must be as many separators as that many full rows have. That is
+    seen beforehand, so that it never fills a huge table with blanks.
     """
     text = text.rstrip("\r\n")  # blank rows at the end; within quotation marks there is one after them
     parts = text.split('"')
     if not text or len(parts) % 2 == 0 or text[0] in "\r\n":
         return None
     outside = parts[::2]
+    unquoted = "".join(outside)
+    lines = unquoted.count("\n") + unquoted.count("\r") - unquoted.count("\r\n") + 1
+    header_end = re.search(r"[\r\n]|$", unquoted)
+    in_header = unquoted.count(delimiter, 0, header_end.start() if header_end else 0)
+    if unquoted.count(delimiter) != in_header * lines:
+        return None
     beside = {"", delimiter, "\r", "\n"}
     if not {part[:1] for part in outside[1:]} <= beside or not {part[-1:] for part in outside[:-1]} <= beside:
         return None
@@ -181,8 +188,7 @@ def _read_quickly(text: str, delimiter: str) -> tuple[list[str], pd.DataFrame] |
         )
     except (ValueError, pd.errors.ParserError, UnicodeError):
         return None
-    separators = "".join(outside).count(delimiter)
-    if separators != (table.shape[1] - 1) * len(table) or not any(cell.strip() for cell in table.iloc[-1]):
+    if table.shape != (lines, in_header + 1) or not any(cell.strip() for cell in table.iloc[-1]):
         return None
     header = table.iloc[0].tolist()
     return header, table.iloc[1:].reset_index(drop=True)

@@ -48,7 +48,8 @@ def same_drivers(values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[
     id_of = {row: ids[row] if ids else "" for row in involved}
     others = [(kind, column) for kind, column in values.items() if kind is not IdentifierKind.DRIVER_ID]
     named = {row: [Identifier(kind, column[row]) for kind, column in others if column[row]] for row in involved}
-    contradicted = _contradicted(named, id_of)
+    beside = _driver_ids_beside(named, id_of)
+    contradicted = {one: found for one, found in beside.items() if len(found) > 1}
     certain = {row: [one for one in some if one not in contradicted] for row, some in named.items()}
 
     leader = _Leaders(certain.values())
@@ -61,6 +62,8 @@ def same_drivers(values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[
     for row, some in certain.items():
         group = leader(some[0]) if some else None
         known: set[Identifier | str] = drivers.get(group, {group}) if group else set()
+        if len(known) > 1:  # its identifiers contradict each other: then the one that is sent counts
+            known = set(beside.get(named[row][0], ()))
         driver = id_of[row] or (next(iter(known)) if len(known) == 1 else tuple(named[row]))
         sent = next((kind, column[row]) for kind, column in values.items() if column[row])
         earlier = first.get(driver, first.get(sent))
@@ -79,15 +82,15 @@ def same_drivers(values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[
     )
 
 
-def _contradicted(
+def _driver_ids_beside(
     named: Mapping[int, Sequence[Identifier]], id_of: Mapping[int, str]
 ) -> dict[Identifier, dict[str, int]]:
-    """Identifiers that stand beside different driver IDs: these, each with the first row that has it."""
+    """For identifiers that stand beside driver IDs: these, each with the first row that has it."""
     beside: dict[Identifier, dict[str, int]] = {}
     for row, some in named.items():
         for one in some if id_of[row] else ():
             beside.setdefault(one, {}).setdefault(id_of[row], row)
-    return {one: found for one, found in beside.items() if len(found) > 1}
+    return beside
 
 
 def duplicate(row: int, who: Identifier, first: int, there: Identifier) -> Outcome:
