@@ -232,16 +232,15 @@ class Batch:
 
         One that was never sent goes by its cells, as long as the other rows were sent by the same columns.
         """
-        seen: dict[IdentifierKind, bool] = {}  # whether any row was sent by what stands in the column of that kind
-        for before, named in zip(self._recorded, Rows(self.cells, self._columns).all_named(), strict=True):
-            for kind, who in named.items() if before and _binds(before) else ():
-                if isinstance(who, Identifier):
-                    seen[kind] = seen.get(kind, False) or (before is not None and who == before.identifier)
+        by_same: dict[IdentifierKind, bool] = {}  # whether any row was sent by what it would now be sent by
+        for before, who in zip(self._recorded, Rows(self.cells, self._columns).who(), strict=True):
+            if before and _binds(before) and isinstance(who, Identifier):
+                by_same[who.kind] = by_same.get(who.kind, False) or who == before.identifier
         found: list[Identifier | Problem] = []
         for before, who in zip(self._recorded, self.whose(), strict=True):
             if isinstance(who, Problem) and not self._columns.sent and before:
                 found.append(Problem("no column is known to name drivers", Hint.ANOTHER_COLUMN))
-            elif isinstance(who, Identifier) and not _binds(before) and not seen.get(who.kind, True):
+            elif isinstance(who, Identifier) and not _binds(before) and not by_same.get(who.kind, True):
                 column = self._columns.known[who.kind].name if who.kind in self._columns.known else ""
                 found.append(Problem(f"no other row was sent by what stands in {column!r}", Hint.ANOTHER_COLUMN))
             else:

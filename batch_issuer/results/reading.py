@@ -233,10 +233,14 @@ def _results(
     rows: list[int] | None = None,
     others: Sequence[str] = (),
 ) -> Results:
-    frame = pd.DataFrame(body, columns=range(len(header)), dtype=object)
-    for position, column in enumerate(header):
-        if guarded and column not in EXACT_COLUMNS:
-            frame[position] = frame[position].map(unguard_cell)
+    columns = {
+        position: [
+            unguard_cell(cells[position]) if guarded and column not in EXACT_COLUMNS else cells[position]
+            for cells in body
+        ]
+        for position, column in enumerate(header)
+    }
+    frame = pd.DataFrame(columns, dtype=object)
     rows = list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(body))) if rows is None else rows
     return Results(frame.set_axis(list(header), axis=1), rows, delimiter, list(others))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ..errors import ResultsError
 from ..model import Status
+from .files import write_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,16 +76,12 @@ def write_workbook(descriptor: int, table: pd.DataFrame) -> None:
         OSError: it could not be written.
     """
     import xlsxwriter  # noqa: PLC0415 - an extra
-    from xlsxwriter.exceptions import FileCreateError  # noqa: PLC0415
 
-    # In memory, since a temporary file might hold tokens and outlive a crash.
-    with open(descriptor, "wb", closefd=False) as file:
-        book = xlsxwriter.Workbook(file, {"in_memory": True})
-        _fill(book, table)
-        try:
-            book.close()
-        except FileCreateError as error:
-            raise error.args[0] from None
+    content = io.BytesIO()
+    book = xlsxwriter.Workbook(content, {"in_memory": True})  # a temporary file might outlive a crash, with tokens
+    _fill(book, table)
+    book.close()
+    write_all(descriptor, content.getvalue())
 
 
 def _fill(book: xlsxwriter.Workbook, table: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ import gzip
 import io
 import re
 import zlib
+from contextlib import suppress
 
 from ..errors import RosterError, SettingsError
 
@@ -125,7 +126,8 @@ def _known(encoding: str) -> str:
     """
     try:
         name = codecs.lookup(encoding).name
-        b"".decode(name)  # refuses codecs that are not of text
+        with suppress(UnicodeError):
+            b"a".decode(name)  # refuses codecs that are not of text
     except (LookupError, ValueError):
         name = "undefined"
     if name.replace("-", "_") in _NO_ENCODINGS:
