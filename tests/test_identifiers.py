@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_issuer.hints import Hint
@@ -89,8 +89,8 @@ def test_what_is_not_certain_is_no_driver_id(cell: str, hint: Hint) -> None:
 def test_what_is_sent_reads_back_as_itself(kind: IdentifierKind, cell: str, key: str) -> None:
     """So an ``auth_identifier`` names the driver that was asked for, whatever the roster's cell looked like."""
     found = named(kind, cell, key)
-    assume(isinstance(found, Identifier))
-    assert isinstance(found, Identifier)
+    if isinstance(found, Problem):
+        return
     assert named(kind, found.value) == found
     assert found.value.isprintable()
     assert found.value == found.value.strip()

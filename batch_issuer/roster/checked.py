@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..model import Identifier, IdentifierKind
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Spare Python the search for cycles, of which reading makes none: it goes over all rows again and again."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Roster:
@@ -81,8 +96,9 @@ class Roster:
             RosterError: it cannot be used as a whole; says why and what to do.
             SettingsError: ``options`` do not go with it.
         """
-        frame, notes = read_table(data, name, options)
-        return cls(frame, name, options, notes=notes)
+        with _collecting_later():
+            frame, notes = read_table(data, name, options)
+            return cls(frame, name, options, notes=notes)
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str], options: RosterOptions | None = None) -> Roster:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 2**16
 
+_LONGEST_FORMAT = 255
+"""Characters of a number format, as Excel has them."""
+
 # What the standard library's readers raise for bytes that are no archive, no deflated data or no XML.
 _STUMBLES = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, expat.ExpatError, EOFError, OSError, LookupError,
@@ -220,7 +223,7 @@ class _Book:
             nonlocal inside
             if tag in ("cellXfs", "cellStyleXfs"):
                 inside = tag
-            if tag == "numFmt":
+            if tag == "numFmt" and len(attributes.get("formatCode", "")) <= _LONGEST_FORMAT:
                 own[attributes.get("numFmtId", "")] = attributes.get("formatCode", "")
             if tag == "xf" and inside == "cellXfs":
                 found.append(attributes.get("numFmtId", "0"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gc
+import gzip
 import platform
 import statistics
 import subprocess
@@ -22,13 +23,39 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import xlsxwriter
 
+sys.path.append(str(Path(__file__).parents[1]))
+from corpus.make import HEAD, number, row, workbook
+
 from batch_issuer import Roster
+from batch_issuer.errors import RosterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAIRS = 7
 HEADER = ("ID", "Driver Name", "Username", "Phone", "License Number", "License State", "Tags", "Notes")
+
+# What a reader may do again and again, by size: text, or the rows of a sheet.
+SHAPES: dict[str, Callable[[int], bytes]] = {
+    "quoted cells with quotation marks": lambda n: b"Driver ID,b\n" + b'"a""b",x\n' * n,
+    "separators in the header": lambda n: b"ID" + b",;" * n + b"\n1\n",
+    "blank lines": lambda n: b"Driver ID,b\n1,2\n" + b"\n" * n + b"2,3\n",
+    "old Mac line ends": lambda n: b"Username\r" + b"abcd\r" * n,
+    "one username beside many driver IDs": lambda n: b"ID,Username\n" + b"".join(b"%d,ann\n" % i for i in range(1, n)),
+    "chains of identifiers": lambda n: (
+        b"External ID,Username\n" + b"".join(b"k:%d,u%d\nk:%d,u%d\n" % (i, i, i + 1, i) for i in range(1, n))
+    ),
+    "one driver over and over": lambda n: b"Username\n" + b"ann.x\n" * n,
+    "the header over and over": lambda n: b"Username,x\n" * n,
+    "IDs with decimals": lambda n: b"Driver ID\n" + b"".join(b"%d.0\n" % (i + 10**6) for i in range(n)),
+    "a text at the very end that is not UTF-8": lambda n: b"Username,x\n" + b"a,b\n" * n + b"\xff,x\n",
+    "many gzip members": lambda n: gzip.compress(b"Username\n") + gzip.compress(b"ann.x\n") * (n // 10),
+    "texts shared by the sheets of a workbook": lambda n: workbook(HEAD, shared="<si><t>a</t></si>" * n),
+    "elements within elements": lambda n: workbook(HEAD + '<row r="2">' + "<a>" * n + "</a>" * n + "</row>"),
+    "a long number format": lambda n: workbook(HEAD + row(2, number("7", 1)), formats=["0" * n]),
+}
+LARGE, SMALL = 100_000, 10_000
+
 
 # The kernel's own high-water mark; that of getrusage is no less than what the parent had.
 PEAK = r"""
@@ -39,10 +66,10 @@ print(int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]) // 
 """
 
 
-def rows(number: int, odd: int = 0) -> list[list[str]]:
+def drivers(count: int, odd: int = 0) -> list[list[str]]:
     """Drivers as the dashboard exports them; with ``odd``, each so many-th has something wrong or unusual."""
     found = []
-    for n in range(number):
+    for n in range(count):
         tags = "North, Depot 7" if n % 3 else "South"
         driver_id, username = str(281474977000000 + n), f"driver.{n}"
         match n // odd % 5 if odd and not n % odd else None:
@@ -71,8 +98,8 @@ def write_csv(path: Path, body: list[list[str]], delimiter: str = ",", encoding:
 def write_workbook(path: Path, body: list[list[str]]) -> Path:
     with xlsxwriter.Workbook(path, {"constant_memory": True}) as book:
         sheet = book.add_worksheet()
-        for number, cells in enumerate([HEADER, *body]):
-            sheet.write_row(number, 0, cells)
+        for position, cells in enumerate([HEADER, *body]):
+            sheet.write_row(position, 0, cells)
     return path
 
 
@@ -83,6 +110,16 @@ def seconds(action: Callable[[], object]) -> float:
     took = time.perf_counter() - start
     del result
     return took
+
+
+def checked(data: bytes) -> Callable[[], object]:
+    def check() -> object:
+        try:
+            return Roster.from_bytes(data, "x")
+        except RosterError as error:
+            return error
+
+    return check
 
 
 def ratios(one: Callable[[], object], other: Callable[[], object]) -> str:
@@ -97,11 +134,11 @@ def peak(action: str, imports: str = "") -> int:
     return int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
 
 
-def main(number: int, folder: Path) -> None:
-    body = rows(number)
+def main(count: int, folder: Path) -> None:
+    body = drivers(count)
     clean = write_csv(folder / "clean.csv", body)
-    few = write_csv(folder / "few.csv", body[: number // 10])
-    odd = write_csv(folder / "odd.csv", rows(number, odd=100))
+    few = write_csv(folder / "few.csv", body[: count // 10])
+    odd = write_csv(folder / "odd.csv", drivers(count, odd=100))
     other = write_csv(folder / "other.csv", body, ";", "utf-16")
     strict = write_csv(folder / "strict.csv", [[*body[0][:-1], 'a 5" pipe'], *body[1:]])
     strict.write_bytes(strict.read_bytes().replace(b'"a 5"" pipe"', b'a 5" pipe'))
@@ -113,7 +150,7 @@ def main(number: int, folder: Path) -> None:
     def ours(path: Path) -> Callable[[], object]:
         return lambda: Roster.from_path(path)
 
-    print(f"{number} rows x {len(HEADER)} columns, Python {platform.python_version()}, pandas {pd.__version__}\n")
+    print(f"{count} rows x {len(HEADER)} columns, Python {platform.python_version()}, pandas {pd.__version__}\n")
     print("| roster | time / pandas alone |\n|---|---|")
     print(f"| clean | {ratios(ours(clean), pandas(clean))} |")
     print(f"| one row in 100 wrong or unusual | {ratios(ours(odd), pandas(odd))} |")
@@ -122,13 +159,16 @@ def main(number: int, folder: Path) -> None:
     print(f"| a workbook (next to pandas with the CSV) | {ratios(ours(book), pandas(clean))} |")
     print(f"\nten times the rows: {ratios(ours(clean), ours(few))} times as long", end="; ")
     print(f"pandas alone: {ratios(pandas(clean), pandas(few))}\n")
+    print(f"| shape | {LARGE} / {SMALL} of it |\n|---|---|")
+    for shape, made in SHAPES.items():
+        print(f"| {shape} | {ratios(checked(made(LARGE)), checked(made(SMALL)))} |")
     imports = "import pandas as pd"
     alone = peak(f"pd.read_csv({str(clean)!r}, dtype=str, keep_default_na=False)", imports)
-    print("| peak memory | MiB |\n|---|---|")
+    print("\n| peak memory | MiB |\n|---|---|")
     print(f"| pandas alone, CSV | {alone} |")
     for path in (clean, book):
-        checked = peak(f"Roster.from_path({str(path)!r})", "from batch_issuer import Roster")
-        print(f"| checked, {path.suffix} | {checked} |")
+        needed = peak(f"Roster.from_path({str(path)!r})", "from batch_issuer import Roster")
+        print(f"| checked, {path.suffix} | {needed} |")
 
 
 if __name__ == "__main__":
