@@ -266,6 +266,16 @@ def test_without_the_extra_it_is_refused_with_what_to_install(
     assert [entry.name for entry in tmp_path.iterdir()] == ["depot.csv"]
 
 
+def test_without_the_extra_it_can_still_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "depot.results.xlsx"
+    publish(Destination(path), batch())
+    monkeypatch.setattr("batch_issuer.results.workbook.find_spec", lambda _: None)
+    assert main(["status", str(path)]) == 1
+    assert "4 rows: 1 invalid, 1 duplicate, 2 not_attempted." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -55,8 +55,7 @@ class Destination:
             roster: the file the roster comes from, which is never replaced.
 
         Raises:
-            ResultsError: no results can have this name, or it would be in the roster's way, or it is a workbook's and
-                the extra ``xlsx`` is not installed.
+            ResultsError: no results can have this name, or it would be in the roster's way.
         """
         path = Path(path)
         self._elsewhere = "choose another name with -o" if roster is not None else "see to that, then try again"
@@ -70,8 +69,6 @@ class Destination:
                 "give it a name that ends so; the spreadsheet program can save it as another kind",
             )
         self._replacement = Replacement(path)
-        if self._replacement.is_workbook:
-            workbook.check_available(path)
         self.path = path
         self.partial = path.with_name(path.name + PARTIAL)
         self.warning = ""
@@ -88,8 +85,11 @@ class Destination:
         """Take the place for this run.
 
         Raises:
-            ResultsError: another run has it, or nothing can be written there.
+            ResultsError: another run has it, or nothing can be written there, or it is to be a workbook and the extra
+                ``xlsx`` is not installed.
         """
+        if self._replacement.is_workbook:
+            workbook.check_available(self.path)
         if not self.path.parent.is_dir():
             raise ResultsError(f"there is no folder {self.path.parent}", "create it, or name another")
         now = datetime.now().astimezone()
