@@ -18,8 +18,9 @@ from rosters import AT, CODE, TOKEN, batch, cut_off, failed, issued, publish
 from batch_issuer.errors import ResultsError, RosterError, UsageError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Outcome, Status
-from batch_issuer.results import AUTH_COLUMNS, Destination, Results, read_results
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Results, read_results
 from batch_issuer.results.columns import utc_text
+from batch_issuer.roster import Roster
 
 HEADER = ",".join(["Driver ID", *AUTH_COLUMNS])
 
@@ -262,3 +263,13 @@ def test_any_file_is_results_that_answer_every_question_or_a_usage_error(data: b
     assert sum(summary.counts.values()) == len(results.frame) == len(results.rows)
     assert len(results.expires_at()) == len(results.frame)
     assert sum(map(len, summary.problems.values())) <= len(results.frame)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+def test_the_name_of_the_first_column_may_begin_with_a_byte_order_mark(suffix: str, tmp_path: Path) -> None:
+    """As in a DataFrame that was read without knowing of it; the file's own mark is another one."""
+    frame = pd.DataFrame({"\ufeffDepot": ["North"], "Driver ID": ["11"]})
+    rows = Batch.of_roster(Roster.from_frame(frame))
+    path = tmp_path / f"depot.{suffix}"
+    publish(Destination(path), rows)
+    assert list(read_results(path).cells.columns) == ["\ufeffDepot", "Driver ID"]

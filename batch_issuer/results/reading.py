@@ -193,7 +193,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     if b"auth_token" not in data.replace(b"\0", b""):  # as in UTF-16
         raise _not_one(path)
     is_journal = re.match(rb'"?auth_row"?[,;\t|]', data.removeprefix(BOM.encode())) is not None
-    _, text = split_separator_line(decode(_whole_lines(data) if is_journal else data, path.name, always_unicode=True))
+    _, text = split_separator_line(decode(_whole_lines(data) if is_journal else data, path.name, ours=True))
     delimiter = _delimiter(text, path.name)
     lines = read_rows(text, delimiter, path.name)
     header = [unguard_cell(column) for column in next(lines)]

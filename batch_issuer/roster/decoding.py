@@ -82,14 +82,14 @@ def too_big(name: str) -> RosterError:
     )
 
 
-def decode(data: bytes, name: str, encoding: str | None = None, *, always_unicode: bool = False) -> str:
+def decode(data: bytes, name: str, encoding: str | None = None, *, ours: bool = False) -> str:
     """A CSV file's text, without byte order marks.
 
     Args:
         data: the file's bytes.
         name: how messages call it.
         encoding: as Python names it; a byte order mark is believed instead. Without either it must be UTF-8.
-        always_unicode: whether it makes no sense to propose another encoding.
+        ours: whether this program wrote it, so with one byte order mark, and not in another encoding.
 
     Raises:
         RosterError: it is another kind of file, or in another encoding.
@@ -104,14 +104,14 @@ def decode(data: bytes, name: str, encoding: str | None = None, *, always_unicod
         text = data.decode(codec)
     except UnicodeDecodeError as error:
         line = _line(data, error.start, codec)
-        tip = SAVE_AS_CSV if by_mark or always_unicode else _tip(data, error, codec)
+        tip = SAVE_AS_CSV if by_mark or ours else _tip(data, error, codec)
         raise RosterError(f"{name}, line {line}: not {codec.upper()} text", tip) from None
     except UnicodeError:  # not of these bytes but of the codec
         raise RosterError(f"{name}: not {codec.upper()} text", SAVE_AS_CSV) from None
-    text = text.lstrip("\ufeff")  # two programs may have added one each
+    text = text.removeprefix("\ufeff") if ours else text.lstrip("\ufeff")  # two programs may have added one each
     if "\0" in text:
         tip = "save it again as CSV UTF-8"
-        if not (by_mark or encoding or always_unicode) and len(data) // 3 < data.count(0):
+        if not (by_mark or encoding or ours) and len(data) // 3 < data.count(0):
             likely = "utf-16-be" if data.startswith(b"\0") else "utf-16-le"
             tip = f"add --encoding {likely}, or {tip}"
         raise RosterError(f"{name} holds NUL characters", tip)
