@@ -27,9 +27,9 @@ class Hint(Enum):
         ),
     )
     CELL_ERROR = ("roster", "correct the formula in this cell, or put its value there")
-    RUINED_USERNAME = (
+    RUINED_TEXT = (
         "roster",
-        "the spreadsheet program replaced digits; format the column as text, paste the names again and export again",
+        "the spreadsheet program replaced digits; format the column as text, paste the values again and export again",
     )
     EXTERNAL_ID = (
         "roster",

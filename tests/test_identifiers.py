@@ -171,7 +171,7 @@ def test_no_username_is_taken_for_a_value_of_another_kind(cell: str) -> None:
     assert named(USERNAME, cell) == Identifier(USERNAME, cell)
 
 
-@pytest.mark.parametrize(("cell", "hint"), [("1.55501E+10", Hint.RUINED_USERNAME), ("#N/A", Hint.CELL_ERROR)])
+@pytest.mark.parametrize(("cell", "hint"), [("1.55501E+10", Hint.RUINED_TEXT), ("#N/A", Hint.CELL_ERROR)])
 def test_a_username_that_a_spreadsheet_program_made_is_refused(cell: str, hint: Hint) -> None:
     found = named(USERNAME, cell)
     assert isinstance(found, Problem)

@@ -33,6 +33,8 @@ ROSTER = [
 TOKENS = ["-1abcDEF", "=token", "+1", "0123456789012345678", "ZmFrZS10b2tlbg"]
 
 AS_SHOWN = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false"
+PLAINLY = "Text - txt - csv (StarCalc):44,34,76,1"  # said, since without a screen LibreOffice takes it for Windows-1252
+AS_TEXT = f"{PLAINLY},{'/'.join(f'{column}/2' for column in range(1, 15))}"
 AS_FORMULAS = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,false,true"
 
 
@@ -61,6 +63,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found[f"{suffix} shown"] = libreoffice.convert(path, AS_SHOWN, folder / f"{suffix}-shown")
     found["xlsx formulas"] = libreoffice.convert(found["xlsx"], AS_FORMULAS, folder / "xlsx-formulas")
     found["csv formulas"] = libreoffice.convert(found["csv"], AS_FORMULAS, folder / "csv-formulas")
+    found["csv as text"] = libreoffice.convert(found["csv"], AS_SHOWN, folder / "csv-as-text", opened_as=AS_TEXT)
+    found["csv saved"] = libreoffice.convert(found["csv"], AS_SHOWN, folder / "csv-saved", opened_as=PLAINLY)
+    found["xlsx flat"] = libreoffice.convert(found["xlsx"], "fods", folder / "xlsx-flat")
     found["xlsx saved"] = libreoffice.convert(found["xlsx"], "xlsx", folder / "xlsx-saved")
     return found
 
@@ -131,3 +136,33 @@ def test_what_libreoffice_saved_again_is_reopened_with_the_same_tokens(opened: d
         batch = destination.reopen(replace(FIVE_MINUTES, now=AT))
         assert [outcome.token for outcome in batch.outcomes.values()] == [*TOKENS[:-1], ""]
         assert [driver.row for driver in batch.drivers] == [len(ROSTER)]
+
+
+def test_every_cell_of_the_workbook_is_a_string_in_open_document_too(opened: dict[str, Path]) -> None:
+    document = opened["xlsx flat"].read_text()
+    assert set(re.findall(r'office:value-type="(\w+)"', document)) == {"string"}
+    assert "table:formula" not in document
+
+
+def test_a_csv_imported_as_text_is_shown_and_reopened_as_it_is(opened: dict[str, Path], tmp_path: Path) -> None:
+    """As the README advises: zeros, digits and tokens are intact, also after it was saved again."""
+    assert cells(opened["csv as text"]) == cells(opened["csv"])
+    file = tmp_path / "depot.csv"
+    file.write_bytes(opened["csv as text"].read_bytes())
+    with Destination(file) as destination:
+        batch = destination.reopen(replace(FIVE_MINUTES, now=AT))
+        assert [outcome.token for outcome in batch.outcomes.values()] == [*TOKENS[:-1], ""]
+
+
+def test_a_csv_opened_plainly_and_saved_never_gives_out_a_token_that_is_an_error(
+    opened: dict[str, Path], tmp_path: Path
+) -> None:
+    """Tokens that became ``#NAME?`` or a rounded number are asked for anew; those that are unharmed stay."""
+    file = tmp_path / "depot.csv"
+    file.write_bytes(opened["csv saved"].read_bytes())
+    with Destination(file) as destination:
+        batch = destination.reopen(replace(FIVE_MINUTES, now=AT))
+        tokens = {row: outcome.token for row, outcome in batch.outcomes.items()}
+        assert tokens[2] == TOKENS[0]
+        assert (tokens[3], tokens[5]) == ("", "")
+        assert {3, 5, 6} <= {driver.row for driver in batch.drivers}

@@ -183,7 +183,7 @@ def test_check_tells_what_will_be_sent_what_not_and_what_to_look_at(
         f"      {Hint.DUPLICATE}",
         "  row 7: invalid: no identifier in this row",
         f"      {Hint.NO_IDENTIFIER}",
-        "  row 8: invalid: this row adds up the others, it is no driver",
+        "  row 8: invalid: this row adds up others, it is no driver",
         f"      {Hint.TOTALS}",
     ]
     assert err.splitlines() == [

@@ -160,7 +160,9 @@ class Roster:
 
     def _check(self) -> None:
         rows, numbers = self._rows, self.row_numbers()
-        usable = [row for row in range(len(rows)) if row not in rows.problems]
+        usable: Sequence[int] = range(len(rows))
+        if rows.problems:
+            usable = [row for row in usable if row not in rows.problems]
         sameness = same_drivers({kind: reading.texts for kind, reading in rows.readings.items()}, usable)
         outcomes = {
             row: Outcome(numbers[row], Status.INVALID, error=problem.error, hint=str(problem.hint))

@@ -35,7 +35,9 @@ LABELS = {
 }
 """What messages call them."""
 
-_PASSWORD = re.compile(r"password|passwd|passwort|passcode|pwd|pincode|kennwort|motdepasse|contrasena|wachtwoord")
+_PASSWORD = re.compile(
+    r"password|passwd|passwort|(?<!com)passcode|pwd|pincode|kennwort|motdepasse|contrasena|wachtwoord"
+)
 _KEY = r"[A-Za-z][\w.-]*"
 
 
@@ -105,6 +107,8 @@ def identifier_columns(header: Sequence[str], name: str, options: RosterOptions,
             if is_password(wanted):
                 tip = "columns of passwords are never read"
             raise RosterError(f"{name} has no column {wanted!r}, which is to hold the {LABELS[kind]}", tip)
+        if len(columns) > 1 and options.identify_by and kind not in options.identify_by:
+            continue
         if len(columns) > 1:
             both = " and ".join(repr(column.name) for column in columns)
             tip = f'say which with --map {kind.name.lower()}="{columns[0].name}", or rename or delete the other'

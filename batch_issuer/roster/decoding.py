@@ -31,6 +31,8 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+_LOOKED_AT = 1000
+
 # What is often taken for a CSV file, by how it begins.
 _OTHERS = (
     (
@@ -95,9 +97,7 @@ def decode(data: bytes, name: str, encoding: str | None = None, *, ours: bool = 
         RosterError: it is another kind of file, or in another encoding.
         SettingsError: there is no such encoding.
     """
-    for beginning, kind, tip in _OTHERS:
-        if re.match(beginning, data):
-            raise RosterError(f"{name} is {kind}, not a CSV file", tip)
+    _refuse_others(data, name)
     by_mark = next((known for mark, known in _BOMS if data.startswith(mark)), None)
     codec = by_mark or (_known(encoding) if encoding else "utf-8")
     try:
@@ -109,6 +109,8 @@ def decode(data: bytes, name: str, encoding: str | None = None, *, ours: bool = 
     except UnicodeError:  # not of these bytes but of the codec
         raise RosterError(f"{name}: not {codec.upper()} text", SAVE_AS_CSV) from None
     text = text.removeprefix("\ufeff") if ours else text.lstrip("\ufeff")  # two programs may have added one each
+    if by_mark:
+        _refuse_others(text[:_LOOKED_AT].encode(errors="replace"), name)
     if "\0" in text:
         tip = "save it again as CSV UTF-8"
         if not (by_mark or encoding or ours) and len(data) // 3 < data.count(0):
@@ -116,6 +118,21 @@ def decode(data: bytes, name: str, encoding: str | None = None, *, ours: bool = 
             tip = f"add --encoding {likely}, or {tip}"
         raise RosterError(f"{name} holds NUL characters", tip)
     return text
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether bytes that are not ASCII alone are, by all appearances, UTF-8."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return not data.isascii()
+
+
+def _refuse_others(data: bytes, name: str) -> None:
+    for beginning, kind, tip in _OTHERS:
+        if re.match(beginning, data):
+            raise RosterError(f"{name} is {kind}, not a CSV file", tip)
 
 
 def _known(encoding: str) -> str:

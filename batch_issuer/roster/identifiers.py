@@ -38,8 +38,10 @@ PLAIN_LINES = {kind: re.compile(rf"(?:{cell.pattern}\n)*+", re.ASCII) for kind, 
 _WITH_EXPONENT = re.compile(r"([+-]?\d+)(?:[.,](\d*))?[eE]([+-]?\d{1,4})", re.ASCII)
 _WITH_DECIMALS = re.compile(r"(\d{4,})[.,]0*|(\d+)[.,]0{0,2}", re.ASCII)  # 123.000 may be a thousand times as much
 _GROUPED = re.compile(r"[1-9]\d{0,2}([ ,.'\u2019\u00a0\u202f_])\d{3}(?:\1\d{3})+((?!\1)[.,]0*)?", re.ASCII)
-_TEXT_FORMULA = re.compile(r'="([^"]*)"')  # how programs keep Excel from taking digits for a number
-_CELL_ERROR = re.compile(r"#(?:N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|NV|WERT!|BEZUG!|SPILL!|CALC!)|Err:\d+")
+# How programs keep Excel from taking digits for a number, and quotation marks after a separator and a space.
+_WRAPPED = re.compile(r'="([^"]*)"|"([^"]+)"')
+_CELL_ERROR = re.compile(r"#[A-Z\d/_\u00c0-\u00de]+[!?]|#N/[A-Z]|#NV|#GETTING_DATA|#{3,}|Err:\d+")  # in any language
+_FLOAT = re.compile(r"\d{3,}\.0", re.ASCII)
 _KEY = r"[^\W\d_][\w.-]*"
 _PAIRS = re.compile(rf"[,;|\n]\s*(?={_KEY}:)")  # between several external IDs
 
@@ -71,8 +73,10 @@ def remark(kind: IdentifierKind, cell: str, sent: str) -> str:
         return f"{shown(cell)} is read as {sent}"
     if kind is IdentifierKind.DRIVER_ID and len(sent) > EXACT_DIGITS and not sent[EXACT_DIGITS:].strip("0"):
         return f"driver ID {sent} ends with zeros as if Excel had replaced its last digits: compare it with Samsara"
-    if not cell.strip().isprintable() or _TEXT_FORMULA.fullmatch(cell.strip()):
+    if not cell.strip().isprintable() or _WRAPPED.fullmatch(cell.strip()):
         return f"{shown(cell)} is read as {sent!r}"
+    if kind is not IdentifierKind.DRIVER_ID and _FLOAT.fullmatch(sent.rpartition(":")[2]):
+        return f"{shown(sent)} ends as if a program had taken it for a number with decimals; it is sent as it stands"
     if kind is IdentifierKind.USERNAME and (" " in sent or "@" in sent):
         what = "a space" if " " in sent else "an @"
         return f"username {shown(sent)} holds {what}, which Samsara does not allow; it is sent as it stands"
@@ -96,8 +100,8 @@ def _trimmed(cell: str) -> str:
         while first < last and _is_invisible(cell[last - 1]):
             last -= 1
         cell = cell[first:last]
-    wrapped = _TEXT_FORMULA.fullmatch(cell)
-    return wrapped[1].strip() if wrapped else cell
+    wrapped = _WRAPPED.fullmatch(cell)
+    return (wrapped[1] or wrapped[2] or "").strip() if wrapped else cell
 
 
 def _is_invisible(character: str) -> bool:
@@ -161,6 +165,8 @@ def _external_id(cell: str, key: str, *, only_key: bool) -> str | Problem:
     if not cell.isprintable():
         return Problem(f"external ID {shown(cell)} holds control characters", Hint.CHARACTERS)
     before, colon, value = cell.partition(":")
+    if _is_rounded(value if colon else cell):
+        return Problem(f"external ID {shown(cell)} lost its digits in a spreadsheet program", Hint.RUINED_TEXT)
     if key and not colon:
         return f"{key}:{cell}"
     if not (colon and value.strip() and re.fullmatch(r"[^\"{}\[\]]*\S", before)):
@@ -173,6 +179,11 @@ def _external_id(cell: str, key: str, *, only_key: bool) -> str | Problem:
 def _username(cell: str) -> str | Problem:
     if not cell.isprintable():
         return Problem(f"username {shown(cell)} holds control characters", Hint.CHARACTERS)
-    if _WITH_EXPONENT.fullmatch(cell) and "+" in cell:
-        return Problem(f"username {shown(cell)} lost its digits in a spreadsheet program", Hint.RUINED_USERNAME)
+    if _is_rounded(cell):
+        return Problem(f"username {shown(cell)} lost its digits in a spreadsheet program", Hint.RUINED_TEXT)
     return cell
+
+
+def _is_rounded(text: str) -> bool:
+    """Whether it is a number as spreadsheet programs show long ones; without the plus sign it may be a name."""
+    return "+" in text and bool(_WITH_EXPONENT.fullmatch(text))

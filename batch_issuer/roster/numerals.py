@@ -40,6 +40,9 @@ def shown_number(number: str, number_format: str, epoch: datetime) -> str:
 
 def _placed(digits: str, number_format: str) -> str:
     """Digits as a format with leading zeros or fixed texts shows them (``00000``, ``"D-"000``), else as they are."""
+    number_format = re.sub(  # colours and locales, gaps as wide as a character, fillings
+        r'("[^"]*"|\\.)|\[(?![<>=])[^\]]*\]|_.|\*.', lambda found: found[1] or "", number_format
+    ).replace("?", "#")
     positive = re.match(r'(?:"[^"]*"|\\.|[^;"])*', number_format)
     parts = re.findall(r'"[^"]*"|\\.|.', positive[0] if positive else "")
     places = [index for index, part in enumerate(parts) if part in ("0", "#")]

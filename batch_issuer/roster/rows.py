@@ -25,6 +25,10 @@ _TOTALS = re.compile(
 )
 _AMOUNT = re.compile(r"\s*[:=]?\s*[\d.,]*$")
 _LONGEST_TOTAL = 60
+_SMALL = 6
+"""Digits of a number that counts or adds up; driver IDs have more."""
+
+_RULE = re.compile(r"-{2,}|={2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,9 @@ def _not_plain(kind: IdentifierKind, cells: list[str]) -> list[int]:
     return found
 
 
+_ADDS_UP = Problem("this row adds up others, it is no driver", Hint.TOTALS)
+
+
 class Rows:
     """Whom each row of a table names, read afresh from its cells. Rows are counted from 0.
 
@@ -90,29 +97,43 @@ class Rows:
             kind: read_column(kind, frame.iloc[:, column.position].tolist(), column)
             for kind, column in columns.known.items()
         }
-        self.kinds = self._kinds(list(columns.sent), len(frame))
-        self.problems = _no_drivers(frame, columns)
+        self.kinds, left_over = self._kinds(list(columns.sent), len(frame))
+        self.problems = _no_drivers(frame, columns) | self._subtotals(frame)
         for kind in columns.sent:
             for row, problem in self.readings[kind].problems.items():
                 if self.kinds[row] is kind:
                     self.problems.setdefault(row, problem)
-        for row in [row for row, goes_by in enumerate(self.kinds) if goes_by is None]:
+        for row in left_over:
             self.problems.setdefault(row, Problem("no identifier in this row", Hint.NO_IDENTIFIER))
 
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def _kinds(self, sent: list[IdentifierKind], length: int) -> list[IdentifierKind | None]:
+    def _kinds(self, sent: list[IdentifierKind], length: int) -> tuple[list[IdentifierKind | None], Sequence[int]]:
+        """By which kind each row goes, and the rows that go by none."""
         found: list[IdentifierKind | None] = [None] * length
-        for kind in reversed(sent):
+        left: Sequence[int] = range(length)
+        for kind in sent:
             texts, problems = self.readings[kind].texts, self.readings[kind].problems
-            if all(texts):
+            before, left = left, [row for row in left if not texts[row] and row not in problems]
+            if len(before) == length:  # nearly all rows go by the first kind
                 found = [kind] * length
-                continue
-            found = [kind if text else before for text, before in zip(texts, found, strict=True)]
-            for row in problems:
-                found[row] = kind
-        return found
+                for row in left:
+                    found[row] = None
+            else:
+                for row in set(before).difference(left):
+                    found[row] = kind
+        return found, left
+
+    def _subtotals(self, frame: pd.DataFrame) -> dict[int, Problem]:
+        """Rows anywhere that add up others: their driver ID is a small number, and one of their cells says so."""
+        reading = self.readings.get(IdentifierKind.DRIVER_ID)
+        small = [row for row, text in enumerate(reading.texts) if 0 < len(text) <= _SMALL] if reading else []
+        return {
+            row: _ADDS_UP
+            for row in small
+            if self.kinds[row] is IdentifierKind.DRIVER_ID and any(map(_tells_total, frame.iloc[row]))
+        }
 
     def identifier(self, row: int) -> Identifier:
         """The driver of a row without a problem."""
@@ -152,14 +173,25 @@ def _no_drivers(frame: pd.DataFrame, columns: Columns) -> dict[int, Problem]:
         for row in [row for row, cell in enumerate(cells) if cell == column.name]:
             if [cell.strip() for cell in frame.iloc[row]] == header:
                 found[row] = Problem("this is the header once more", Hint.REPEATED_HEADER)
+    first = [cell.strip() for cell in frame.iloc[0]] if len(frame) else []
+    if any(first) and all(not cell or _RULE.fullmatch(cell) for cell in first):
+        found[0] = Problem("this is a line under the header", Hint.REPEATED_HEADER)
     if len(frame) > 1:
         last, above = ([cell.strip() for cell in frame.iloc[row]] for row in (-1, -2))
         filled = [cell for cell in last if cell]
-        is_total = any(
-            cell != before and len(cell) < _LONGEST_TOTAL and _TOTALS.fullmatch(_AMOUNT.sub("", cell))
-            for cell, before in zip(last, above, strict=True)
-        )
+        is_total = any(cell != before and _is_total(cell) for cell, before in zip(last, above, strict=True))
         is_count = filled == [str(len(frame) - 1)] and len([cell for cell in above if cell]) > 1
         if is_total or is_count:
-            found[len(frame) - 1] = Problem("this row adds up the others, it is no driver", Hint.TOTALS)
+            found[len(frame) - 1] = _ADDS_UP
     return found
+
+
+def _is_total(cell: str) -> bool:
+    """Whether a cell says that its row adds up others."""
+    return len(cell) < _LONGEST_TOTAL and bool(_TOTALS.fullmatch(_AMOUNT.sub("", cell)))
+
+
+def _tells_total(cell: str) -> bool:
+    """The same, of what: ``North Total``."""
+    words = cell.split() if len(cell) < _LONGEST_TOTAL else []
+    return _is_total(cell.strip()) or bool(words and _is_total(words[-1].strip(":")))

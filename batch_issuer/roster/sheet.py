@@ -76,13 +76,21 @@ class SheetRows:
     """
 
     def __init__(
-        self, name: str, sheet: str, shared: list[str], shown: Callable[[str, str], str], *, only_header: bool
+        self,
+        name: str,
+        sheet: str,
+        shared: list[str],
+        shown: Callable[[str, str], str],
+        *,
+        computed: bool,
+        only_header: bool,
     ) -> None:
         self.rows: list[list[str]] = []
         self.hidden: list[int] = []
         self._where = f"{name}, sheet {sheet!r}"
         self._shared = shared
         self._shown = shown
+        self._without_result = ("",) if computed else ("", "0")  # as programs write that cannot compute
         self._only_header = only_header
         self._number = 0  # of the row
         self._padding = 0  # blank cells that the file need not spell out
@@ -143,7 +151,7 @@ class SheetRows:
 
     def _end_cell(self) -> None:
         text, value = self._inline.taken(), "".join(self._value or ())
-        if self._formula and not value and self._type != "str":
+        if self._formula and value in self._without_result and self._type != "str":
             raise RosterError(
                 f"{self._where}, row {self._number}, column {column_letters(self._column)}: a formula without result",
                 "open the file in the spreadsheet program and save it: programs that only write files compute nothing",

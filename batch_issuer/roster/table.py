@@ -9,7 +9,7 @@ import pandas as pd
 from ..errors import RosterError, SettingsError
 from ..roster_options import RosterOptions
 from .columns import names_drivers
-from .decoding import MOST_BYTES, decode, is_workbook, too_big, unpacked
+from .decoding import MOST_BYTES, decode, is_utf8, is_workbook, too_big, unpacked
 from .delimited import HEADER_ROW, check_lengths, delimiter_of, read_columns, split_separator_line
 from .workbook import read_workbook
 
@@ -76,6 +76,8 @@ def read_table(data: bytes, name: str, options: RosterOptions | None = None) -> 
         if options.sheet is not None:
             raise SettingsError(f"{name} is no workbook, so it has no sheet {options.sheet!r}", "leave out --sheet")
         separator, text = split_separator_line(decode(data, name, options.encoding))
+        if options.encoding and is_utf8(data) and text != data.decode("utf-8-sig"):
+            notes.append(f"The file may be UTF-8: if names look odd, leave out --encoding {options.encoding}.")
         header, frame = read_columns(text, separator or delimiter_of(text, fits, name), name)
     check_lengths(frame, name)
     return frame.set_axis(pd.Index(header, dtype=object), axis=1), notes

@@ -133,12 +133,15 @@ class _Book:
         related = self._related(book)
         self.sheets: dict[str, str] = {}
         self.visible: list[str] = []
+        self._computed = True
         self._headers: dict[str, list[str] | None] = {}  # by path, since several sheets may claim one
         self._epoch = datetime(1899, 12, 30)  # noqa: DTZ001 - times in sheets have no zone; day 60 never existed
 
         def start(tag: str, attributes: Attributes) -> None:
             if tag == "workbookPr" and attributes.get("date1904") in ("1", "true"):
                 self._epoch = datetime(1904, 1, 1)  # noqa: DTZ001
+            if tag == "calcPr":
+                self._computed = attributes.get("fullCalcOnLoad") not in ("1", "true")
             if tag == "sheet":
                 kind, path = related.get(_local(attributes, "id"), ("", ""))
                 if kind == "worksheet":
@@ -252,7 +255,9 @@ class _Book:
         return reader.rows, reader.hidden
 
     def _reader(self, sheet: str, *, only_header: bool = False) -> SheetRows:
-        reader = SheetRows(self._name, sheet, self._shared, self._shown, only_header=only_header)
+        reader = SheetRows(
+            self._name, sheet, self._shared, self._shown, computed=self._computed, only_header=only_header
+        )
         with suppress(EnoughError):
             self._parse(self.sheets[sheet], reader.start, reader.end, reader.text)
         return reader

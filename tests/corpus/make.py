@@ -321,7 +321,7 @@ CASES = [
     Case(
         "excel/usernames-destroyed.csv",
         text("Username,Name", "1.55501E+10,Ann", "ann.example,Bob"),
-        ["invalid RUINED_USERNAME", USER + "ann.example"],
+        ["invalid RUINED_TEXT", USER + "ann.example"],
     ),
     Case(
         "excel/line-breaks-in-cells.csv",
@@ -720,6 +720,143 @@ CASES = [
         text("Driver ID,Name", f"{A},Ann", encoding="utf-16-le"),
         refused="NUL characters",
         cure="--encoding utf-16-le",
+    ),
+    # --- more that is refused, or read, as it should be
+    Case(
+        "excel/web-page-called.csv",
+        text("<html xmlns:x='urn:schemas-microsoft-com:office:excel'>", "<table><tr><td>ID</td></tr></table>"),
+        refused="a web page or XML",
+        cure="CSV UTF-8",
+    ),
+    Case("excel/symbolic-link.slk", text("ID;PWXL;N;E", "P;PGeneral"), refused="row 2: 2 cells", cure="separator"),
+    Case(
+        "excel/separator-line-tab.csv",
+        text("\ufeffsep=\t", "Driver ID\tName", f"{A}\tAnn; or, Anna", f"{B}\tBob", encoding="utf-16-le"),
+        BOTH,
+    ),
+    Case(
+        "excel/very-hidden-roster.xlsx",
+        workbook(TWO, HEAD + row(2, number(C)), names=("Drivers", "Lookup"), states=("visible", "veryHidden")),
+        BOTH,
+        notes=["not 'Lookup'"],
+    ),
+    Case("excel/an-empty-sheet-first.xlsx", workbook("", TWO, names=("Sheet1", "Drivers")), BOTH),
+    Case(
+        "psql/aligned.txt",
+        text("", " driver_id       | username", "-----------------+---------", f" {A} | ann", end="\n"),
+        refused="the first row is blank",
+        cure="the first row must be the header",
+    ),
+    Case(
+        "sqlcmd/rows-affected.txt",
+        text("Username|Name", "ann.example|Ann", "", "(1 rows affected)"),
+        refused="row 4: 1 cells, but the header has 2",
+        cure="separator",
+    ),
+    Case(
+        "mysql/outfile-nulls.tsv",
+        text("driver_id\tname", f"{A}\tAnn", "\\N\tBob", end="\n"),
+        [ID + A, "invalid DRIVER_ID"],
+    ),
+    # --- found by looking for what goes wrong
+    Case(
+        "libreoffice/leading-zeros-of-a-locale.xlsx",  # the format code as LibreOffice 7.4 writes it for German cells
+        workbook(
+            row(1, words("Username", "Name")) + row(2, number("12345", 1), words("Ann")), formats=["[$-407]000000"]
+        ),
+        [USER + "012345"],
+    ),
+    Case(
+        "excel/leading-zeros-in-a-colour-or-with-a-gap.xlsx",
+        workbook(
+            row(1, words("Username", "Name"))
+            + row(2, number("12345", 1), words("Ann"))
+            + row(3, number("23456", 2), words("Bob")),
+            formats=["[Red]000000", "000000_);(000000)"],
+        ),
+        [USER + "012345", USER + "023456"],
+    ),
+    Case(
+        "excel/payroll-ids-destroyed.csv",
+        text("payrollId,Name", "1.23457E+11,Ann", "1.23457E+11,Bob"),
+        ["invalid RUINED_TEXT"] * 2,
+    ),
+    Case(
+        "excel/payroll-ids-over-15-digits.xlsx",
+        workbook(row(1, words("payrollId", "Name")) + row(2, number("1234567890123456"), words("Ann"))),
+        ["invalid RUINED_TEXT"],
+    ),
+    Case(
+        "pandas/usernames-as-floats.csv",
+        text("username,name", "15550100001.0,Ann", ",Bob", end="\n"),
+        [USER + "15550100001.0", "invalid NO_IDENTIFIER"],
+        remarks=[2],
+    ),
+    Case(
+        "pandas/payroll-ids-as-floats.csv",
+        text("payrollId,name", "1007.0,Ann", ",Bob", end="\n"),
+        [EXTERNAL + "payrollId:1007.0", "invalid NO_IDENTIFIER"],
+        remarks=[2],
+    ),
+    Case(
+        "excel/cell-errors-in-other-languages.csv",
+        text("Username,Name", "#N/D,Ann", "#N/D,Bob", "#NOM?,Cid", "#VALEUR!,Dee", "#RIF!,Eve", "########,Fay"),
+        ["invalid CELL_ERROR"] * 6,
+    ),
+    Case("google-sheets/errors.csv", text("Username,Name", "#ERROR!,Ann").rstrip(), ["invalid CELL_ERROR"]),
+    Case(
+        "excel/errors-of-newer-kinds.xlsx",
+        workbook(row(1, words("Username", "Name")) + row(2, '<c t="e"><v>#FIELD!</v></c>', words("Ann"))),
+        ["invalid CELL_ERROR"],
+    ),
+    Case(
+        "sap/totals-and-a-line-below.csv",
+        text("Personal-Nr.;Driver ID;Name", f"7;{A};Ann", f"8;{B};Bob", "Summe;2;", "Stand 26.11.2026;;"),
+        [ID + A, ID + B, "invalid TOTALS", "invalid NO_IDENTIFIER"],
+    ),
+    Case(
+        "excel/subtotals.csv",
+        text("Depot,Driver ID", f"North,{A}", "North Total,1", f"South,{B}", "South Total,1", "Grand Total,2"),
+        [ID + A, "invalid TOTALS", ID + B, "invalid TOTALS", "invalid TOTALS"],
+    ),
+    Case(
+        "sqlcmd/ruled-header.txt",
+        text("Username   |Name", "-----------|----", "ann.example|Ann"),
+        ["invalid REPEATED_HEADER", USER + "ann.example"],
+    ),
+    Case(
+        "javascript/comma-and-space.csv",
+        text('"Name", "Username"', '"Ann", "ann.example"', end="\n"),
+        [USER + "ann.example"],
+        remarks=[2],
+    ),
+    Case(
+        "xlsxwriter/formulas-never-computed.xlsx",
+        workbook(
+            row(1, words("payrollId", "Name")) + row(2, "<c><f>B2</f><v>0</v></c>", words("Ann")),
+            about='<calcPr calcId="124519" fullCalcOnLoad="1"/>',
+        ),
+        refused="row 2, column A: a formula without result",
+        cure="open the file in the spreadsheet program and save it",
+    ),
+    Case(
+        "samsara-api/two-keys-flattened.csv",
+        text("id,username,externalIds.payrollId,externalIds.maintenanceId", f"{A},ann.example,P1,M1", end="\n"),
+        [ID + A],
+        options={"identify_by": "driver_id"},
+    ),
+    Case(
+        "sap/utf-16-web-page.xls",
+        text("\ufeff<html>", "<table><tr><td>ID</td></tr></table>", encoding="utf-16-le"),
+        refused="a web page or XML",
+        cure="CSV UTF-8",
+    ),
+    Case(
+        "google-sheets/read-as-windows-1252.csv",
+        text("Username,Name", "j\u00f6rg.muster,J\u00f6rg").rstrip(),
+        [USER + "j\u00c3\u00b6rg.muster"],
+        options={"encoding": "windows-1252"},
+        notes=["UTF-8"],
     ),
 ]
 
