@@ -90,7 +90,7 @@ def _four_beside_one(folder: Path, sharing: list[str], period: float) -> None:
     assert duration(four, sandbox) <= 1.05 * duration(alone, another)
 
 
-@HOST_NOW_REDIS_LATER
+@pytest.mark.soak
 def test_four_processes_take_no_longer_than_one_and_share_fairly(tmp_path: Path, sharing: list[str]) -> None:
     """The server counts the limit and no more, refuses nothing, and no process starves."""
     _four_beside_one(tmp_path, sharing, 3.0)
