@@ -14,6 +14,7 @@ import re
 import ssl
 import zlib
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import quote, urlsplit
 
@@ -21,7 +22,7 @@ import aiohttp
 
 from .errors import SettingsError
 from .model import Fault, Reply, utc_from_milliseconds
-from .retry import parse_retry_after
+from .retry import parse_http_date, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -35,7 +36,10 @@ MAX_BODY = 64 * 1024
 """Bytes of a reply that are read; a genuine one has a few hundred."""
 
 MAX_MESSAGE = 300
-"""Characters of a server's message that are kept."""
+"""Characters of a line that quotes a server."""
+
+LATE = 0.1
+"""Seconds that a request has left after its timeout: what came while this process was stopped is still read."""
 
 MAX_EXPIRY = 4_102_444_800_000
 """Milliseconds: 2100-01-01. Anything later, or before 2001 (which is what seconds look like), is no expiry."""
@@ -55,7 +59,7 @@ class Client:
         self._session = session
         self._url = settings.base_url + PATH
         self._api_token = settings.api_token
-        self._timeout = f"{settings.timeout:g} s"
+        self._seconds = settings.timeout
         self._where = urlsplit(settings.base_url).netloc
         self._proxied = settings.proxy is not None
 
@@ -64,9 +68,12 @@ class Client:
         body = json.dumps({"code": code, **identifier.as_json()}).encode()
         connected: list[bool] = []  # filled by `_note_connection`
         try:
-            async with self._session.post(
-                self._url, data=body, allow_redirects=False, trace_request_ctx=connected
-            ) as response:
+            async with (
+                _within(self._seconds),
+                self._session.post(
+                    self._url, data=body, allow_redirects=False, trace_request_ctx=connected
+                ) as response,
+            ):
                 data = await _bounded(response)
                 return self._read(response.status, response.headers, data, code)
         # TimeoutError is an OSError; ValueError is a host name that IDNA cannot code.
@@ -74,7 +81,7 @@ class Client:
             if not connected:
                 return Reply(left=False, **self._why_not_connected(error))
             if isinstance(error, TimeoutError):
-                return Reply(fault=Fault.TIMEOUT, message=f"sent, but no complete answer within {self._timeout}")
+                return Reply(fault=Fault.TIMEOUT, message=f"sent, but no complete answer within {self._seconds:g} s")
             return Reply(fault=Fault.NO_ANSWER, message="sent, but the connection broke before the answer was complete")
 
     def _why_not_connected(self, error: Exception) -> _Problem:
@@ -105,35 +112,62 @@ class Client:
 
     def _read(self, status: int, headers: Mapping[str, str], data: bytes | None, code: str) -> Reply:
         """The facts of a complete reply."""
-        retry_after = parse_retry_after(headers.get("Retry-After"), server_date=headers.get("Date"))
         document = _json_object(data)
+        page = _WEB_PAGE.match(data or b"") is not None
         request_id = self._clean(document.get("requestId"), code, 64)
-        message = self._clean(document.get("message"), code, MAX_MESSAGE)
         if status != 200:  # noqa: PLR2004 - OK
-            told = message or f"no error message of the Samsara API{self._redirection(headers, code)}"
-            return Reply(status, message=f"HTTP {status}: {told}", request_id=request_id, retry_after=retry_after)
+            told = self._clean(document.get("message"), code)
+            told = (
+                f": {told}"
+                if told
+                else f" without an error message of the Samsara API{self._other(headers, data, code)}"
+            )
+            return Reply(
+                status,
+                message=_shortened(f"HTTP {status}{told}", MAX_MESSAGE),
+                request_id=request_id,
+                web_page=page,
+                retry_after=parse_retry_after(headers.get("Retry-After"), server_date=headers.get("Date")),
+            )
         payload = document.get("data")
         payload = payload if isinstance(payload, dict) else {}
         token = payload.get("token")
         if not isinstance(token, str) or not token or not token.isprintable() or " " in token:
-            return Reply(
-                status, fault=Fault.UNUSABLE, message="HTTP 200, but no token in the answer", request_id=request_id
-            )
+            but = self._page(data, code) if page else ", but no token in the answer"
+            message = _shortened(f"HTTP 200{but}", MAX_MESSAGE)
+            return Reply(status, fault=Fault.UNUSABLE, message=message, request_id=request_id, web_page=page)
         expiry = payload.get("expirationTime")
-        if type(expiry) is int and MIN_EXPIRY < expiry < MAX_EXPIRY:
-            return Reply(status, token=token, expires_at=utc_from_milliseconds(expiry), request_id=request_id)
-        remark = "issued, but the answer holds no readable expiry"
-        return Reply(status, token=token, message=remark, request_id=request_id)
+        if type(expiry) is not int or not MIN_EXPIRY < expiry < MAX_EXPIRY:
+            remark = "issued, but the answer holds no readable expiry"
+            return Reply(status, token=token, message=remark, request_id=request_id)
+        expires_at = utc_from_milliseconds(expiry)
+        if expires_at > (parse_http_date(headers.get("Date")) or datetime.now(UTC)):
+            return Reply(status, token=token, expires_at=expires_at, request_id=request_id)
+        remark = "issued, but it had expired already when it came"
+        return Reply(status, token=token, expires_at=expires_at, message=remark, request_id=request_id, expired=True)
 
-    def _redirection(self, headers: Mapping[str, str], code: str) -> str:
+    def _other(self, headers: Mapping[str, str], data: bytes | None, code: str) -> str:
+        """What a reply is that is none of the API's, as far as it may be told: its whole text may hold anything."""
+        if host := self._redirected_to(headers, code):
+            return f", but a redirection to {host!r}"
+        if _WEB_PAGE.match(data or b""):
+            return self._page(data, code)
+        text = self._clean(_plain_text(data), code)
+        return f": {text}" if text else ""
+
+    def _page(self, data: bytes | None, code: str) -> str:
+        title = re.search(rb"<title[^>]*>([^<]{1,200})<", data or b"", re.IGNORECASE)
+        name = self._clean(title[1].decode(errors="replace"), code) if title else ""
+        return f", but a web page{f' ({name})' if name else ''}"
+
+    def _redirected_to(self, headers: Mapping[str, str], code: str) -> str:
         """The host a reply points to; only that, because the rest of an address may hold secrets."""
         try:
-            host = self._clean(urlsplit(headers.get("Location", "")).hostname, code, 100)
+            return self._clean(urlsplit(headers.get("Location", "")).hostname, code, 100)
         except ValueError:
-            host = ""
-        return f", but a redirection to {host!r}" if host else ""
+            return ""
 
-    def _clean(self, text: object, code: str, length: int) -> str:
+    def _clean(self, text: object, code: str, length: int = MAX_MESSAGE) -> str:
         """A server's text as one printable line, without the secrets it may echo."""
         if not isinstance(text, str):
             return ""
@@ -141,7 +175,41 @@ class Client:
             anyhow = r"\s*".join(map(re.escape, secret))  # broken over lines; a host name comes in lower case
             text = re.sub(anyhow, "***", text, flags=re.IGNORECASE)
         line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-        return line if len(line) <= length else f"{line[: length - 1]}…"
+        return _shortened(line, length)
+
+
+def _shortened(line: str, length: int) -> str:
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+_WEB_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|title|h1|meta|script|p)\b", re.IGNORECASE
+)
+
+
+def _plain_text(data: bytes | None) -> str:
+    """A body that is neither markup nor JSON nor binary, as a gateway on the way writes it; else nothing."""
+    try:
+        text = (data or b"").decode()
+    except UnicodeDecodeError:
+        return ""
+    return "" if text.lstrip().startswith(("<", "{", "[", '"')) or "\0" in text else text
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """At most so long, and a moment more: a process that was stopped finds both its timer and the reply due.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + LATE))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
@@ -213,7 +281,7 @@ async def open_client(settings: Settings) -> AsyncIterator[Client]:
             "User-Agent": "batch-issuer",
         },
         # The connection has half the time, so that a slow connect is told from a slow answer.
-        timeout=aiohttp.ClientTimeout(total=settings.timeout, connect=settings.timeout / 2),
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.timeout / 2),
         proxy=settings.proxy.reveal() if settings.proxy else None,
         auto_decompress=False,
         trace_configs=[trace],

@@ -17,7 +17,9 @@ class EndingKind(StrEnum):
 
     FINISHED = "finished"
     KEY_REFUSED = "key refused"
+    WRONG_ADDRESS = "wrong address"
     GAVE_UP = "gave up"
+    DEADLINE = "deadline"
     STORAGE = "storage"
     INTERRUPTED = "interrupted"
 
@@ -39,7 +41,8 @@ FINISHED = Ending(EndingKind.FINISHED)
 class RunStarted:
     """``drivers`` will be sent at ``rate``; other runs use ``others`` slots and have ``others_waiting`` more to send.
 
-    ``seconds_left()`` gives the quota's plan for the drivers without an outcome.
+    ``seconds_left()`` gives the quota's plan for the drivers without an outcome; ``time`` is how many seconds there are
+    until the deadline, None without one.
     """
 
     drivers: int
@@ -47,6 +50,7 @@ class RunStarted:
     others: int
     others_waiting: int
     seconds_left: Callable[[], float]
+    time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,11 @@ class GateClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class GateOpened:
+    """Something got through again, after the gate had been closed once or more."""
+
+
+@dataclass(frozen=True, slots=True)
 class QuotaTrouble:
     """The budget cannot be shared with other runs: for good (``patience`` is None), or it is waited for so long."""
 
@@ -82,4 +91,4 @@ class Stopping:
     in_flight: int
 
 
-Event = RunStarted | RowDone | GateClosed | QuotaTrouble | Stopping
+Event = RunStarted | RowDone | GateClosed | GateOpened | QuotaTrouble | Stopping

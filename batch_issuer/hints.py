@@ -1,73 +1,116 @@
-"""One table: what went wrong with a row → who mends it, and how. The results file's ``auth_hint`` is read from it."""
+"""One table: what happened → who mends it → how.
+
+A row's ``auth_hint``, what a run says at its end, and the README's troubleshooting section are read from it.
+"""
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 
 SCOPE = "Write Driver Auth Token"
 
+_KEYS = "in the Samsara dashboard under Settings > API Tokens"
+_REGION = "with --region eu or --region ca if the organization is in the EU or in Canada"
+_RETRY = "then run batch-issuer retry"
+
+
+class Who(StrEnum):
+    """Who mends it."""
+
+    ROSTER = "roster"
+    RESULTS = "results file"
+    ADMIN = "Samsara admin"
+    NETWORK = "network"
+    SAMSARA = "Samsara"
+    COMPUTER = "this computer"
+    TOOL = "this tool"
+
 
 class Hint(Enum):
-    """Who mends it, and how; ``str()`` gives both as one line."""
+    """What happened, who mends it, and how; ``str()`` gives the last two as one line."""
 
     # found in the roster, nothing was sent
-    NO_IDENTIFIER = ("roster", "give this row a driver ID, an external ID or a username")
+    NO_IDENTIFIER = (
+        "a row without an identifier",
+        Who.ROSTER,
+        "give this row a driver ID, an external ID or a username",
+    )
     DRIVER_ID = (
-        "roster",
+        "a cell that is no driver ID",
+        Who.ROSTER,
         (
             "a driver ID is digits only, such as 281474977075805; copy it from the driver's page in Samsara, "
             "or go by the username instead, with --identify-by username"
         ),
     )
     RUINED_DRIVER_ID = (
-        "roster",
+        "a driver ID that lost digits, such as 2.81475E+14",
+        Who.ROSTER,
         (
             "the spreadsheet program replaced the digits of this ID; format the column as text, paste the IDs again "
             "and export again, or go by the username instead, with --identify-by username"
         ),
     )
-    CELL_ERROR = ("roster", "correct the formula in this cell, or put its value there")
+    CELL_ERROR = (
+        "an error of a formula, such as #N/A",
+        Who.ROSTER,
+        "correct the formula in this cell, or put its value there",
+    )
     RUINED_TEXT = (
-        "roster",
+        "an external ID or username that lost digits",
+        Who.ROSTER,
         "the spreadsheet program replaced digits; format the column as text, paste the values again and export again",
     )
     EXTERNAL_ID = (
-        "roster",
+        "a cell that is no external ID",
+        Who.ROSTER,
         (
             "write an external ID as key:value, for example payrollId:ABFS18600; if all of them have the same key, "
             "it can be said with --external-key payrollId"
         ),
     )
     SEVERAL_EXTERNAL_IDS = (
-        "roster",
+        "several external IDs in one cell",
+        Who.ROSTER,
         "leave one of them in the cell, or say which key to use, as in --external-key payrollId",
     )
-    CHARACTERS = ("roster", "retype this cell: it holds invisible control characters")
-    REPEATED_HEADER = ("roster", "delete this row")
-    TOTALS = ("roster", "delete this row; if it is a driver after all, move it up")
-    DUPLICATE = ("roster", "one token per driver is enough; delete one of the two rows or correct its identifier")
+    CHARACTERS = (
+        "invisible characters in an identifier",
+        Who.ROSTER,
+        "retype this cell: it holds invisible control characters",
+    )
+    REPEATED_HEADER = ("the header, repeated in the middle", Who.ROSTER, "delete this row")
+    TOTALS = ("a row of totals", Who.ROSTER, "delete this row; if it is a driver after all, move it up")
+    DUPLICATE = (
+        "the same driver in two rows",
+        Who.ROSTER,
+        "one token per driver is enough; delete one of the two rows or correct its identifier",
+    )
 
+    # found in a results file, nothing was sent
     ANOTHER_DRIVER = (
-        "results file",
+        "the cells of a row name another driver than its auth_identifier",
+        Who.RESULTS,
         (
             "nothing was sent, since the two contradict each other; put the cells right, "
             "or clear the row's auth_identifier to ask for the driver that they name"
         ),
     )
-
     ANOTHER_COLUMN = (
-        "results file",
+        "it is not certain which column names the driver",
+        Who.RESULTS,
         "say by which column to go, with the flags that issue was given (--map, --identify-by, --external-key)",
     )
-
     SPOILT = (
-        "results file",
+        "a token, code or status that was changed",
+        Who.RESULTS,
         "a spreadsheet program changed these cells; correct them, or run batch-issuer retry for a new token",
     )
 
     # said by the API
     UNKNOWN_DRIVER = (
-        "roster",
+        "HTTP 404 in the API's own words",
+        Who.ROSTER,
         (
             "this organization has no such driver; look the driver up in Samsara and correct the row "
             "(for retry, clear its auth_identifier, too), "
@@ -75,49 +118,119 @@ class Hint(Enum):
         ),
     )
     REFUSED = (
-        "Samsara admin",
+        "HTTP 400, 409, 413 or another 4xx",
+        Who.ADMIN,
         (
             "Samsara refused this driver for the reason given; activate or correct the driver in Samsara, "
             "or correct the row (for retry, clear its auth_identifier, too) or take it out"
         ),
     )
-    KEY = (
-        "Samsara admin",
+    KEY_INVALID = (
+        "HTTP 401: the run stops, exit code 3",
+        Who.ADMIN,
         (
-            f'the API token needs the scope "{SCOPE}" and must be of this region and organization; '
-            "create one in the Samsara dashboard under Settings > API Tokens"
+            f"copy the API token again, or create one, {_KEYS}: it needs the scope "
+            f'"{SCOPE}" (category Drivers) and is valid in its own region only, so run {_REGION}'
         ),
     )
-    THROTTLED = ("Samsara", "the server kept asking to wait; run batch-issuer retry later")
-    SERVER = ("Samsara", "the server had an internal problem; run batch-issuer retry later")
+    KEY_FORBIDDEN = (
+        "HTTP 403: the run stops, exit code 3",
+        Who.ADMIN,
+        (
+            f'give the API token the scope "{SCOPE}" (category Drivers), or create one with it, {_KEYS}; '
+            f"or run {_REGION}; else ask Samsara whether your licence includes it"
+        ),
+    )
+    THROTTLED = (
+        "HTTP 429 for longer than --give-up-after: exit code 4",
+        Who.SAMSARA,
+        (
+            "the server kept asking to wait: another program may use up the organization's quota, "
+            "or Samsara is overloaded; run batch-issuer retry later"
+        ),
+    )
+    SERVER = (
+        "HTTP 5xx or 408",
+        Who.SAMSARA,
+        "the server had an internal problem; run batch-issuer retry later",
+    )
+    SAME_TOKEN = (
+        "the token of another driver came a second time",
+        Who.NETWORK,
+        (
+            "something between here and Samsara repeats old answers, or Samsara does; ask whoever runs the network "
+            f"about a proxy that keeps answers, {_RETRY}"
+        ),
+    )
+    NO_EXPIRY = (
+        "a token without a readable expiry",
+        Who.SAMSARA,
+        "the token can be used, but nobody knows how long; use it soon, or run batch-issuer retry for another",
+    )
+    EXPIRED = (
+        "a token that had expired when it came",
+        Who.COMPUTER,
+        f"check the date and time of this computer, {_RETRY}; if they are right, ask Samsara",
+    )
 
     # between here and there
-    UNREACHABLE = ("network", "check this computer's internet connection and proxy, then run batch-issuer retry")
+    UNREACHABLE = (
+        "no connection, or the name cannot be looked up, for longer than --give-up-after: exit code 4",
+        Who.NETWORK,
+        f"check this computer's internet connection and proxy, {_RETRY}",
+    )
+    SILENCE = (
+        "nothing that was sent is answered, for longer than --give-up-after: exit code 4",
+        Who.NETWORK,
+        f"check this computer's internet connection, and whether Samsara has an outage, {_RETRY}",
+    )
     TLS = (
-        "network",
+        "the certificate is not trusted, or no secure connection: exit code 4",
+        Who.NETWORK,
         (
-            "the secure connection failed; ask whoever runs the network about a proxy that opens encrypted traffic "
-            "and point SSL_CERT_FILE to its certificate"
+            "this is not the Samsara API, or something opens encrypted traffic: check --region or --base-url, log in "
+            "to guest networks, ask whoever runs the network, and if a proxy of theirs does it point SSL_CERT_FILE to "
+            f"its certificate, {_RETRY}"
         ),
     )
-    PROXY = ("network", "check HTTPS_PROXY: the proxy did not let the request through")
-    DESCRIPTORS = (
-        "this computer",
-        "too many files are open; raise the limit (ulimit -n 1024) or end other programs, then run batch-issuer retry",
+    PROXY = (
+        "the proxy refuses, or cannot be reached",
+        Who.NETWORK,
+        f"check HTTPS_PROXY, or ask whoever runs the proxy to let the Samsara API through, {_RETRY}",
     )
+    DESCRIPTORS = (
+        "too many open files",
+        Who.COMPUTER,
+        f"raise the limit of open files (ulimit -n 1024) or end other programs, {_RETRY}",
+    )
+    ADDRESS = (
+        "a web page, a redirection, or an answer that is none of the API's: exit code 4 if all are",
+        Who.NETWORK,
+        f"this is not the Samsara API; check --region or --base-url, log in to guest networks, {_RETRY}",
+    )
+
+    # the run ended first
     MAYBE_ISSUED = (
-        "network or Samsara",
+        "sent, but no answer came (status unknown)",
+        Who.TOOL,
         (
             "a token may exist for this driver but its value is lost; it expires by itself, "
             "so run batch-issuer retry for a new one"
         ),
     )
-    ADDRESS = ("network", "this is not the Samsara API; check --region or --base-url, and log in to guest networks")
+    NOT_ATTEMPTED = (
+        "the run ended first (status not_attempted)",
+        Who.TOOL,
+        "nothing is known to be wrong with this row; run batch-issuer retry for a token",
+    )
+    DEADLINE = (
+        "the deadline came: exit code 4",
+        Who.TOOL,
+        "start earlier or allow more time with --deadline; batch-issuer retry goes on",
+    )
 
-    # the run ended first
-    NOT_ATTEMPTED = ("nobody", "nothing is known to be wrong with this row; run batch-issuer retry for a token")
-
-    def __init__(self, who: str, cure: str) -> None:
+    def __init__(self, what: str, who: Who, cure: str) -> None:
+        self.what = what
         self.who = who
         self.cure = cure
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .client import open_client
 from .errors import StorageError
 from .events import FINISHED
+from .hints import Hint
 from .model import Status
 from .quota import open_quota
 from .results import Destination, Published, Validity, auth_frame
@@ -75,8 +76,8 @@ class Report:
     Attributes:
         ending: why it ended.
         outcomes: one for each row, in order.
-        lacking: those without a good token: none at all, an earlier one that could not be renewed, or one of a row that
-            was left alone because it is not certain whose it is.
+        lacking: those without a good token: none at all, one that had expired when it came, an earlier one that could
+            not be renewed, or one of a row that was left alone because it is not certain whose it is.
         path: where the results are; not where they were to be if another program kept that from being replaced.
         guarded_cells: roster cells that got an apostrophe in the results file, so that no spreadsheet runs them.
     """
@@ -169,6 +170,7 @@ async def issue_batch(batch: Batch, settings: Settings, destination: Destination
     run = run or Run(batch.drivers, settings)
     if run.drivers != batch.drivers or run.started:
         raise ValueError("this Run was made for another batch, or has run already")
+    run.know(batch.outcomes.values())
     to_write = batch.drivers or batch.changed or destination.partial.exists()
     if not to_write:
         return _report(FINISHED, batch, batch.outcomes, Published(destination.path, 0))
@@ -210,7 +212,10 @@ def _report(ending: Ending, batch: Batch, outcomes: Mapping[int, Outcome], publi
     lacking = [
         outcome
         for row, outcome in sorted(outcomes.items())
-        if not outcome.token or row in batch.refused or _same_token(outcome, before.get(row))
+        if not outcome.token
+        or outcome.hint == str(Hint.EXPIRED)
+        or row in batch.refused
+        or _same_token(outcome, before.get(row))
     ]
     in_order = [outcomes[row] for row in batch.row_numbers()]
     return Report(ending, in_order, lacking, published.path, published.guarded_cells)

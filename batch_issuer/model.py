@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Protocol
@@ -153,6 +153,7 @@ class Fault(StrEnum):
     NO_ANSWER = "no answer"  # sent, then the connection broke
     TIMEOUT = "timeout"  # sent, then silence
     UNUSABLE = "unusable"  # an answer, but not one of this API's
+    REPEATED = "repeated"  # the token of another driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,10 @@ class Reply:
         left: False only if the request provably never left this machine.
         fault: why there is no usable reply, if so.
         token, expires_at: of a usable 200; ``expires_at`` in UTC.
-        message: the server's, or ours for a fault: one line, without secrets.
+        message: the server's, or ours for a fault or a remark: one line, without secrets.
+        request_id: the API's own; only its replies have one.
+        web_page: whether the body is HTML, which the API never sends.
+        expired: whether the token had expired when it came, by the server's own clock if it told that.
         retry_after: seconds, from the header; None without a readable one.
     """
 
@@ -175,6 +179,8 @@ class Reply:
     expires_at: datetime | None = None
     message: str = ""
     request_id: str = ""
+    web_page: bool = False
+    expired: bool = False
     retry_after: float | None = None
 
 
@@ -244,6 +250,7 @@ class Settings:
             address becomes a secret because it may hold a password.
         ca_file: certificates to trust instead of the system's.
         min_validity: seconds that a token of an earlier run must still be valid so that its row is left alone.
+        deadline: when the run has to be over, as a time with its zone or counted from its beginning; None for whenever.
 
     Raises:
         SettingsError: for a value that cannot work.
@@ -261,6 +268,7 @@ class Settings:
     ca_file: str | None = None
     quota: str | Secret = "host"
     min_validity: float = 300.0
+    deadline: datetime | timedelta | None = None
 
     def __post_init__(self) -> None:
         token: object = self.api_token
@@ -282,6 +290,10 @@ class Settings:
         ):
             if not least <= value < float("inf") or (isinstance(least, int) and value != int(value)):
                 raise SettingsError(f"{name} cannot be {value}", f"the least is {least}")
+        if isinstance(self.deadline, datetime) and self.deadline.tzinfo is None:
+            raise SettingsError("the deadline has no time zone", "write datetime(…).astimezone()")
+        if isinstance(self.deadline, timedelta) and self.deadline <= timedelta(0):
+            raise SettingsError("the deadline leaves no time", "choose a longer time")
         if self.burst is not None and not 1 <= self.burst <= self.rate.limit:
             raise SettingsError(
                 f"a burst of {self.burst} does not fit a rate of {self.rate}",

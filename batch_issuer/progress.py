@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from tqdm import tqdm
 
-from .events import GateClosed, QuotaTrouble, RowDone, RunStarted, Stopping
+from .events import GateClosed, GateOpened, QuotaTrouble, RowDone, RunStarted, Stopping
 from .model import Status
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Progress:
         self._bar: _Bar | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._total = self._done = self._without = 0
-        self._stopped = False
+        self._stopped = self._held_up = False
         self._told = ""  # the last reason for waiting, until a driver has a token again
 
     def __enter__(self) -> Self:
@@ -94,7 +94,7 @@ class Progress:
             self._bar.set_postfix_str(self._state())
             self._bar.close()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event) -> None:  # noqa: C901 - one case per kind of event
         """Take note of an event."""
         match event:
             case RunStarted():
@@ -103,12 +103,17 @@ class Progress:
             case RowDone():
                 self._count(event.outcome.status)
                 if event.outcome.status is Status.ISSUED:
-                    self._told = ""
-            case GateClosed() if event.seconds >= NOTEWORTHY_WAIT and event.ending.message != self._told:
-                self._told = event.ending.message
-                wait = duration_text(event.seconds)
-                self._say(f"Waiting {wait}: {event.ending.message}. {_for_up_to(event.patience)}")
+                    self._told, self._held_up = "", False
+            case GateClosed():
+                self._held_up = True
+                if event.seconds >= NOTEWORTHY_WAIT and event.ending.message != self._told:
+                    self._told = event.ending.message
+                    wait = duration_text(event.seconds)
+                    self._say(f"Waiting {wait}: {event.ending.message}. {_for_up_to(event.patience)}")
+            case GateOpened():
+                self._held_up = False
             case QuotaTrouble():
+                self._held_up = event.patience is not None
                 if event.patience is None:
                     self._warn(
                         f"Warning: {event.message}. This run goes on with a quota of its own. To mend it: {event.tip}."
@@ -138,6 +143,8 @@ class Progress:
         if event.others_waiting:
             in_use += f" that has {event.others_waiting} more to send"
         self._say(f"{drivers} to send at {event.rate}{in_use}: about {duration_text(event.seconds_left())}.")
+        if event.time is not None and event.seconds_left() > event.time:
+            self._say(f"The deadline comes first, in {duration_text(event.time)}: batch-issuer retry goes on after it.")
         if self._stream.isatty():
             self._bar = _Bar(
                 total=total,
@@ -159,6 +166,8 @@ class Progress:
     def _state(self) -> str:
         if self._stopped:
             left = "stopped"
+        elif self._held_up:
+            left = "nothing gets through at the moment"
         else:
             left = f"about {duration_text(self._seconds_left())} left" if self._done < self._total else "done"
         return f"{self._without} without a token, {left}" if self._without else left

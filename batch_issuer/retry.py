@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from .events import Ending, EndingKind
-from .hints import SCOPE, Hint
+from .hints import Hint
 from .model import Fault
 
 if TYPE_CHECKING:
@@ -52,44 +52,86 @@ _FAULTS = {
     Fault.DESCRIPTORS: Meaning(Verdict.UNREACHABLE, Hint.DESCRIPTORS),
     Fault.NO_ANSWER: Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
     Fault.TIMEOUT: Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
+    Fault.REPEATED: Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.SAME_TOKEN),
 }
 
 
-def meaning(reply: Reply) -> Meaning:
+def meaning(reply: Reply) -> Meaning:  # noqa: C901 - one case per class of status reads well
     """What a reply means, by its status alone: the API's documentation says that message texts may change."""
     if reply.fault in _FAULTS:
         return _FAULTS[reply.fault]
     match reply.status:
         case 200 if reply.token:
             return Meaning(Verdict.ISSUED)
-        case 401 | 403:
-            return Meaning(Verdict.KEY_REFUSED, Hint.KEY)
+        case 401:
+            return Meaning(Verdict.KEY_REFUSED, Hint.KEY_INVALID)
+        case 403:
+            return Meaning(Verdict.KEY_REFUSED, Hint.KEY_FORBIDDEN)
         case 404:  # the API's own 404 carries a request id, that of a wrong address does not
             return Meaning(Verdict.REJECTED, Hint.UNKNOWN_DRIVER if reply.request_id else Hint.ADDRESS)
+        case 405:
+            return Meaning(Verdict.REJECTED, Hint.ADDRESS)
         case 408:
             return Meaning(Verdict.RETRY, Hint.SERVER)
         case 429:
             return Meaning(Verdict.THROTTLED, Hint.THROTTLED)
         case int(status) if 200 <= status < 300:  # noqa: PLR2004 - the classes of HTTP statuses
             return Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.ADDRESS)
-        case int(status) if 300 <= status < 400 or status == 405:  # noqa: PLR2004
-            return Meaning(Verdict.REJECTED, Hint.ADDRESS)
+        case int(status) if 300 <= status < 400:  # noqa: PLR2004 - of whoever stands before the API
+            return Meaning(Verdict.RETRY, Hint.ADDRESS)
         case int(status) if 400 <= status < 500:  # noqa: PLR2004
-            return Meaning(Verdict.REJECTED, Hint.REFUSED)
+            foreign = reply.web_page and not reply.request_id
+            return Meaning(Verdict.REJECTED, Hint.ADDRESS if foreign else Hint.REFUSED)
         case _:
             return Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.SERVER)
 
 
+def is_genuine(reply: Reply) -> bool:
+    """Whether it certainly comes from the Samsara API: it holds a token, or an error with a request id."""
+    return bool(reply.token or reply.request_id)
+
+
+def is_foreign(reply: Reply) -> bool:
+    """Whether it is what a wrong address, a captive portal or a proxy that opens TLS would give.
+
+    A 5xx, a 429 or a refused key is not: a gateway of the API itself may say those in words of its own.
+    """
+    if is_genuine(reply):
+        return False
+    return reply.fault is Fault.TLS or meaning(reply).hint is Hint.ADDRESS
+
+
 def key_refused(reply: Reply) -> Ending:
     """What a 401 or 403 means for the whole run."""
-    if reply.status == 401:  # noqa: PLR2004 - unauthorized: the key is not known here
-        tip = (
-            "copy the token again from the Samsara dashboard (Settings > API Tokens); "
-            f'it needs the scope "{SCOPE}", and --region eu or --region ca if the organization is in the EU or Canada'
-        )
-    else:
-        tip = f'give the token the scope "{SCOPE}" in the Samsara dashboard (Settings > API Tokens), or check --region'
-    return Ending(EndingKind.KEY_REFUSED, f"the API token was refused ({reply.message})", tip)
+    ending = _ending(EndingKind.KEY_REFUSED, f"the API token was refused ({reply.message})", reply)
+    if is_genuine(reply):
+        return ending
+    perhaps = "perhaps a proxy or firewall refused, not Samsara: check --region or --base-url and the network; else"
+    return replace(ending, tip=f"{perhaps} {ending.tip}")
+
+
+def not_the_api(reply: Reply) -> Ending:
+    """What it means for the whole run if nothing but such replies came."""
+    return _ending(EndingKind.WRONG_ADDRESS, f"this is not the Samsara API ({reply.message})", reply)
+
+
+def gave_up(reply: Reply) -> Ending:
+    """What it means for the whole run if there is nothing better for too long."""
+    hint, message = meaning(reply).hint, reply.message
+    if hint is Hint.THROTTLED:
+        message = "the server asks to wait, the organization's quota is used up (HTTP 429)"
+    elif hint is Hint.SERVER:
+        message = f"the server is in trouble ({message})"
+    elif hint is Hint.ADDRESS:
+        message = f"something else answers in place of the Samsara API ({message})"
+    elif hint is Hint.MAYBE_ISSUED:
+        return Ending(EndingKind.GAVE_UP, f"no answer comes ({message})", Hint.SILENCE.cure)
+    return _ending(EndingKind.GAVE_UP, message, reply)
+
+
+def _ending(kind: EndingKind, message: str, reply: Reply) -> Ending:
+    hint = meaning(reply).hint
+    return Ending(kind, message, hint.cure if hint else "")
 
 
 def full_jitter(failures: int, uniform: Callable[[float, float], float]) -> float:
@@ -118,13 +160,14 @@ def parse_retry_after(text: str | None, *, server_date: str | None = None, now: 
     text = (text or "").strip(" \t")
     if re.fullmatch(r"\d{1,9}(\.\d{0,30})?|\.\d{1,30}", text, re.ASCII):
         return float(text)
-    at = _http_date(text)
+    at = parse_http_date(text)
     if at is None:
         return None
-    return max(0.0, (at - (_http_date(server_date) or now or datetime.now(UTC))).total_seconds())
+    return max(0.0, (at - (parse_http_date(server_date) or now or datetime.now(UTC))).total_seconds())
 
 
-def _http_date(text: str | None) -> datetime | None:
+def parse_http_date(text: str | None) -> datetime | None:
+    """A time as HTTP headers give it (RFC 9110 §5.6.7), in UTC; None where it is none."""
     if not text or not re.match(r"[A-Za-z]{3,9},? ", text):
         return None
     try:

@@ -46,13 +46,17 @@ class Row:
     driver: Driver
     sent: int = field(init=False)  # requests that left, those of earlier runs without a token included
     failures: int = 0  # attempts used up
-    maybe_issued: bool = field(init=False)
+    unanswered: bool = False  # whether a request of this run may have issued a token that never came
     reply: Reply | None = None  # the last one
 
     def __post_init__(self) -> None:
-        before = self.driver.before
         self.sent = self._sent_before
-        self.maybe_issued = before is not None and before.status is Status.UNKNOWN
+
+    @property
+    def maybe_issued(self) -> bool:
+        """Whether a token may exist that never came, of this run or of one before."""
+        before = self.driver.before
+        return self.unanswered or (before is not None and before.status is Status.UNKNOWN)
 
     @property
     def _sent_before(self) -> int:
@@ -81,6 +85,7 @@ class Row:
             code=code,
             expires_at=reply.expires_at,
             error=reply.message,
+            hint=str(Hint.EXPIRED if reply.expired else Hint.NO_EXPIRY) if reply.message else "",
             http_status=reply.status,
             request_id=reply.request_id,
             attempts=self.sent,
@@ -91,6 +96,10 @@ class Row:
         """Its attempts are used up, or the run is over: ``unknown`` if any of them may have issued a token."""
         message = self.reply.message if self.reply else "sent, but the run ended before the answer came"
         return self.without_token(Status.UNKNOWN if self.maybe_issued else Status.FAILED, message, hint)
+
+    def rejected(self, reply: Reply, hint: Hint) -> Outcome:
+        """The API said no; that settles what earlier runs left open, but not what this one did a moment ago."""
+        return self.without_token(Status.UNKNOWN if self.unanswered else Status.FAILED, reply.message, hint)
 
     def left_over(self, ending: Ending | None) -> Outcome:
         """The run has ended first."""

@@ -14,28 +14,31 @@ through one journal, which does not await.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import random
-from collections import deque
-from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import count
 from typing import TYPE_CHECKING
 
+from .circuit import Circuit
 from .errors import StorageError
-from .events import FINISHED, Ending, EndingKind, GateClosed, QuotaTrouble, RowDone, RunStarted, Stopping
+from .events import FINISHED, Ending, EndingKind, GateClosed, GateOpened, QuotaTrouble, RowDone, RunStarted, Stopping
 from .hints import Hint
-from .model import Outcome, Status
-from .retry import Verdict, full_jitter, key_refused, meaning
+from .model import Fault, Outcome
+from .retry import Verdict, full_jitter, gave_up, is_foreign, key_refused, meaning, not_the_api
 from .row import Flight, Request, Row, new_code
+from .timers import Deadline, Patience
+from .waiting import WaitingRows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 
     from .events import Event
     from .model import Driver, Reply, Settings, TokenIssuer
     from .quota import Permit, Quota, Trouble
     from .results import Journal
+
+LONGEST_WAIT = 60.0
+"""Seconds: a server in trouble that asks for more is looked at all the same."""
 
 
 class Run:
@@ -61,35 +64,38 @@ class Run:
 
         Args:
             drivers: one row each, no driver twice.
-            settings: attempts and patience are read here.
+            settings: attempts, patience and deadline are read here.
             observe: is told every `Event` as it happens; must not block. If it raises, the run ends and raises too.
             uniform: draws the backoffs.
-            wall_clock: gives the UTC time for ``issued_at``.
+            wall_clock: gives the UTC time, for ``issued_at`` and the deadline.
         """
         self.drivers = list(drivers)
         self.ending: Ending | None = None
         self.finished: list[Outcome] = []
         self.unkept = 0
         self._attempts = settings.attempts
-        self._give_up_after = settings.give_up_after
+        self._deadline_at = settings.deadline
         self._observe = observe
         self._uniform = uniform
         self._wall_clock = wall_clock
-        self._fresh = deque(Row(driver) for driver in drivers)
-        self._later: list[tuple[float, int, Row]] = []  # heap of rows that back off, by due time
-        self._order = count()
+        self._waiting = WaitingRows(Row(driver) for driver in drivers)
         self._in_flight: dict[asyncio.Task[None], Request] = {}
-        self._work = asyncio.Event()
+        self._holders: dict[str, int] = {}  # token → row
+        self.know(driver.before for driver in drivers if driver.before is not None)
         self._done: asyncio.Queue[Outcome | BaseException] = asyncio.Queue()
         self._started = False
         self._dispatcher: asyncio.Task[None] | None = None
-        self._patience: asyncio.TimerHandle | None = None
-        self._impatient_ending: Ending | None = None
+        self._circuit = Circuit()
+        self._patience = Patience(settings.give_up_after, self.stop)
         self._setbacks = 0
         self._told_of_trouble = False
         self._issuer: TokenIssuer
         self._quota: Quota
         self._journal: Journal | None = None
+
+    def know(self, outcomes: Iterable[Outcome]) -> None:
+        """Whose the tokens are that other rows got earlier: a reply that repeats one of them is none."""
+        self._holders.update((outcome.token, outcome.row) for outcome in outcomes if outcome.token)
 
     @property
     def started(self) -> bool:
@@ -98,7 +104,7 @@ class Run:
 
     def _seconds_left(self) -> float:
         """The quota's plan for the rows without an outcome, in seconds."""
-        return self._quota.plan(len(self._fresh) + len(self._later))
+        return self._quota.plan(len(self._waiting))
 
     def stop(self, ending: Ending) -> None:
         """Start no further request; those in flight are waited for. The first call counts."""
@@ -138,11 +144,19 @@ class Run:
         self._started = True
         self._issuer, self._quota, self._journal = issuer, quota, journal
         background: list[asyncio.Task[None]] = []
+        deadline = self._deadline()
         try:
             quota.tell = self._on_trouble
             others = await quota.begin()
             self._tell(
-                RunStarted(len(self.drivers), quota.rate, others.in_use, sum(others.waiting), self._seconds_left)
+                RunStarted(
+                    len(self.drivers),
+                    quota.rate,
+                    others.in_use,
+                    sum(others.waiting),
+                    self._seconds_left,
+                    deadline.left() if deadline else None,
+                )
             )
             background.append(self._start(self._dispatch()))
             if journal is not None:
@@ -156,16 +170,32 @@ class Run:
                 if isinstance(outcome, BaseException):
                     raise outcome
                 yield outcome
-            self.ending = self.ending or FINISHED
+            if self.ending is None:
+                self.ending = not_the_api(self._circuit.foreign) if self._circuit.foreign else FINISHED
         finally:
             if self.ending is None:
                 self.ending = Ending(EndingKind.INTERRUPTED, "it was cancelled", "issue again for the rest")
-            self._be_patient(None)
+            self._patience.renew()
+            if deadline is not None:
+                deadline.cancel()
             background.extend(self._in_flight)
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             self._finish_stopped()
+
+    def _deadline(self) -> Deadline | None:
+        if self._deadline_at is None:
+            return None
+        ending = Ending(EndingKind.DEADLINE, "the deadline came", Hint.DEADLINE.cure)
+        deadline = Deadline(self._deadline_at, lambda: self.stop(ending), self._abandon, self._wall_clock)
+        deadline.start()
+        return deadline
+
+    def _abandon(self) -> None:
+        """Wait for no request any more: what is in flight becomes ``unknown``."""
+        for task in self._in_flight:
+            task.cancel()
 
     def _start(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """A task whose unexpected exception ends the run instead of hanging it."""
@@ -186,14 +216,14 @@ class Run:
     async def _dispatch(self) -> None:
         """Start requests, one after the other, whenever a row is waiting and the quota admits one."""
         while True:
-            await self._row_waiting()
-            permit = await self._quota.admit(len(self._fresh) + len(self._later))
-            row = self._next_row()
+            await self._waiting.one()
+            permit = await self._quota.admit(len(self._waiting))
+            row = self._waiting.take(untried=self._circuit.in_doubt)
             try:
                 if self._journal is not None:
                     self._journal.record(row.about_to_leave())
             except StorageError as error:
-                self._fresh.appendleft(row)
+                self._waiting.first(row)
                 self._quota.unsent(permit)
                 self._stop_for_storage(error)
                 return
@@ -208,31 +238,14 @@ class Run:
         row = request.row
         if request.flight is Flight.UNDER_WAY:
             row.sent += 1
-            row.maybe_issued = True
+            row.unanswered = True
+            row.reply = None
             self._quota.lost(request.permit)
-            self._fresh.append(row)
+            self._waiting.last(row)
         elif request.flight is Flight.ADMITTED:
             self._quota.unsent(request.permit)
-            self._again(row, 0.0)
+            self._again(row)
         self._finish_stopped()
-
-    async def _row_waiting(self) -> None:
-        """Until a row is fresh, or its backoff is over."""
-        loop = asyncio.get_running_loop()
-        while not self._fresh:
-            due = self._later[0][0] if self._later else None
-            if due is not None and due <= loop.time():
-                return
-            self._work.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(due):
-                    await self._work.wait()
-
-    def _next_row(self) -> Row:
-        """Rows whose backoff is over go before fresh ones."""
-        if self._later and (not self._fresh or self._later[0][0] <= asyncio.get_running_loop().time()):
-            return heapq.heappop(self._later)[2]
-        return self._fresh.popleft()
 
     async def _attempt(self, request: Request) -> None:
         """Send a request, and do what follows from its reply."""
@@ -241,38 +254,54 @@ class Run:
             return
         request.flight = Flight.UNDER_WAY
         code = new_code()
-        reply = await self._issuer.issue(row.driver.identifier, code)
+        reply = self._unshared(await self._issuer.issue(row.driver.identifier, code), row)
         request.flight = Flight.GROUNDED
         row.reply = reply
         row.sent += reply.left
         says = meaning(reply)
         verdict, hint = says.verdict, says.hint or Hint.SERVER
         self._account(verdict, reply, request.permit)
+        strangers = self._circuit.see(reply)
         match verdict:
             case Verdict.THROTTLED:
-                ending = Ending(
-                    EndingKind.GAVE_UP,
-                    "the server asks to wait, the organization's quota is used up (HTTP 429)",
-                    hint.cure,
-                )
-                self._set_back(row, reply.retry_after, ending, everybody=True)
+                self._set_back(row, reply, reply.retry_after, everybody=True)
             case Verdict.UNREACHABLE:
-                self._set_back(row, None, Ending(EndingKind.GAVE_UP, reply.message, hint.cure), everybody=False)
+                self._set_back(row, reply, None)
             case Verdict.ISSUED:
                 self._finish(row.issued(reply, code, self._wall_clock()))
+            case Verdict.REJECTED if is_foreign(reply) and self._circuit.failed(row):
+                self._set_back(row, reply, None)
             case Verdict.REJECTED:
-                self._finish(row.without_token(Status.FAILED, reply.message, hint))
+                self._finish(row.rejected(reply, hint))
             case Verdict.KEY_REFUSED:
-                self._finish(row.without_token(Status.FAILED, reply.message, hint))
+                self._finish(row.rejected(reply, hint))
                 self.stop(key_refused(reply))
             case Verdict.RETRY | Verdict.RETRY_MAYBE_ISSUED:
-                row.maybe_issued |= verdict is Verdict.RETRY_MAYBE_ISSUED
-                row.failures += 1
-                if row.failures >= self._attempts:
-                    self._finish(row.spent(hint))
-                else:
-                    backoff = full_jitter(row.failures, self._uniform)
-                    self._again(row, max(backoff, min(reply.retry_after or 0.0, self._give_up_after)))
+                row.unanswered |= verdict is Verdict.RETRY_MAYBE_ISSUED
+                self._fail(row, reply, hint)
+        if strangers:
+            self.stop(not_the_api(reply))
+
+    def _unshared(self, reply: Reply, row: Row) -> Reply:
+        """A token is one driver's: what was another's already is none, whoever repeats it."""
+        holder = self._holders.setdefault(reply.token, row.driver.row) if reply.token else row.driver.row
+        if holder == row.driver.row:
+            return reply
+        message = f"HTTP {reply.status}, but with the token that row {holder} got"
+        return replace(reply, token="", expires_at=None, fault=Fault.REPEATED, message=message)
+
+    def _fail(self, row: Row, reply: Reply, hint: Hint) -> None:
+        """No usable answer: the row's own failure, or everybody's."""
+        if self._circuit.failed(row):
+            wait = min(reply.retry_after, LONGEST_WAIT) if reply.retry_after is not None else None
+            self._set_back(row, reply, wait)
+            return
+        row.failures += 1
+        if row.failures >= self._attempts:
+            self._finish(row.spent(hint))
+        else:
+            backoff = full_jitter(row.failures, self._uniform)
+            self._again(row, max(backoff, min(reply.retry_after or 0.0, self._patience.seconds)))
 
     def _account(self, verdict: Verdict, reply: Reply, permit: Permit) -> None:
         """Tell the quota what became of a request."""
@@ -283,19 +312,27 @@ class Run:
         elif reply.status is None:
             self._quota.lost(permit)
         else:
-            healthy = verdict not in (Verdict.RETRY, Verdict.RETRY_MAYBE_ISSUED)
+            healthy = verdict not in (Verdict.RETRY, Verdict.RETRY_MAYBE_ISSUED) and not is_foreign(reply)
             self._quota.answered(permit, healthy=healthy)
             # One that was sent before the pause, or before the quota went away, says nothing about the end of that.
             if healthy and not self._quota.paused and not self._told_of_trouble:
-                self._setbacks = 0
-                self._be_patient(None)
+                self._got_through()
 
-    def _set_back(self, row: Row, asked: float | None, ending: Ending, *, everybody: bool) -> None:
-        """All wait, as long as the server ``asked`` and for a backoff; the row is next and keeps its attempts.
+    def _got_through(self) -> None:
+        self._patience.renew()
+        if self._circuit.got_through():
+            self._waiting.line_up()
+        if self._setbacks:
+            self._setbacks = 0
+            self._tell(GateOpened())
+
+    def _set_back(self, row: Row, reply: Reply, asked: float | None, *, everybody: bool = False) -> None:
+        """All wait, as long as the server ``asked`` (within reason) and for a backoff; the row keeps its attempts.
 
         Where the wait that the server asked for was not enough a backoff grows, since somebody else was faster; it
         ends when slots of our own come free, on a server that counts by windows.
         """
+        ending = gave_up(reply)
         if not self._quota.paused:  # of many failures at once, one counts
             self._setbacks += 1
             backoff = full_jitter(self._setbacks, self._uniform)
@@ -303,54 +340,41 @@ class Run:
                 asked = backoff
             elif self._setbacks > 1:
                 asked = max(asked, min(backoff, self._quota.next_release()))
-        self._be_patient(ending)
-        self._again(row, 0.0)
+        if asked is not None:  # a run that comes after this one has given up shall ask anew
+            asked = min(asked, self._patience.seconds + 1)
+        self._patience.wear(ending)
+        self._again(row)
         if asked is not None:
             self._quota.pause(asked, everybody=everybody)
-            self._tell(GateClosed(asked, ending, self._give_up_after))
+            self._tell(GateClosed(asked, ending, self._patience.seconds))
 
     def _on_trouble(self, trouble: Trouble | None) -> None:
         """The shared quota cannot be reached (told again with each try), or is there again (None)."""
         told, self._told_of_trouble = self._told_of_trouble, trouble is not None and trouble.waits
         if trouble is None:
-            self._be_patient(None)
+            self._patience.renew()
             return
         if trouble.waits:
-            self._be_patient(Ending(EndingKind.GAVE_UP, trouble.message, trouble.tip))
+            self._patience.wear(Ending(EndingKind.GAVE_UP, trouble.message, trouble.tip))
         if not (told and trouble.waits):
-            self._tell(QuotaTrouble(trouble.message, trouble.tip, self._give_up_after if trouble.waits else None))
+            self._tell(QuotaTrouble(trouble.message, trouble.tip, self._patience.seconds if trouble.waits else None))
 
-    def _be_patient(self, ending: Ending | None) -> None:
-        """End the run so, unless something gets through within ``give_up_after`` seconds; None: something did."""
-        self._impatient_ending = ending
-        if ending is None and self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        elif ending is not None and self._patience is None:
-            self._patience = asyncio.get_running_loop().call_later(self._give_up_after, self._give_up)
-
-    def _give_up(self) -> None:
-        if self._impatient_ending is not None:
-            self.stop(self._impatient_ending)
-
-    def _again(self, row: Row, delay: float) -> None:
+    def _again(self, row: Row, delay: float = 0.0) -> None:
         """Try a row again, ``delay`` seconds from now at the earliest."""
         if not row.maybe_issued:  # the intent in the journal would make it ``unknown`` after a crash
             self._keep(row.not_attempted(self.ending))
         if delay > 0:
-            heapq.heappush(self._later, (asyncio.get_running_loop().time() + delay, next(self._order), row))
+            self._waiting.after(delay, row)
+        elif self._circuit.open:  # it may be to blame itself: the next to probe is another one
+            self._waiting.last(row)
         else:
-            self._fresh.appendleft(row)
-        self._work.set()
+            self._waiting.first(row)
 
     def _finish_stopped(self) -> None:
         """After a stop, once nothing is in flight: every row that is left has its outcome."""
         if self.ending is None or self._in_flight:
             return
-        left = [*self._fresh, *(row for _, _, row in self._later)]
-        self._fresh.clear()
-        self._later.clear()
-        for row in sorted(left, key=lambda row: row.driver.row):
+        for row in self._waiting.drain():
             self._finish(row.left_over(self.ending))
 
     def _finish(self, outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import replace
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in the stubs
@@ -54,8 +55,16 @@ def settings_from(
         quota=options.quota or ("process" if sandbox is not None else environ.get(QUOTA_VARIABLE) or "host"),
         ca_file=environ.get("SSL_CERT_FILE") or None,
         min_validity=options.min_validity,
+        deadline=_next(options.deadline) if isinstance(options.deadline, time) else options.deadline,
     )
     return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, environ))
+
+
+def _next(at: time, now: datetime | None = None) -> datetime:
+    """The next time that clocks here show it; ``now`` with its zone."""
+    now = now or datetime.now().astimezone()
+    today = datetime.combine(now.date(), at).astimezone()
+    return today if today > now else datetime.combine(now.date() + timedelta(days=1), at).astimezone()
 
 
 def _api_token(environ: Mapping[str, str]) -> str:
@@ -153,3 +162,21 @@ def seconds(text: str) -> float:
     if not match:
         raise SettingsError(f"{text!r} is not a time", "write it as 30s, 5m or 250ms")
     return float(match[1]) * _UNITS[match[2]]
+
+
+def deadline(text: str) -> time | timedelta:
+    """Read a time of day such as ``06:00``, or a time such as ``45m``.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    if re.fullmatch(r"\s*\d{1,2}:\d\d\s*", text, re.ASCII):
+        hour, _, minute = text.partition(":")
+        try:
+            return time(int(hour), int(minute))
+        except ValueError:
+            raise SettingsError(f"{text!r} is not a time of day", "write it as 06:00") from None
+    try:
+        return timedelta(seconds=seconds(text))
+    except (SettingsError, OverflowError):
+        raise SettingsError(f"{text!r} is not a deadline", "write it as 06:00, or as 45m or 2h") from None

@@ -236,8 +236,8 @@ def test_the_client_itself_reads_no_proxy_from_the_environment(monkeypatch: pyte
 
 VERDICTS = {
     400: (Verdict.REJECTED, Hint.REFUSED),
-    401: (Verdict.KEY_REFUSED, Hint.KEY),
-    403: (Verdict.KEY_REFUSED, Hint.KEY),
+    401: (Verdict.KEY_REFUSED, Hint.KEY_INVALID),
+    403: (Verdict.KEY_REFUSED, Hint.KEY_FORBIDDEN),
     404: (Verdict.REJECTED, Hint.UNKNOWN_DRIVER),
     405: (Verdict.REJECTED, Hint.ADDRESS),
     408: (Verdict.RETRY, Hint.SERVER),
@@ -269,7 +269,7 @@ def test_every_status_of_the_sandbox_is_told_with_its_message_and_request_id() -
     "body",
     [
         b"upstream connect error",
-        b"<html><body><h1>No</h1></body></html>",
+        b"<html><title>No\nway</title><body><h1>No</h1></body></html>",
         b"",
         b'{"message": 7}',
         b"[]",
@@ -282,9 +282,12 @@ def test_a_status_means_the_same_whatever_the_body(status: int, body: bytes) -> 
     reply = answered(http(status, body))
     verdict, hint = VERDICTS[status]
     assert (gist(reply), reply.fault) == ((status, True, verdict), None)
-    assert meaning(reply).hint is (Hint.ADDRESS if status == 404 else hint)
+    foreign = status == 404 or (body.startswith(b"<html>") and hint is Hint.REFUSED)
+    assert meaning(reply).hint is (Hint.ADDRESS if foreign else hint)
     assert reply.request_id == ""
-    assert reply.message == f"HTTP {status}: no error message of the Samsara API"
+    told = {b"u": ": upstream connect error", b"<": ", but a web page (No way)"}.get(body[:1], "")
+    assert reply.message == f"HTTP {status} without an error message of the Samsara API{told}"
+    assert reply.web_page == body.startswith(b"<html>")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +370,11 @@ def test_a_200_without_a_usable_token_is_unusable_and_may_have_issued_one(body: 
     reply = answered(http(200, body))
     assert (gist(reply), reply.fault) == ((200, True, Verdict.RETRY_MAYBE_ISSUED), Fault.UNUSABLE)
     assert (reply.token, reply.expires_at) == ("", None)
-    assert reply.message == "HTTP 200, but no token in the answer"
+    page = body.startswith(b"<html>")
+    assert (reply.message, reply.web_page) == (
+        f"HTTP 200, but {'a web page' if page else 'no token in the answer'}",
+        page,
+    )
 
 
 @pytest.mark.parametrize(
@@ -379,6 +386,16 @@ def test_a_token_with_an_unreadable_expiry_is_kept_with_a_remark(expiry: object)
     assert (gist(reply), reply.fault) == ((200, True, Verdict.ISSUED), None)
     assert (reply.token, reply.expires_at) == (TOKEN, None)
     assert_is_line(reply.message)
+
+
+@pytest.mark.parametrize(
+    ("date", "expired"), [("Sat, 09 Mar 2024 15:59:59 GMT", False), ("Sat, 09 Mar 2024 16:00:01 GMT", True), ("", True)]
+)
+def test_a_token_that_had_expired_when_it_came_is_kept_with_a_remark(date: str, expired: bool) -> None:
+    """By the server's own clock if it tells that, which this computer's may contradict."""
+    reply = answered(http(200, ISSUED, *([f"Date: {date}"] if date else [])))
+    assert (reply.token, reply.expires_at) == (TOKEN, EPOCH + timedelta(milliseconds=EXPIRY))
+    assert (reply.expired, "expired" in reply.message, reply.message != "") == (expired, expired, expired)
 
 
 def test_a_token_without_any_expiry_is_kept_with_a_remark() -> None:
@@ -596,7 +613,7 @@ def test_a_redirection_is_not_followed_and_only_its_host_is_told(status: int) ->
             async with RawServer(http(status, b"", location)) as server:
                 reply = await ask(server.url)
             assert (other.connections, len(server.requests)) == (0, 1)
-        assert gist(reply) == (status, True, Verdict.REJECTED)
+        assert gist(reply) == (status, True, Verdict.RETRY)
         assert meaning(reply).hint is Hint.ADDRESS
         assert "'127.0.0.1'" in reply.message
         assert not any(word in reply.message for word in ("user", "secret", "private", "session", str(other.port)))
@@ -620,8 +637,8 @@ def test_a_redirection_is_not_followed_and_only_its_host_is_told(status: int) ->
 )
 def test_a_malformed_location_is_passed_over(location: str) -> None:
     reply = answered(http(302, b"", f"Location: {location}"))
-    assert gist(reply) == (302, True, Verdict.REJECTED)
-    assert reply.message == "HTTP 302: no error message of the Samsara API"
+    assert gist(reply) == (302, True, Verdict.RETRY)
+    assert reply.message == "HTTP 302 without an error message of the Samsara API"
 
 
 # --- Retry-After ---

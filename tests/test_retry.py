@@ -83,10 +83,12 @@ def test_full_jitter_draws_from_the_whole_range() -> None:
         (Reply(200, token="t"), Verdict.ISSUED, None),  # noqa: S106
         (Reply(200, fault=Fault.UNUSABLE), Verdict.RETRY_MAYBE_ISSUED, Hint.ADDRESS),
         (Reply(204), Verdict.RETRY_MAYBE_ISSUED, Hint.ADDRESS),
-        (Reply(302), Verdict.REJECTED, Hint.ADDRESS),
+        (Reply(302), Verdict.RETRY, Hint.ADDRESS),
+        (Reply(400), Verdict.REJECTED, Hint.REFUSED),
+        (Reply(400, web_page=True), Verdict.REJECTED, Hint.ADDRESS),
         (Reply(400, request_id="r"), Verdict.REJECTED, Hint.REFUSED),
-        (Reply(401, request_id="r"), Verdict.KEY_REFUSED, Hint.KEY),
-        (Reply(403, request_id="r"), Verdict.KEY_REFUSED, Hint.KEY),
+        (Reply(401, request_id="r"), Verdict.KEY_REFUSED, Hint.KEY_INVALID),
+        (Reply(403, request_id="r"), Verdict.KEY_REFUSED, Hint.KEY_FORBIDDEN),
         (Reply(404, request_id="r"), Verdict.REJECTED, Hint.UNKNOWN_DRIVER),
         (Reply(404), Verdict.REJECTED, Hint.ADDRESS),
         (Reply(405), Verdict.REJECTED, Hint.ADDRESS),
@@ -103,6 +105,7 @@ def test_full_jitter_draws_from_the_whole_range() -> None:
         (Reply(left=False, fault=Fault.PROXY), Verdict.UNREACHABLE, Hint.PROXY),
         (Reply(fault=Fault.TIMEOUT), Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
         (Reply(fault=Fault.NO_ANSWER), Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
+        (Reply(200, fault=Fault.REPEATED), Verdict.RETRY_MAYBE_ISSUED, Hint.SAME_TOKEN),
     ],
     ids=lambda value: str(getattr(value, "status", None) or getattr(value, "fault", "") or getattr(value, "name", "")),
 )

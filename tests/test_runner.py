@@ -154,7 +154,7 @@ def test_the_first_request_is_a_canary_and_concurrency_bounds_the_rest() -> None
     [
         (BUSY, Status.UNKNOWN, 5),
         (SILENCE, Status.UNKNOWN, 5),
-        (UNUSABLE, Status.UNKNOWN, 5),
+        (replace(UNUSABLE, request_id="r200"), Status.UNKNOWN, 5),
         (REJECTED, Status.FAILED, 1),
         (Reply(408, message="HTTP 408"), Status.FAILED, 5),
         (Reply(400, message="HTTP 400"), Status.FAILED, 1),

@@ -47,6 +47,7 @@ def options(**changes: Any) -> Namespace:
         "timeout": 30.0,
         "concurrency": 16,
         "give_up_after": 600.0,
+        "deadline": None,
         "min_validity": 300.0,
         "quota": None,
     }

@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import SettingsError
 from ..model import REGIONS, Rate
 from ..roster_options import kinds, mapping
-from ..settings import seconds
+from ..settings import deadline, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ The API token is read from the environment variable SAMSARA_API_TOKEN.
 
 exit codes:
   0  every row has a token        3  the API token was refused
-  1  some rows have none          4  stopped early: network, quota or disk
+  1  some rows have none          4  stopped early: network, quota, deadline, disk
   2  nothing was sent             130, 143  stopped by a signal
 """,
     "check": """\
@@ -190,7 +190,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_where(quota)
     _add_rate(quota, burst=False)
     _add_quota(quota)
-    quota.set_defaults(burst=None, timeout=30.0, concurrency=1, give_up_after=0.0, min_validity=0.0)  # it sends nothing
+    # It sends nothing.
+    quota.set_defaults(burst=None, timeout=30.0, concurrency=1, give_up_after=0.0, min_validity=0.0, deadline=None)
 
     sandbox = add("sandbox", "sandbox [--port N] [options]", "run the local stand-in for the API")
     sandbox.add_argument(
@@ -306,6 +307,12 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         type=_argument(seconds),
         default=600.0,
         help="stop after this long without progress (default: 10m)",
+    )
+    command.add_argument(
+        "--deadline",
+        metavar="T",
+        type=_argument(deadline),
+        help="be over by then, whatever happens: a time of day such as 06:00, or 45m from now",
     )
     command.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
 

@@ -180,7 +180,9 @@ def go_on(options: Namespace, destination: Destination) -> str:
 
 def _tell_lacking(report: Report) -> None:
     """Rows without a good token, but for those that the ending explains."""
-    explained = {Hint.NOT_ATTEMPTED, Hint.KEY} if report.ending.kind is EndingKind.KEY_REFUSED else {Hint.NOT_ATTEMPTED}
+    explained = {Hint.NOT_ATTEMPTED}
+    if report.ending.kind is EndingKind.KEY_REFUSED:
+        explained |= {Hint.KEY_INVALID, Hint.KEY_FORBIDDEN}
     still_valid = [one for one in report.lacking if one.token and not one.error]
     if still_valid:
         say(f"{amount(len(still_valid), 'row')} with an earlier token that is still valid and was not renewed.")
