@@ -8,8 +8,9 @@ A circuit breaker (Nygard, *Release It!*, 2007) over the replies of a run::
             ▲    and costs it an attempt                                 one canary after the other probes
             └─────────────────────────── one got through ─────────────────────────────┘
 
-What closed it shows that the rows that had failed just before were not all to blame, so they get their attempts back. A
-row that fails again and again while others get through is to blame itself: it no longer counts as a sign of trouble.
+Rows whose failures opened it get their attempts back. Once something got through, a row that had failed before and
+fails again is to blame itself: it no longer counts as a sign of trouble. So in an outage nobody is charged, and rows
+that fail for themselves, wherever they stand, are done with soon.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Circuit:
         self._strangers = 0
         self._known = False
         self._failed: dict[int, Row] = {}  # since something got through, by row number
-        self._excused: set[int] = set()
         self._to_blame: set[int] = set()
+        self._suspicion = False
 
     def see(self, reply: Reply) -> bool:
         """Take note of who answers; whether it is certain by now that this is not the API."""
@@ -57,28 +58,24 @@ class Circuit:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether rows have failed and nothing got through since: then one that has not failed tells more."""
-        return bool(self._failed) and not self.open
+        """Whether something failed and nothing got through since: then a row that has not failed tells most."""
+        return self._suspicion
 
     def got_through(self) -> bool:
         """The server answers as it should; whether it was in trouble until now."""
         was_open, self.open = self.open, False
-        if not was_open:
-            self._to_blame.update(self._failed)
+        self._suspicion = False
+        self._to_blame.update(self._failed)
         self._failed.clear()
         return was_open
 
     def failed(self, row: Row) -> bool:
         """A row got no usable answer; whether that is everybody's trouble, and so costs it nothing."""
-        number = row.driver.row
-        if not self.open and number not in self._to_blame:
-            self._failed[number] = row
-            if len(self._failed) >= FAILURES:
-                self._trip()
+        self._suspicion = True
+        if row.driver.row not in self._to_blame:
+            self._failed[row.driver.row] = row
+        if not self.open and len(self._failed) >= FAILURES:
+            self.open = True
+            for one in self._failed.values():
+                one.failures = 0
         return self.open
-
-    def _trip(self) -> None:
-        self.open = True
-        for number, row in self._failed.items():
-            row.failures = 0
-            (self._to_blame if number in self._excused else self._excused).add(number)

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from .errors import SettingsError
-from .model import Fault, Reply, utc_from_milliseconds
+from .model import Fault, NeverLeftError, Reply, utc_from_milliseconds
 from .retry import parse_http_date, parse_retry_after
 
 if TYPE_CHECKING:
@@ -64,7 +64,11 @@ class Client:
         self._proxied = settings.proxy is not None
 
     async def issue(self, identifier: Identifier, code: str) -> Reply:
-        """Ask for one token; one POST at most, redirects refused. Never raises for what network or server do."""
+        """Ask for one token; one POST at most, redirects refused. Never raises for what network or server do.
+
+        Raises:
+            NeverLeftError: it was cancelled while it connected.
+        """
         body = json.dumps({"code": code, **identifier.as_json()}).encode()
         connected: list[bool] = []  # filled by `_note_connection`
         try:
@@ -76,6 +80,10 @@ class Client:
             ):
                 data = await _bounded(response)
                 return self._read(response.status, response.headers, data, code)
+        except asyncio.CancelledError:
+            if connected:
+                raise
+            raise NeverLeftError from None
         # TimeoutError is an OSError; ValueError is a host name that IDNA cannot code.
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if not connected:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -184,11 +185,19 @@ class Reply:
     retry_after: float | None = None
 
 
+class NeverLeftError(asyncio.CancelledError):
+    """A request was cancelled before it left: nothing can have come of it."""
+
+
 class TokenIssuer(Protocol):
     """Whatever can turn one driver and a fresh code into one reply: the HTTP client, or a model of a server."""
 
     async def issue(self, identifier: Identifier, code: str) -> Reply:
-        """Send one request; never raises for anything the network or the server does."""
+        """Send one request; never raises for anything the network or the server does.
+
+        Raises:
+            NeverLeftError: it was cancelled and had not left; CancelledError where it may have.
+        """
         ...
 
 

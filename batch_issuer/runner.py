@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 
 from .circuit import Circuit
 from .errors import StorageError
-from .events import FINISHED, Ending, EndingKind, GateClosed, GateOpened, QuotaTrouble, RowDone, RunStarted, Stopping
+from .events import FINISHED, Ending, EndingKind, RowDone, RunStarted, Stopping
 from .hints import Hint
-from .model import Fault, Outcome
-from .retry import Verdict, full_jitter, gave_up, is_foreign, key_refused, meaning, not_the_api
+from .model import Fault, NeverLeftError, Outcome
+from .retry import Verdict, full_jitter, is_foreign, key_refused, meaning, not_the_api
 from .row import Flight, Request, Row, new_code
+from .setbacks import Setbacks
 from .timers import Deadline, Patience
 from .waiting import WaitingRows
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from .events import Event
     from .model import Driver, Reply, Settings, TokenIssuer
-    from .quota import Permit, Quota, Trouble
+    from .quota import Quota
     from .results import Journal
 
 LONGEST_WAIT = 60.0
@@ -87,8 +88,7 @@ class Run:
         self._dispatcher: asyncio.Task[None] | None = None
         self._circuit = Circuit()
         self._patience = Patience(settings.give_up_after, self.stop)
-        self._setbacks = 0
-        self._told_of_trouble = False
+        self._setbacks = Setbacks(self._patience, self._tell, uniform)
         self._issuer: TokenIssuer
         self._quota: Quota
         self._journal: Journal | None = None
@@ -146,7 +146,7 @@ class Run:
         background: list[asyncio.Task[None]] = []
         deadline = self._deadline()
         try:
-            quota.tell = self._on_trouble
+            self._setbacks.watch(quota)
             others = await quota.begin()
             self._tell(
                 RunStarted(
@@ -193,7 +193,7 @@ class Run:
         return deadline
 
     def _abandon(self) -> None:
-        """Wait for no request any more: what is in flight becomes ``unknown``."""
+        """Wait for no request any more: what is in flight becomes ``unknown``, unless it had not left."""
         for task in self._in_flight:
             task.cancel()
 
@@ -218,7 +218,8 @@ class Run:
         while True:
             await self._waiting.one()
             permit = await self._quota.admit(len(self._waiting))
-            row = self._waiting.take(untried=self._circuit.in_doubt)
+            probing = self._circuit.open
+            row = self._waiting.any(self._uniform) if probing else self._waiting.take(untried=self._circuit.in_doubt)
             try:
                 if self._journal is not None:
                     self._journal.record(row.about_to_leave())
@@ -248,29 +249,38 @@ class Run:
         self._finish_stopped()
 
     async def _attempt(self, request: Request) -> None:
-        """Send a request, and do what follows from its reply."""
+        """Send a request, and take note of its reply."""
         row = request.row
         if self.ending is not None:  # stopped between the admission and now
             return
         request.flight = Flight.UNDER_WAY
         code = new_code()
-        reply = self._unshared(await self._issuer.issue(row.driver.identifier, code), row)
+        try:
+            reply = self._unshared(await self._issuer.issue(row.driver.identifier, code), row)
+        except NeverLeftError:
+            request.flight = Flight.ADMITTED
+            raise
         request.flight = Flight.GROUNDED
         row.reply = reply
         row.sent += reply.left
-        says = meaning(reply)
+        if self._setbacks.account(reply, request.permit) and self._circuit.got_through():
+            self._waiting.line_up()
+        self._follow(row, reply, code)
+
+    def _follow(self, row: Row, reply: Reply, code: str) -> None:
+        """Do what follows from the reply to the request with ``code``."""
+        says, strangers = meaning(reply), self._circuit.see(reply)
         verdict, hint = says.verdict, says.hint or Hint.SERVER
-        self._account(verdict, reply, request.permit)
-        strangers = self._circuit.see(reply)
         match verdict:
             case Verdict.THROTTLED:
-                self._set_back(row, reply, reply.retry_after, everybody=True)
+                self._setbacks.suffer(reply, reply.retry_after, everybody=True)
+                self._again(row)
             case Verdict.UNREACHABLE:
-                self._set_back(row, reply, None)
+                self._set_back(row, reply)
             case Verdict.ISSUED:
                 self._finish(row.issued(reply, code, self._wall_clock()))
             case Verdict.REJECTED if is_foreign(reply) and self._circuit.failed(row):
-                self._set_back(row, reply, None)
+                self._set_back(row, reply)
             case Verdict.REJECTED:
                 self._finish(row.rejected(reply, hint))
             case Verdict.KEY_REFUSED:
@@ -293,8 +303,7 @@ class Run:
     def _fail(self, row: Row, reply: Reply, hint: Hint) -> None:
         """No usable answer: the row's own failure, or everybody's."""
         if self._circuit.failed(row):
-            wait = min(reply.retry_after, LONGEST_WAIT) if reply.retry_after is not None else None
-            self._set_back(row, reply, wait)
+            self._set_back(row, reply)
             return
         row.failures += 1
         if row.failures >= self._attempts:
@@ -303,61 +312,11 @@ class Run:
             backoff = full_jitter(row.failures, self._uniform)
             self._again(row, max(backoff, min(reply.retry_after or 0.0, self._patience.seconds)))
 
-    def _account(self, verdict: Verdict, reply: Reply, permit: Permit) -> None:
-        """Tell the quota what became of a request."""
-        if verdict is Verdict.THROTTLED:
-            self._quota.throttled(permit, reply.retry_after)
-        elif not reply.left:
-            self._quota.unsent(permit)
-        elif reply.status is None:
-            self._quota.lost(permit)
-        else:
-            healthy = verdict not in (Verdict.RETRY, Verdict.RETRY_MAYBE_ISSUED) and not is_foreign(reply)
-            self._quota.answered(permit, healthy=healthy)
-            # One that was sent before the pause, or before the quota went away, says nothing about the end of that.
-            if healthy and not self._quota.paused and not self._told_of_trouble:
-                self._got_through()
-
-    def _got_through(self) -> None:
-        self._patience.renew()
-        if self._circuit.got_through():
-            self._waiting.line_up()
-        if self._setbacks:
-            self._setbacks = 0
-            self._tell(GateOpened())
-
-    def _set_back(self, row: Row, reply: Reply, asked: float | None, *, everybody: bool = False) -> None:
-        """All wait, as long as the server ``asked`` (within reason) and for a backoff; the row keeps its attempts.
-
-        Where the wait that the server asked for was not enough a backoff grows, since somebody else was faster; it
-        ends when slots of our own come free, on a server that counts by windows.
-        """
-        ending = gave_up(reply)
-        if not self._quota.paused:  # of many failures at once, one counts
-            self._setbacks += 1
-            backoff = full_jitter(self._setbacks, self._uniform)
-            if asked is None:
-                asked = backoff
-            elif self._setbacks > 1:
-                asked = max(asked, min(backoff, self._quota.next_release()))
-        if asked is not None:  # a run that comes after this one has given up shall ask anew
-            asked = min(asked, self._patience.seconds + 1)
-        self._patience.wear(ending)
+    def _set_back(self, row: Row, reply: Reply) -> None:
+        """It is everybody's trouble: all wait, and the row keeps its attempts."""
+        asked = min(reply.retry_after, LONGEST_WAIT) if reply.retry_after is not None else None
+        self._setbacks.suffer(reply, asked)
         self._again(row)
-        if asked is not None:
-            self._quota.pause(asked, everybody=everybody)
-            self._tell(GateClosed(asked, ending, self._patience.seconds))
-
-    def _on_trouble(self, trouble: Trouble | None) -> None:
-        """The shared quota cannot be reached (told again with each try), or is there again (None)."""
-        told, self._told_of_trouble = self._told_of_trouble, trouble is not None and trouble.waits
-        if trouble is None:
-            self._patience.renew()
-            return
-        if trouble.waits:
-            self._patience.wear(Ending(EndingKind.GAVE_UP, trouble.message, trouble.tip))
-        if not (told and trouble.waits):
-            self._tell(QuotaTrouble(trouble.message, trouble.tip, self._patience.seconds if trouble.waits else None))
 
     def _again(self, row: Row, delay: float = 0.0) -> None:
         """Try a row again, ``delay`` seconds from now at the earliest."""

@@ -55,12 +55,12 @@ def settings_from(
         quota=options.quota or ("process" if sandbox is not None else environ.get(QUOTA_VARIABLE) or "host"),
         ca_file=environ.get("SSL_CERT_FILE") or None,
         min_validity=options.min_validity,
-        deadline=_next(options.deadline) if isinstance(options.deadline, time) else options.deadline,
+        deadline=next_time(options.deadline) if isinstance(options.deadline, time) else options.deadline,
     )
     return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, environ))
 
 
-def _next(at: time, now: datetime | None = None) -> datetime:
+def next_time(at: time, now: datetime | None = None) -> datetime:
     """The next time that clocks here show it; ``now`` with its zone."""
     now = now or datetime.now().astimezone()
     today = datetime.combine(now.date(), at).astimezone()

@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from .row import Row
 
@@ -45,6 +45,15 @@ class WaitingRows:
         if self._fresh and (untried or not due):
             return self._fresh.popleft()
         return heapq.heappop(self._later)[2]
+
+    def any(self, uniform: Callable[[float, float], float]) -> Row:
+        """One of those that do not back off, drawn with ``uniform``: its neighbours may have troubles of their own."""
+        if not self._fresh:
+            return self.take()
+        index = min(int(uniform(0, len(self._fresh))), len(self._fresh) - 1)
+        row = self._fresh[index]
+        del self._fresh[index]
+        return row
 
     def first(self, row: Row) -> None:
         """It is next."""

@@ -218,6 +218,61 @@ def test_429s_for_too_long_are_exit_4(tmp_path: Path, capsys: pytest.CaptureFixt
     assert statuses == ["issued"] * 2 + ["not_attempted"] * 3
 
 
+def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with live_sandbox(script="ok*10,503*") as sandbox:
+        options = ["--base-url", sandbox.url, "--give-up-after", "600ms", "--quota", "process"]
+        assert main(["issue", str(roster(tmp_path, 60)), *options], environ_for(sandbox)) == 4
+        assert len(sandbox.ledger) < 40
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+    said = capsys.readouterr().err
+    assert "Stopped: the server is in trouble (HTTP 503: This is a fault of the sandbox.)." in said
+    assert "What to do: the server had an internal problem; run batch-issuer retry later." in said
+
+
+def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live_sandbox() as sandbox:
+        options = ["--base-url", sandbox.url, "--rate", "40/s", "--concurrency", "40", "--quota", "process"]
+        began = time.monotonic()
+        assert main(["issue", str(roster(tmp_path, 90)), *options, "--deadline", "1200ms"], environ_for(sandbox)) == 4
+        assert time.monotonic() - began < 1.2 + 1.0
+        assert main(["retry", str(tmp_path / "depot.results.csv"), *options], environ_for(sandbox)) == 0
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+    said = capsys.readouterr().err
+    assert "The deadline comes first, in 1 s" in said
+    assert "Stopped: the deadline came." in said
+    assert len(sandbox.ledger) == 90
+
+
+LOOKUP_THAT_HANGS = """
+import socket, sys, time
+def hang(*_, **__):
+    time.sleep(60)
+socket.getaddrinfo = hang
+from batch_issuer.cli import entry_point
+entry_point()
+"""
+
+
+def test_a_lookup_that_hangs_does_not_keep_a_deadline_from_ending_the_process(tmp_path: Path) -> None:
+    """The system looks names up in a thread that nobody can stop; nothing was sent, and the results say so."""
+    command = ["issue", str(roster(tmp_path, 5)), "--base-url", "https://localhost:1", "--deadline", "1s"]
+    began = time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-c", LOOKUP_THAT_HANGS, *command, "--quota", "process"],
+        env={**os.environ, "SAMSARA_API_TOKEN": "key"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert time.monotonic() - began < 40
+    assert ran.returncode == 4
+    assert "5 rows: 5 not_attempted." in ran.stderr
+    assert {row["auth_attempts"] for row in rows(tmp_path / "depot.results.csv")} == {"0"}
+
+
 def test_a_roster_in_which_every_row_is_invalid_is_exit_1_and_sends_nothing(tmp_path: Path) -> None:
     (tmp_path / "depot.csv").write_text("Driver ID\nx\n2.81475E+14\n")
     with live_sandbox() as sandbox:

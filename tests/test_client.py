@@ -27,7 +27,7 @@ from raw_server import Exchange, RawServer, keep_alive, then_silence, tunnel
 from batch_issuer.client import open_client
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import Hint
-from batch_issuer.model import Fault, Identifier, IdentifierKind, Reply, Secret, Settings
+from batch_issuer.model import Fault, Identifier, IdentifierKind, NeverLeftError, Reply, Secret, Settings
 from batch_issuer.retry import Verdict, meaning
 from batch_issuer.sandbox import Sandbox
 
@@ -51,6 +51,9 @@ TOKEN = "ZmFrZS10b2tlbg=="  # noqa: S105 - invented
 ISSUED: dict[str, Any] = {"data": {"token": TOKEN, "expirationTime": EXPIRY}}
 QUICK: dict[str, Any] = {}  # see `ca_file`
 MAYBE = (None, True, Verdict.RETRY_MAYBE_ISSUED)  # `gist` of a request that got no complete answer
+
+
+FULL_BACKLOG = pytest.mark.skipif(sys.platform != "linux", reason="how a full backlog behaves differs")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -602,6 +605,35 @@ def test_cancelling_cancels() -> None:
     run(main())
 
 
+def test_cancelled_once_it_was_sent_it_does_not_say_that_nothing_left() -> None:
+    async def main() -> None:
+        async with RawServer(then_silence()) as server, open_client(settings(server.url)) as client:
+            sent = asyncio.create_task(client.issue(DRIVER, CODE))
+            while not server.requests:  # noqa: ASYNC110 - the server has no event for it
+                await asyncio.sleep(0.001)
+            sent.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await sent
+            assert not isinstance(caught.value, NeverLeftError)
+
+    run(main())
+
+
+def test_a_reply_that_came_while_the_process_was_stopped_is_read_though_its_time_is_over() -> None:
+    async def main() -> None:
+        async with (
+            RawServer(keep_alive(http(200, ISSUED))) as server,
+            open_client(settings(server.url, timeout=0.3)) as client,
+        ):
+            asking = asyncio.create_task(client.issue(DRIVER, CODE))
+            while not server.requests:  # noqa: ASYNC110 - the server has no event for it
+                await asyncio.sleep(0)
+            time.sleep(0.5)  # noqa: ASYNC251 - the whole process stands still
+            assert (await asking).token == TOKEN
+
+    run(main())
+
+
 # --- redirections ---
 
 
@@ -721,8 +753,9 @@ def test_an_address_in_an_obsolete_notation_never_left(url: str, monkeypatch: py
     assert_never_left(run(ask(url)), Fault.UNREACHABLE, Hint.UNREACHABLE)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="how a full backlog behaves differs")
-def test_a_connection_that_does_not_come_about_in_time_never_left() -> None:
+@contextmanager
+def full_backlog() -> Iterator[int]:
+    """A port on which no connection comes about."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -730,10 +763,30 @@ def test_a_connection_that_does_not_come_about_in_time_never_left() -> None:
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(listener.getsockname())
-        reply = run(ask(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=SHORT))
+        yield listener.getsockname()[1]
         for each in waiting:
             each.close()
+
+
+@FULL_BACKLOG
+def test_a_connection_that_does_not_come_about_in_time_never_left() -> None:
+    with full_backlog() as port:
+        reply = run(ask(f"http://127.0.0.1:{port}", timeout=SHORT))
     assert_never_left(reply, Fault.UNREACHABLE, Hint.UNREACHABLE)
+
+
+@FULL_BACKLOG
+def test_cancelled_while_it_connects_it_says_that_nothing_left() -> None:
+    async def main() -> None:
+        with full_backlog() as port:
+            async with open_client(settings(f"http://127.0.0.1:{port}")) as client:
+                connecting = asyncio.create_task(client.issue(DRIVER, CODE))
+                await asyncio.sleep(0.05)
+                connecting.cancel()
+                with pytest.raises(NeverLeftError):
+                    await connecting
+
+    run(main())
 
 
 # --- TLS ---

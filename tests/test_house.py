@@ -30,6 +30,7 @@ ORDER = (
     "circuit",
     "waiting",
     "timers",
+    "setbacks",
     "runner",
     "settings",
     "job",

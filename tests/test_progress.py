@@ -20,7 +20,7 @@ from model_server import ModelServer, TroubledLeases, drivers
 
 from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.events import Ending, EndingKind, GateClosed, RowDone, RunStarted, Stopping
-from batch_issuer.model import Outcome, Rate, Secret, Settings, Status
+from batch_issuer.model import Outcome, Rate, Reply, Secret, Settings, Status
 from batch_issuer.progress import Progress, duration_text
 from batch_issuer.quota import MemoryLeases, Quota
 from batch_issuer.quota.in_process import Guard
@@ -92,6 +92,44 @@ def watch(
 )
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+def test_while_nothing_gets_through_no_time_is_promised() -> None:
+    """An outage of five minutes: said once with its reason, then every ten seconds that it lasts; then times again."""
+    down = [Reply(503, message="HTTP 503: busy")] * 20
+    stream = io.StringIO()
+
+    async def main() -> None:
+        with Progress(stream) as progress:
+            run = Run(drivers(300), Settings(api_token=Secret("key"), rate=RATE), observe=progress, uniform=max)
+            server = ModelServer(SlidingLog(100, 60.0), script=[*[None] * 50, *down])
+            async for _ in run.outcomes(server, Quota(MemoryLeases(RATE))):
+                pass
+
+    virtual_clock.run(main())
+    lines = stream.getvalue().splitlines()
+    (waiting,) = [line for line in lines if line.startswith("Waiting")]
+    assert "the server is in trouble (HTTP 503: busy). Trying for up to 10 min" in waiting
+    held_up = [number for number, line in enumerate(lines) if line.endswith("nothing gets through at the moment.")]
+    assert {lines[number] for number in held_up} == {"50 of 300 drivers, nothing gets through at the moment."}
+    assert held_up == [*range(held_up[0], held_up[0] + len(held_up))]
+    assert len(held_up) >= 30
+    assert lines[-1].startswith("2")
+    assert "left." in lines[-1]
+
+
+@pytest.mark.parametrize(("deadline", "said"), [(90, True), (200, False), (None, False)])
+def test_a_deadline_that_comes_first_is_told_before_anything_is_sent(deadline: float | None, *, said: bool) -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        with Progress(stream) as progress:
+            progress(RunStarted(240, RATE, 0, 0, lambda: 121.0, deadline))
+
+    virtual_clock.run(main())
+    assert (
+        "The deadline comes first, in 1 min 30 s: batch-issuer retry goes on after it." in stream.getvalue()
+    ) == said
 
 
 def told_seconds(text: str) -> int:

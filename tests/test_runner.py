@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import virtual_clock
@@ -20,7 +20,7 @@ from rosters import CODE, TOKEN, batch, issued, lines
 
 from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.events import Ending, EndingKind, Event, GateClosed, QuotaTrouble, RowDone, RunStarted, Stopping
-from batch_issuer.model import Fault, Outcome, Rate, Reply, Secret, Settings, Status
+from batch_issuer.model import Fault, NeverLeftError, Outcome, Rate, Reply, Secret, Settings, Status
 from batch_issuer.quota import MemoryLeases, Quota
 from batch_issuer.quota.in_process import Guard
 from batch_issuer.results import Destination
@@ -60,7 +60,7 @@ class Recorder:
         at: Callable[[Run, asyncio.AbstractEventLoop], object] = lambda *_: None,
         trouble: Callable[[float], QuotaError | None] | None = None,
         before: Outcome | None = None,
-        **overrides: float,
+        **overrides: Any,
     ) -> None:
         """Begin.
 
@@ -84,10 +84,10 @@ class Recorder:
             asked[:1] = [replace(driver, before=before) for driver in asked[:1]]
             self.run = Run(
                 asked,
-                Settings(api_token=Secret("key"), rate=rate, **overrides),  # type: ignore[arg-type]
+                Settings(api_token=Secret("key"), rate=rate, **overrides),
                 observe=self.events.append,
                 uniform=rng.uniform,
-                wall_clock=lambda: NOW,
+                wall_clock=lambda: NOW + timedelta(seconds=loop.time() if "deadline" in overrides else 0.0),
             )
             at(self.run, loop)
             shared = TroubledLeases(rate, trouble) if trouble is not None else None
@@ -354,6 +354,204 @@ def test_a_stop_while_rows_back_off_leaves_them_unknown_or_not_attempted() -> No
     ran = Recorder(2, server_with(*replies), at=lambda run, loop: loop.call_later(5.0, run.stop, stop))
     assert ran.counts() == {"unknown": 1, "not_attempted": 1}
     assert [outcome.attempts for outcome in ran.outcomes] == [1, 1]
+
+
+# --- a server in trouble, and rows that are
+
+
+class Poisoned(ModelServer):
+    """Answers 500 for some drivers, whatever happens."""
+
+    def __init__(self, bad: Iterable[int], limiter: Limiter | None = None) -> None:
+        super().__init__(limiter or SlidingLog(100, P))
+        self._bad = {str(drivers(number + 1)[-1].identifier) for number in bad}
+
+    async def issue(self, identifier: Identifier, code: str) -> Reply:
+        reply = await super().issue(identifier, code)
+        if str(identifier) in self._bad:
+            del self.issued[str(identifier)]
+            return Reply(500, message="HTTP 500: for this one")
+        return reply
+
+
+@pytest.mark.parametrize("reply", [BUSY, SILENCE, UNUSABLE, Reply(302, message="HTTP 302")], ids=lambda r: r.message)
+@pytest.mark.parametrize("down", [(0.0, 120.0), (0.5, 300.0), (1.0, 500.0), (60.3, 200.0)])
+def test_an_outage_costs_no_row_more_than_the_probes_and_the_run_goes_on(
+    reply: Reply, down: tuple[float, float]
+) -> None:
+    """One request at a time looks whether it is over, less and less often; no row is given up, all get their token."""
+    start, end = down
+    if start == 0.0 and reply.status in (200, 302):
+        start = 0.2  # else it were another server's
+
+    class Down(ModelServer):
+        async def issue(self, identifier: Identifier, code: str) -> Reply:
+            if not start <= asyncio.get_running_loop().time() < end:
+                return await super().issue(identifier, code)
+            probes.append(asyncio.get_running_loop().time())
+            self.in_flight += 1
+            at_once.append(self.in_flight)
+            await asyncio.sleep(0.1)
+            self.in_flight -= 1
+            return reply
+
+    probes: list[float] = []
+    at_once: list[int] = []
+    ran = Recorder(150, Down(SlidingLog(100, P)))
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts() == {"issued": 150}
+    assert len(probes) <= 16 + 2 + (end - start) / 5
+    assert set(at_once[-3:]) == {1}
+    assert ran.elapsed < end + 31.0 + 2 * P
+
+
+def test_an_outage_that_stays_ends_the_run_and_touches_few_rows() -> None:
+    ran = Recorder(500, server_with(*[OK] * 60, rest=BUSY))
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert "HTTP 503: busy" in ran.ending.message
+    assert "retry" in ran.ending.tip
+    assert ran.counts()["issued"] == 60
+    assert ran.counts()["unknown"] <= 100
+    assert sum(outcome.attempts for outcome in ran.outcomes) <= 60 + 120
+    assert 600.0 <= ran.elapsed < 610.0
+
+
+def test_a_server_in_trouble_that_says_how_long_is_asked_again_then_but_within_a_minute() -> None:
+    """As many as were under way are refused at once; from then on one request a wait."""
+    waits = Recorder(50, server_with(OK, *[Reply(503, message="HTTP 503", retry_after=20.0)] * 8)).waits
+    assert all(20.0 <= wait <= 30.0 for wait in waits)
+    long = Recorder(50, server_with(*[Reply(503, message="HTTP 503", retry_after=9999.0)] * 5))
+    assert long.waits
+    assert set(long.waits) == {60.0}
+    assert long.counts() == {"issued": 50}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [[0], [0, 1, 2], [3, 4, 5, 6], [10, 20, 30, 40], [57, 59], [*range(0, 60, 2)], [*range(20, 50)]],
+    ids=["first", "first three", "four", "here and there", "last", "every other", "a block of thirty"],
+)
+def test_rows_that_fail_for_themselves_cost_themselves_only(bad: list[int]) -> None:
+    """The others get their tokens, and the run ends soon: exit code 1, not 4."""
+    ran = Recorder(60, Poisoned(bad, Unlimited()), rate=Rate(10**6, P))
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts() == {"issued": 60 - len(bad), "unknown": len(bad)}
+    assert ran.elapsed < 200.0
+    assert all(outcome.attempts <= 20 for outcome in ran.outcomes)
+
+
+def test_a_retry_prefers_rows_that_have_not_failed_while_it_is_in_doubt() -> None:
+    """A server that is silent is known as such after three timeouts, not after two rows have used up theirs."""
+    ran = Recorder(50, server_with(rest=SILENCE, latency=lambda: (30.0, 0.0)), give_up_after=60.0)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.elapsed <= 3 * 30 + 60 + 30 + 1
+    assert max(outcome.attempts for outcome in ran.outcomes) == 1
+
+
+# --- another server
+
+
+@pytest.mark.parametrize("reply", [UNUSABLE, Reply(302, message="HTTP 302"), Reply(404, message="HTTP 404: nginx")])
+@pytest.mark.parametrize("count", [1, 2, 3, 250])
+def test_a_wrong_address_is_told_after_three_replies_at_most(reply: Reply, count: int) -> None:
+    ran = Recorder(count, server_with(rest=reply))
+    assert ran.ending.kind is EndingKind.WRONG_ADDRESS
+    assert reply.message in ran.ending.message
+    assert "--region" in ran.ending.tip
+    assert len(ran.server.arrivals) <= 3
+    assert not ran.counts()["issued"]
+    assert ran.elapsed < 10.0
+
+
+def test_a_certificate_that_is_not_trusted_ends_the_run_at_once_but_not_in_mid_run() -> None:
+    no_tls = Reply(left=False, fault=Fault.TLS, message="the certificate of x is not trusted")
+    ran = Recorder(250, server_with(rest=no_tls))
+    assert ran.ending.kind is EndingKind.WRONG_ADDRESS
+    assert "SSL_CERT_FILE" in ran.ending.tip
+    assert ran.elapsed < 3.0
+    later = Recorder(150, server_with(*[OK] * 20, *[no_tls] * 9))
+    assert later.counts() == {"issued": 150}
+
+
+@pytest.mark.parametrize("page", [Reply(404, message="HTTP 404: nginx"), Reply(302, message="HTTP 302"), UNUSABLE])
+def test_a_captive_portal_in_mid_run_is_waited_for(page: Reply) -> None:
+    """It fails two rows at most; those that nobody was asked about stay as they are."""
+    ran = Recorder(80, server_with(*[OK] * 20, *[page] * 12))
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts()["issued"] >= 78
+    stays = Recorder(80, server_with(*[OK] * 20, rest=page))
+    assert stays.ending.kind is EndingKind.GAVE_UP
+    assert "in place of the Samsara API" in stays.ending.message
+    assert stays.counts()["failed"] <= 2
+
+
+# --- a token for two
+
+
+def test_a_token_that_was_another_drivers_is_none() -> None:
+    """Of this run, or of the row of an earlier one."""
+    first, second = drivers(2)
+    ran = Recorder(2, server_with(OK, *[Reply(200, token=f"token-{first.identifier.value}-1", expires_at=LATE)] * 5))
+    assert [(outcome.row, outcome.status) for outcome in ran.outcomes] == [
+        (first.row, Status.ISSUED),
+        (second.row, Status.UNKNOWN),
+    ]
+    assert f"row {first.row}" in ran.outcomes[1].error
+    assert ran.outcomes[1].token == ""
+    known = Recorder(
+        2,
+        server_with(*[Reply(200, token=TOKEN, expires_at=LATE)] * 10),
+        at=lambda run, _: run.know([replace(EARLIER, row=999)]),
+    )
+    assert known.counts() == {"unknown": 2}
+
+
+# --- the deadline
+
+
+@pytest.mark.parametrize("deadline", [timedelta(seconds=70), NOW + timedelta(seconds=70)])
+def test_a_deadline_ends_the_run_in_time(deadline: timedelta | datetime) -> None:
+    ran = Recorder(500, server_with(), deadline=deadline)
+    assert ran.ending.kind is EndingKind.DEADLINE
+    assert "--deadline" in ran.ending.tip
+    assert ran.counts() == {"issued": 200, "not_attempted": 300}
+    assert ran.elapsed <= 70.0
+    started = ran.events[0]
+    assert isinstance(started, RunStarted)
+    assert started.time == 70.0
+
+
+@pytest.mark.parametrize("rest", [OK, BUSY, THROTTLED], ids=["silence", "503", "429"])
+def test_a_deadline_comes_in_time_whatever_happens(rest: Reply | None) -> None:
+    """What is under way when it comes is waited for no longer, and may have brought a token."""
+    server = server_with(OK, rest=rest, latency=lambda: (0.0, 0.1) if len(server.arrivals) < 1 else (0.0, 500.0))
+    ran = Recorder(40, server, deadline=timedelta(minutes=2))
+    assert ran.ending.kind is EndingKind.DEADLINE
+    assert ran.elapsed <= 120.1
+    sent = len(server.arrivals)
+    assert ran.counts() == {"issued": 1, "unknown": sent - 1, "not_attempted": 40 - sent}
+    assert len(ran.outcomes) == 40
+    assert not ran.left_behind
+
+
+def test_a_deadline_knows_which_requests_never_left() -> None:
+    class Connecting(ModelServer):
+        async def issue(self, identifier: Identifier, code: str) -> Reply:
+            try:
+                return await super().issue(identifier, code)
+            except asyncio.CancelledError:
+                raise NeverLeftError from None
+
+    ran = Recorder(40, Connecting(Unlimited(), lambda: (500.0, 0.0)), deadline=timedelta(minutes=2))
+    assert ran.counts() == {"not_attempted": 40}
+    assert {outcome.attempts for outcome in ran.outcomes} == {0}
+    assert not ran.left_behind
+
+
+def test_a_deadline_that_is_past_sends_nothing() -> None:
+    ran = Recorder(5, server_with(), deadline=NOW - timedelta(minutes=1))
+    assert (ran.ending.kind, ran.server.arrivals) == (EndingKind.DEADLINE, [])
+    assert ran.counts() == {"not_attempted": 5}
 
 
 # --- what an earlier run left

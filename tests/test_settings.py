@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from argparse import Namespace
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,15 @@ from hypothesis import strategies as st
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE
 from batch_issuer.model import REGIONS, Rate, Secret, Settings
-from batch_issuer.settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE, proxy_for, seconds, settings_from
+from batch_issuer.settings import (
+    API_TOKEN_VARIABLE,
+    QUOTA_VARIABLE,
+    deadline,
+    next_time,
+    proxy_for,
+    seconds,
+    settings_from,
+)
 
 HIDDEN = "hunter2hunter2"
 PROXY = "http://127.0.0.1:3128"
@@ -166,10 +175,55 @@ def test_every_flag_reaches_its_setting() -> None:
         concurrency=2,
         give_up_after=7.0,
         min_validity=8.0,
+        deadline=timedelta(minutes=9),
     )
+    assert found.deadline == timedelta(minutes=9)
     assert (found.rate, found.burst, found.timeout, found.concurrency) == (Rate(5, 1.0), 4, 3.0, 2)
     assert (found.give_up_after, found.min_validity, found.ca_file) == (7.0, 8.0, "company.pem")
     assert made({"SSL_CERT_FILE": ""}).ca_file is None
+
+
+# --- the deadline
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("06:00", time(6, 0)),
+        ("6:05", time(6, 5)),
+        ("23:59", time(23, 59)),
+        ("45m", timedelta(minutes=45)),
+        ("2h", timedelta(hours=2)),
+        ("90", timedelta(seconds=90)),
+    ],
+)
+def test_a_deadline_is_a_time_of_day_or_a_duration(text: str, expected: time | timedelta) -> None:
+    assert deadline(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "24:00", "6:60", "06:00:00", "noon", "-5m", "99999999999h", "tomorrow 06:00"])
+def test_any_other_deadline_is_a_settings_error_that_says_how_to_write_it(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        deadline(text)
+    assert "06:00" in caught.value.tip
+
+
+@pytest.mark.parametrize(("now", "day"), [("05:59", 1), ("06:00", 2), ("06:01", 2), ("23:00", 2)])
+def test_a_time_of_day_is_the_next_one_that_clocks_here_show(now: str, day: int) -> None:
+    at = datetime.combine(date(2030, 1, 1), time.fromisoformat(now)).astimezone()
+    assert next_time(time(6, 0), at) == datetime.combine(date(2030, 1, day), time(6, 0)).astimezone()
+
+
+def test_a_time_of_day_reaches_the_settings_as_a_moment_in_the_future() -> None:
+    found = made(deadline=time(6, 0)).deadline
+    assert isinstance(found, datetime)
+    assert timedelta(0) < found - datetime.now().astimezone() <= timedelta(hours=25)
+
+
+@pytest.mark.parametrize("wrong", [timedelta(0), timedelta(seconds=-1), datetime.combine(date(2030, 1, 1), time(6, 0))])
+def test_a_deadline_that_leaves_no_time_or_has_no_zone_is_a_settings_error(wrong: datetime | timedelta) -> None:
+    with pytest.raises(SettingsError, match="deadline"):
+        made(deadline=wrong)
 
 
 # --- with whom the quota is shared

@@ -32,8 +32,8 @@ HOUR = 3600.0
 @pytest.fixture(params=["host", "redis"])
 def sharing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
     """The option that makes processes share their quota."""
-    if request.param == "host":
-        yield ["--quota", "host"]
+    if request.param != "redis":
+        yield ["--quota", request.param]
     else:
         with redis_server(tmp_path) as port:
             yield ["--quota", f"redis://127.0.0.1:{port}/0"]
@@ -150,6 +150,50 @@ def test_whatever_is_killed_or_stopped_at_any_moment(tmp_path: Path, sharing: li
             issuer.process.send_signal(signal.SIGCONT)
         assert_all_issued(six[3:], sandbox)
     assert_promise(sandbox, limit)
+
+
+ALL_KINDS = pytest.mark.parametrize(
+    "sharing", ["process", "host", pytest.param("redis", marks=pytest.mark.soak)], indirect=True
+)
+
+
+@ALL_KINDS
+def test_one_that_is_stopped_for_longer_than_a_period_sends_no_burst_and_loses_no_token(
+    tmp_path: Path, sharing: list[str]
+) -> None:
+    """SIGSTOP, then SIGCONT: timeouts are overdue then, and the replies that came meanwhile are read all the same."""
+    limit, period = 20, 1.5
+    with (
+        live_sandbox(limit=limit, per=period, latency=(0.1, 0.2), seed=5) as sandbox,
+        issuers(tmp_path, sandbox, [50], [*sharing, *rate(limit, period), "--timeout", "1s"]) as (issuer,),
+    ):
+        issuer.go()
+        for requests in (8, 30):
+            wait_until(lambda requests=requests: len(sandbox.ledger) >= requests, "requests")
+            issuer.process.send_signal(signal.SIGSTOP)
+            stopped_at = time.monotonic()
+            wait_until(lambda at=stopped_at: time.monotonic() > at + 1.2 * period, "more than a period passes")
+            issuer.process.send_signal(signal.SIGCONT)
+        assert_all_issued([issuer], sandbox)
+    assert_promise(sandbox, limit)
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+@ALL_KINDS
+def test_a_wall_clock_that_jumps_by_an_hour_in_mid_run_has_no_effect_on_the_rate(
+    tmp_path: Path, sharing: list[str], jump: float
+) -> None:
+    limit, period = 20, 1.0
+    jumps = [WrongClocks(wall=jump, after=period / 2)]
+    with (
+        live_sandbox(limit=limit, per=period, latency=LATENCY, seed=6) as sandbox,
+        issuers(tmp_path, sandbox, [45], [*sharing, *rate(limit, period)], jumps) as (issuer,),
+    ):
+        issuer.go()
+        wait_until(lambda: issuer.process.poll() is not None, "it ends")
+        assert issuer.has_all(sandbox)
+    assert_promise(sandbox, limit)
+    assert duration([issuer], sandbox) < 3 * period
 
 
 # --- one after the other

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import sys
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..errors import SettingsError
 from ..events import Ending, EndingKind
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ..results import Destination
     from ..runner import Run
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 EXIT_SIGNAL = 128
@@ -27,14 +30,36 @@ LEAST_DESCRIPTORS = 16
 """Files and sockets that a run needs: event loop, quota, journal, results, a few connections."""
 
 
+class _Unattended(ThreadPoolExecutor):
+    """Threads that nobody waits for in the end: the system may take minutes to look a name up."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Nothing: the threads end with the process at the latest."""
+
+
 def run_async(job: Coroutine[object, object, T]) -> T:
-    """Run it in an event loop that shows no traceback.
+    """Run it in an event loop that shows no traceback, and that ends when the job does.
 
     Raises:
         SettingsError: the process may open too few files.
     """
 
     async def quietly() -> T:
+        asyncio.get_running_loop().set_default_executor(_Unattended())
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: say(unexpected(context.get("exception")), "What to do: report this line")
         )
