@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from .errors import SettingsError
-from .model import Fault, NeverLeftError, Reply, utc_from_milliseconds
+from .model import MAX_ERROR, Fault, NeverLeftError, Reply, shortened, utc_from_milliseconds
 from .retry import parse_http_date, parse_retry_after
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ PATH = "/fleet/drivers/auth-token"
 
 MAX_BODY = 64 * 1024
 """Bytes of a reply that are read; a genuine one has a few hundred."""
-
-MAX_MESSAGE = 300
-"""Characters of a line that quotes a server."""
 
 LATE = 0.1
 """Seconds that a request has left after its timeout: what came while this process was stopped is still read."""
@@ -132,7 +129,7 @@ class Client:
             )
             return Reply(
                 status,
-                message=_shortened(f"HTTP {status}{told}", MAX_MESSAGE),
+                message=shortened(f"HTTP {status}{told}"),
                 request_id=request_id,
                 web_page=page,
                 retry_after=parse_retry_after(headers.get("Retry-After"), server_date=headers.get("Date")),
@@ -142,7 +139,7 @@ class Client:
         token = payload.get("token")
         if not isinstance(token, str) or not token or not token.isprintable() or " " in token:
             but = self._page(data, code) if page else ", but no token in the answer"
-            message = _shortened(f"HTTP 200{but}", MAX_MESSAGE)
+            message = shortened(f"HTTP 200{but}")
             return Reply(status, fault=Fault.UNUSABLE, message=message, request_id=request_id, web_page=page)
         expiry = payload.get("expirationTime")
         if type(expiry) is not int or not MIN_EXPIRY < expiry < MAX_EXPIRY:
@@ -175,7 +172,7 @@ class Client:
         except ValueError:
             return ""
 
-    def _clean(self, text: object, code: str, length: int = MAX_MESSAGE) -> str:
+    def _clean(self, text: object, code: str, length: int = MAX_ERROR) -> str:
         """A server's text as one printable line, without the secrets it may echo."""
         if not isinstance(text, str):
             return ""
@@ -183,11 +180,7 @@ class Client:
             anyhow = r"\s*".join(map(re.escape, secret))  # broken over lines; a host name comes in lower case
             text = re.sub(anyhow, "***", text, flags=re.IGNORECASE)
         line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-        return _shortened(line, length)
-
-
-def _shortened(line: str, length: int) -> str:
-    return line if len(line) <= length else f"{line[: length - 1]}…"
+        return shortened(line, length)
 
 
 _WEB_PAGE = re.compile(

@@ -188,9 +188,8 @@ class Hint(Enum):
         "the certificate is not trusted, or no secure connection: exit code 4",
         Who.NETWORK,
         (
-            "this is not the Samsara API, or something opens encrypted traffic: check --region or --base-url, log in "
-            "to guest networks, ask whoever runs the network, and if a proxy of theirs does it point SSL_CERT_FILE to "
-            f"its certificate, {_RETRY}"
+            "check --region or --base-url, and whether a guest network wants you to log in; if the network opens "
+            f"encrypted traffic, ask whoever runs it for its certificate and point SSL_CERT_FILE to that, {_RETRY}"
         ),
     )
     PROXY = (
@@ -206,7 +205,7 @@ class Hint(Enum):
     ADDRESS = (
         "a web page, a redirection, or an answer that is none of the API's: exit code 4 if all are",
         Who.NETWORK,
-        f"this is not the Samsara API; check --region or --base-url, log in to guest networks, {_RETRY}",
+        f"check --region or --base-url, and whether a guest network wants you to log in, {_RETRY}",
     )
 
     # the run ended first

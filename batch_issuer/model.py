@@ -144,6 +144,15 @@ class Outcome:
     issued_at: datetime | None = None
 
 
+MAX_ERROR = 300
+"""Characters of what a row's error says."""
+
+
+def shortened(line: str, length: int = MAX_ERROR) -> str:
+    """A line that is no longer than that; an ellipsis shows where it was cut."""
+    return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
 class Fault(StrEnum):
     """Why a request has no usable reply."""
 

@@ -122,8 +122,9 @@ def gave_up(reply: Reply) -> Ending:
         message = "the server asks to wait, the organization's quota is used up (HTTP 429)"
     elif hint is Hint.SERVER:
         message = f"the server is in trouble ({message})"
-    elif hint is Hint.ADDRESS:
+    elif hint in (Hint.ADDRESS, Hint.REFUSED):
         message = f"something else answers in place of the Samsara API ({message})"
+        return Ending(EndingKind.GAVE_UP, message, Hint.ADDRESS.cure)
     elif hint is Hint.MAYBE_ISSUED:
         return Ending(EndingKind.GAVE_UP, f"no answer comes ({message})", Hint.SILENCE.cure)
     return _ending(EndingKind.GAVE_UP, message, reply)

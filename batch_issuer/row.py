@@ -9,7 +9,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from .hints import Hint
-from .model import Outcome, Status
+from .model import Outcome, Status, shortened
+from .retry import Verdict, is_genuine, meaning
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -98,13 +99,21 @@ class Row:
         return self.without_token(Status.UNKNOWN if self.maybe_issued else Status.FAILED, message, hint)
 
     def rejected(self, reply: Reply, hint: Hint) -> Outcome:
-        """The API said no; that settles what earlier runs left open, but not what this one did a moment ago."""
-        return self.without_token(Status.UNKNOWN if self.unanswered else Status.FAILED, reply.message, hint)
+        """The API said no to the driver, or somebody to the request.
+
+        Only the first settles what earlier runs left open, and neither what this one did a moment ago.
+        """
+        settles = is_genuine(reply) and meaning(reply).verdict is Verdict.REJECTED
+        unknown = self.unanswered or (self.maybe_issued and not settles)
+        return self.without_token(Status.UNKNOWN if unknown else Status.FAILED, reply.message, hint)
 
     def left_over(self, ending: Ending | None) -> Outcome:
         """The run has ended first."""
         touched = self.reply is not None or self.sent > self._sent_before
-        return self.spent(Hint.MAYBE_ISSUED) if self.maybe_issued and touched else self.not_attempted(ending)
+        if not (self.maybe_issued and touched):
+            return self.not_attempted(ending)
+        hint = meaning(self.reply).hint if self.reply else None
+        return self.spent(hint or Hint.MAYBE_ISSUED)
 
     def not_attempted(self, ending: Ending | None) -> Outcome:
         """Nothing can have been issued for it, and ``ending`` came first; None while the run goes on."""
@@ -123,7 +132,7 @@ class Row:
             self.driver.row,
             status,
             self.driver.identifier,
-            error=error,
+            error=shortened(error),
             hint=cure,
             http_status=reply.status if reply else None,
             request_id=reply.request_id if reply else "",
@@ -135,7 +144,8 @@ class Row:
         before = self.driver.before
         if before is None or not before.token:
             return outcome
-        return replace(before, error=f"this is the earlier token; no new one: {outcome.error}", hint=outcome.hint)
+        error = shortened(f"this is the earlier token; no new one: {outcome.error}")
+        return replace(before, error=error, hint=outcome.hint)
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from .errors import StorageError
 from .events import FINISHED, Ending, EndingKind, RowDone, RunStarted, Stopping
 from .hints import Hint
 from .model import Fault, NeverLeftError, Outcome
-from .retry import Verdict, full_jitter, is_foreign, key_refused, meaning, not_the_api
+from .retry import Verdict, full_jitter, is_genuine, key_refused, meaning, not_the_api
 from .row import Flight, Request, Row, new_code
 from .setbacks import Setbacks
 from .timers import Deadline, Patience
@@ -86,7 +86,7 @@ class Run:
         self._done: asyncio.Queue[Outcome | BaseException] = asyncio.Queue()
         self._started = False
         self._dispatcher: asyncio.Task[None] | None = None
-        self._circuit = Circuit()
+        self._circuit = Circuit(len(self.drivers))
         self._patience = Patience(settings.give_up_after, self.stop)
         self._setbacks = Setbacks(self._patience, self._tell, uniform)
         self._issuer: TokenIssuer
@@ -170,8 +170,7 @@ class Run:
                 if isinstance(outcome, BaseException):
                     raise outcome
                 yield outcome
-            if self.ending is None:
-                self.ending = not_the_api(self._circuit.foreign) if self._circuit.foreign else FINISHED
+            self._conclude()
         finally:
             if self.ending is None:
                 self.ending = Ending(EndingKind.INTERRUPTED, "it was cancelled", "issue again for the rest")
@@ -183,6 +182,13 @@ class Run:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             self._finish_stopped()
+
+    def _conclude(self) -> None:
+        """All rows have their outcome."""
+        if not self._done.empty() and isinstance(error := self._done.get_nowait(), BaseException):
+            raise error  # an observer that raised at the very end
+        if self.ending is None:
+            self.ending = not_the_api(self._circuit.foreign) if self._circuit.foreign else FINISHED
 
     def _deadline(self) -> Deadline | None:
         if self._deadline_at is None:
@@ -263,13 +269,14 @@ class Run:
         request.flight = Flight.GROUNDED
         row.reply = reply
         row.sent += reply.left
-        if self._setbacks.account(reply, request.permit) and self._circuit.got_through():
+        if self._setbacks.account(reply, request.permit):
+            self._circuit.got_through()
             self._waiting.line_up()
         self._follow(row, reply, code)
 
     def _follow(self, row: Row, reply: Reply, code: str) -> None:
         """Do what follows from the reply to the request with ``code``."""
-        says, strangers = meaning(reply), self._circuit.see(reply)
+        says, strangers = meaning(reply), self._circuit.see(reply, row.driver.row)
         verdict, hint = says.verdict, says.hint or Hint.SERVER
         match verdict:
             case Verdict.THROTTLED:
@@ -279,7 +286,7 @@ class Run:
                 self._set_back(row, reply)
             case Verdict.ISSUED:
                 self._finish(row.issued(reply, code, self._wall_clock()))
-            case Verdict.REJECTED if is_foreign(reply) and self._circuit.failed(row):
+            case Verdict.REJECTED if not is_genuine(reply) and self._circuit.failed(row):
                 self._set_back(row, reply)
             case Verdict.REJECTED:
                 self._finish(row.rejected(reply, hint))
@@ -294,10 +301,15 @@ class Run:
 
     def _unshared(self, reply: Reply, row: Row) -> Reply:
         """A token is one driver's: what was another's already is none, whoever repeats it."""
-        holder = self._holders.setdefault(reply.token, row.driver.row) if reply.token else row.driver.row
-        if holder == row.driver.row:
+        if not reply.token:
             return reply
-        message = f"HTTP {reply.status}, but with the token that row {holder} got"
+        before, holder = row.driver.before, self._holders.setdefault(reply.token, row.driver.row)
+        if holder != row.driver.row:
+            message = f"HTTP {reply.status}, but with the token that row {holder} got"
+        elif before is not None and reply.token == before.token:  # which goes with the code of that time
+            message = f"HTTP {reply.status}, but with the earlier token again"
+        else:
+            return reply
         return replace(reply, token="", expires_at=None, fault=Fault.REPEATED, message=message)
 
     def _fail(self, row: Row, reply: Reply, hint: Hint) -> None:
@@ -310,7 +322,7 @@ class Run:
             self._finish(row.spent(hint))
         else:
             backoff = full_jitter(row.failures, self._uniform)
-            self._again(row, max(backoff, min(reply.retry_after or 0.0, self._patience.seconds)))
+            self._again(row, max(backoff, min(reply.retry_after or 0.0, LONGEST_WAIT)))
 
     def _set_back(self, row: Row, reply: Reply) -> None:
         """It is everybody's trouble: all wait, and the row keeps its attempts."""
@@ -324,7 +336,7 @@ class Run:
             self._keep(row.not_attempted(self.ending))
         if delay > 0:
             self._waiting.after(delay, row)
-        elif self._circuit.open:  # it may be to blame itself: the next to probe is another one
+        elif self._circuit.open or self._setbacks.any:  # it may be to blame itself: another one shall probe
             self._waiting.last(row)
         else:
             self._waiting.first(row)
@@ -333,23 +345,24 @@ class Run:
         """After a stop, once nothing is in flight: every row that is left has its outcome."""
         if self.ending is None or self._in_flight:
             return
-        for row in self._waiting.drain():
-            self._finish(row.left_over(self.ending))
+        self._finish(*(row.left_over(self.ending) for row in self._waiting.drain()))
 
-    def _finish(self, outcome: Outcome) -> None:
-        self._keep(outcome)
-        self.finished.append(outcome)
-        self._done.put_nowait(outcome)
-        self._tell(RowDone(outcome))
+    def _finish(self, *outcomes: Outcome) -> None:
+        self._keep(*outcomes)
+        self.finished.extend(outcomes)
+        for outcome in outcomes:
+            self._circuit.done(outcome.row)
+            self._done.put_nowait(outcome)
+            self._tell(RowDone(outcome))
 
-    def _keep(self, outcome: Outcome) -> None:
+    def _keep(self, *outcomes: Outcome) -> None:
         """Write it down before it counts; where that fails nothing further is asked for."""
-        if self._journal is None:
+        if self._journal is None or not outcomes:
             return
         try:
-            self._journal.record(outcome)
+            self._journal.record(*outcomes)
         except StorageError as error:
-            self.unkept += bool(outcome.token)
+            self.unkept += sum(bool(outcome.token) for outcome in outcomes)
             self._stop_for_storage(error)
 
     def _stop_for_storage(self, error: StorageError) -> None:

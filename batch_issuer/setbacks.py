@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .events import Ending, EndingKind, GateClosed, GateOpened, QuotaTrouble
-from .retry import Verdict, full_jitter, gave_up, is_foreign, meaning
+from .retry import Verdict, full_jitter, gave_up, is_genuine, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,11 @@ class Setbacks:
         self._count = 0  # closings of the gate since something got through
         self._quota_is_away = False
 
+    @property
+    def any(self) -> bool:
+        """Whether there were any since something got through."""
+        return self._count > 0
+
     def watch(self, quota: Quota) -> None:
         """From now on these are the setbacks with this quota."""
         self._quota = quota
@@ -47,7 +52,7 @@ class Setbacks:
         elif reply.status is None:
             self._quota.lost(permit)
         else:
-            healthy = verdict not in (Verdict.RETRY, Verdict.RETRY_MAYBE_ISSUED) and not is_foreign(reply)
+            healthy = verdict not in (Verdict.RETRY, Verdict.RETRY_MAYBE_ISSUED) and is_genuine(reply)
             self._quota.answered(permit, healthy=healthy)
             # One that was sent before the pause, or before the quota went away, says nothing about the end of that.
             if healthy and not self._quota.paused and not self._quota_is_away:
@@ -90,7 +95,8 @@ class Setbacks:
         """The shared quota cannot be reached (told again with each try), or is there again (None)."""
         told, self._quota_is_away = self._quota_is_away, trouble is not None and trouble.waits
         if trouble is None:
-            self._patience.renew()
+            if not self._count:  # else there is something else to be patient with
+                self._patience.renew()
             return
         if trouble.waits:
             self._patience.wear(Ending(EndingKind.GAVE_UP, trouble.message, trouble.tip))

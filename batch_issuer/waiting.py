@@ -23,6 +23,7 @@ class WaitingRows:
         self._later: list[tuple[float, int, Row]] = []  # a heap, by due time
         self._order = count()
         self._work = asyncio.Event()
+        self._in_order = True
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._later)
@@ -61,7 +62,8 @@ class WaitingRows:
         self._work.set()
 
     def last(self, row: Row) -> None:
-        """All others are before it."""
+        """All others are before it, until they line up."""
+        self._in_order = False
         self._fresh.append(row)
         self._work.set()
 
@@ -71,8 +73,10 @@ class WaitingRows:
         self._work.set()
 
     def line_up(self) -> None:
-        """In the order of the roster again."""
-        self._fresh = deque(sorted(self._fresh, key=lambda row: row.driver.row))
+        """In the order of the roster again, where some had to go last."""
+        if not self._in_order:
+            self._in_order = True
+            self._fresh = deque(sorted(self._fresh, key=lambda row: row.driver.row))
 
     def drain(self) -> list[Row]:
         """All of them, in the order of the roster; none waits any more."""

@@ -44,6 +44,7 @@ class Kind(Enum):
     THROTTLED_FOR_LONG = "nobody waits for so long"
     REJECTED = "the row has failed"
     FOREIGN = "the row has failed; if that goes on for other rows, too, all wait; or this is not the API"
+    IN_OTHER_WORDS = "the row has failed; if that goes on for other rows, too, all wait"
     KEY_REFUSED = "the run is over"
 
 
@@ -172,6 +173,7 @@ STATUSES = {
     429: Kind.THROTTLED,
     **dict.fromkeys((408, 500, 502, 503, 504), Kind.UNANSWERED),
 }
+IN_OTHER_WORDS = {(400, "text"), (409, "text"), (413, "text")}
 FOREIGN = {(404, "text"), (405, "text"), *((status, "HTML") for status in (400, 404, 405, 409, 413))}
 WAITS = {
     "0.40235": Kind.THROTTLED,
@@ -244,6 +246,7 @@ def _faults() -> Iterator[Fault]:
     for status, kind in STATUSES.items():
         for name, body in BODIES.items():
             meant = Kind.FOREIGN if (status, name) in FOREIGN else kind
+            meant = Kind.IN_OTHER_WORDS if (status, name) in IN_OTHER_WORDS else meant
             yield Fault(f"{status} with {name}", meant, instead(reply(status, body)))
     for wait, kind in WAITS.items():
         yield Fault(f"429, Retry-After: {wait}", kind, instead(reply(429, ENVELOPE, f"Retry-After: {wait}", DATE)))

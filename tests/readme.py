@@ -52,7 +52,8 @@ def up_to_date() -> str:
     def help_block(match: re.Match[str]) -> str:
         return f"{match[1]}\n```text\n{parsers[match[2].strip()].format_help()}```\n"
 
-    hints = "\n".join(["| who | what to do |", "|---|---|", *(f"| {hint.who} | {hint.cure} |" for hint in Hint)])
+    rows = [f"| {hint.what} | {hint.who} | {hint.cure} |" for hint in Hint]
+    hints = "\n".join(["| what happened | who mends it | what to do |", "|---|---|---|", *rows])
     content = re.sub(rf"(<!-- help:([ \w]*) -->)\n{_BLOCK}", help_block, text(), flags=re.DOTALL)
     return re.sub(r"<!-- hints -->\n\n(\|.*\n)*", lambda _: f"<!-- hints -->\n\n{hints}\n", content)
 

@@ -89,7 +89,7 @@ class Cell:
                 return 1
             case Kind.THROTTLED_FOR_LONG:
                 return 4
-            case Kind.FOREIGN:
+            case Kind.FOREIGN | Kind.IN_OTHER_WORDS:
                 return 4 if lasts and not alone else 1
             case Kind.UNANSWERED:
                 return 0 if not lasts else 1 if alone else 4

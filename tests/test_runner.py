@@ -428,16 +428,69 @@ def test_a_server_in_trouble_that_says_how_long_is_asked_again_then_but_within_a
 
 @pytest.mark.parametrize(
     "bad",
-    [[0], [0, 1, 2], [3, 4, 5, 6], [10, 20, 30, 40], [57, 59], [*range(0, 60, 2)], [*range(20, 50)]],
-    ids=["first", "first three", "four", "here and there", "last", "every other", "a block of thirty"],
+    [
+        [0],
+        [0, 1, 2],
+        [3, 4, 5, 6],
+        [10, 20, 30, 40],
+        [197, 199],
+        [*range(0, 190, 2)],
+        [*range(40)],
+        [*range(60)],
+        [*range(100, 150)],
+    ],
+    ids=[
+        "first",
+        "three",
+        "four",
+        "here and there",
+        "last",
+        "every other",
+        "forty",
+        "sixty",
+        "a block",
+    ],
 )
 def test_rows_that_fail_for_themselves_cost_themselves_only(bad: list[int]) -> None:
     """The others get their tokens, and the run ends soon: exit code 1, not 4."""
-    ran = Recorder(60, Poisoned(bad, Unlimited()), rate=Rate(10**6, P))
+    ran = Recorder(200, Poisoned(bad, Unlimited()), rate=Rate(10**6, P))
     assert ran.ending.kind is EndingKind.FINISHED
-    assert ran.counts() == {"issued": 60 - len(bad), "unknown": len(bad)}
-    assert ran.elapsed < 200.0
+    assert ran.counts() == {"issued": 200 - len(bad), "unknown": len(bad)}
+    assert ran.elapsed < 400.0
     assert all(outcome.attempts <= 20 for outcome in ran.outcomes)
+
+
+def test_even_where_most_rows_fail_for_themselves_the_others_get_their_tokens() -> None:
+    """Two of three: the last of them cannot be told from an outage any more, but nobody else waits by then."""
+    bad = [number for number in range(190) if number % 3]
+    ran = Recorder(200, Poisoned(bad, Unlimited()), rate=Rate(10**6, P))
+    assert ran.counts()["issued"] == 200 - len(bad)
+    assert ran.elapsed < 1200.0
+
+
+def test_rows_that_fail_for_themselves_and_are_the_last_are_known_by_what_got_through_in_between() -> None:
+    ran = Recorder(4, Poisoned([0, 1, 2], Unlimited()))
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts() == {"issued": 1, "unknown": 3}
+    assert ran.elapsed < 60.0
+
+
+def test_rows_that_failed_a_moment_before_an_outage_come_through_it() -> None:
+    """Flaky for a second, then away for two minutes: nobody is given up in between."""
+    for seed in range(12):
+        rng = random.Random(seed)
+
+        class Flaky(ModelServer):
+            async def issue(self, identifier: Identifier, code: str, rng: random.Random = rng) -> Reply:
+                now = asyncio.get_running_loop().time()
+                if 1.2 < now < 121.2 or (now < 1.2 and rng.random() < 0.35):
+                    await asyncio.sleep(0.1)
+                    return BUSY if now > 1.2 else replace(BUSY, status=502)
+                return await super().issue(identifier, code)
+
+        ran = Recorder(60, Flaky(Unlimited()), concurrency=6)
+        assert ran.ending.kind is EndingKind.FINISHED
+        assert ran.counts()["issued"] >= 58
 
 
 def test_a_retry_prefers_rows_that_have_not_failed_while_it_is_in_doubt() -> None:
@@ -504,6 +557,14 @@ def test_a_token_that_was_another_drivers_is_none() -> None:
         at=lambda run, _: run.know([replace(EARLIER, row=999)]),
     )
     assert known.counts() == {"unknown": 2}
+
+
+def test_an_earlier_token_that_comes_again_stays_with_the_code_it_was_issued_for() -> None:
+    (outcome,) = Recorder(
+        1, server_with(rest=Reply(200, token=EARLIER.token, expires_at=LATE)), before=EARLIER
+    ).outcomes
+    assert replace(outcome, error="", hint="") == EARLIER
+    assert "the earlier token again" in outcome.error
 
 
 # --- the deadline
@@ -648,6 +709,39 @@ def test_the_attempts_of_a_row_without_a_token_go_on_counting(
     assert (outcome.status, outcome.attempts) == (status, attempts)
 
 
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [(REJECTED, Status.FAILED), (REVOKED, Status.UNKNOWN), (Reply(404, message="HTTP 404: nginx"), Status.UNKNOWN)],
+    ids=["the API's 404", "401", "another's 404"],
+)
+def test_what_was_unknown_is_settled_by_what_the_api_says_of_the_driver_alone(reply: Reply, status: Status) -> None:
+    (outcome,) = Recorder(1, server_with(rest=reply), before=UNKNOWN).outcomes
+    assert outcome.status is status
+    assert ("a token may exist" in outcome.hint) == (status is Status.UNKNOWN)
+
+
+def test_one_of_many_that_is_always_refused_as_too_many_holds_nobody_else_up() -> None:
+    class Unwilling(ModelServer):
+        async def issue(self, identifier: Identifier, code: str) -> Reply:
+            if identifier == drivers(5)[-1].identifier:
+                await asyncio.sleep(0.1)
+                return Reply(429, message="HTTP 429", retry_after=0.5)
+            return await super().issue(identifier, code)
+
+    ran = Recorder(30, Unwilling(Unlimited()))
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.counts() == {"issued": 29, "not_attempted": 1}
+
+
+def test_no_error_is_longer_than_300_characters() -> None:
+    """Whatever is said around a long message."""
+    long = "m" * 299
+    for reply in (Reply(401, message=long, request_id="r"), Reply(404, message=long, request_id="r")):
+        ran = Recorder(3, server_with(rest=reply), before=EARLIER)
+        assert all(len(outcome.error) <= 300 for outcome in ran.outcomes)
+        assert any(outcome.error.endswith("…") for outcome in ran.outcomes)
+
+
 def test_what_was_unknown_stays_so_when_the_attempts_of_this_run_are_spent() -> None:
     """They cannot have issued anything; one of those before may have."""
     refused = Reply(408, message="HTTP 408")
@@ -756,6 +850,21 @@ def test_a_cancelled_run_has_an_outcome_for_every_row(after: float) -> None:
             held = {str(outcome.identifier) for outcome in run.finished if outcome.token}
             unknown = {str(outcome.identifier) for outcome in run.finished if outcome.status is Status.UNKNOWN}
             assert held <= {*server.issued} <= held | unknown
+
+    virtual_clock.run(main())
+
+
+def test_an_observer_that_raises_at_the_very_end_raises_too() -> None:
+    def raising(event: Event) -> None:
+        if isinstance(event, RowDone) and event.outcome.row == 11:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        run = Run(drivers(10), Settings(api_token=Secret("key"), concurrency=1), observe=raising)
+        with pytest.raises(ZeroDivisionError):
+            async for _ in run.outcomes(server_with(), Quota(MemoryLeases(RATE))):
+                pass
+        assert len(run.finished) == 10
 
     virtual_clock.run(main())
 
@@ -971,6 +1080,16 @@ def test_a_shared_quota_that_is_broken_is_told_once_and_the_run_goes_on_alone(at
     assert ran.server.peak(P) == 100
     troubles = [event for event in ran.events if isinstance(event, QuotaTrouble)]
     assert troubles == [QuotaTrouble(BROKEN.message, BROKEN.tip, None)]
+
+
+@pytest.mark.parametrize("reply", [UNREACHABLE, BUSY], ids=["no network", "503"])
+@pytest.mark.parametrize(("away", "period"), [(30.0, 60.0), (5.0, 10.0), (5.0, 300.0)])
+def test_a_shared_quota_that_comes_and_goes_does_not_renew_patience_with_a_server_that_is_away(
+    reply: Reply, away: float, period: float
+) -> None:
+    ran = Recorder(40, server_with(rest=reply), trouble=lambda now: AWAY if now % period < away else None)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert 600.0 <= ran.elapsed < 700.0
 
 
 def test_a_stop_while_the_shared_quota_is_away_ends_the_run_at_once() -> None:
