@@ -24,6 +24,7 @@ from .errors import StorageError
 from .events import FINISHED, Ending, EndingKind, RowDone, RunStarted, Stopping
 from .hints import Hint
 from .model import Fault, NeverLeftError, Outcome
+from .quota import Budget
 from .retry import Verdict, full_jitter, is_genuine, key_refused, meaning, not_the_api
 from .row import Flight, Request, Row, new_code
 from .setbacks import Setbacks
@@ -85,6 +86,7 @@ class Run:
         self.know(driver.before for driver in drivers if driver.before is not None)
         self._done: asyncio.Queue[Outcome | BaseException] = asyncio.Queue()
         self._started = False
+        self._beginning: asyncio.Task[Budget] | None = None
         self._dispatcher: asyncio.Task[None] | None = None
         self._circuit = Circuit(len(self.drivers))
         self._patience = Patience(settings.give_up_after, self.stop)
@@ -111,6 +113,8 @@ class Run:
         if self.ending is not None:
             return
         self.ending = ending
+        if self._beginning is not None:
+            self._beginning.cancel()
         if self._dispatcher is not None:
             self._dispatcher.cancel()
             self._finish_stopped()
@@ -147,7 +151,7 @@ class Run:
         deadline = self._deadline()
         try:
             self._setbacks.watch(quota)
-            others = await quota.begin()
+            others = await self._begin(quota)
             self._tell(
                 RunStarted(
                     len(self.drivers),
@@ -177,11 +181,19 @@ class Run:
             self._patience.renew()
             if deadline is not None:
                 deadline.cancel()
+            if self._beginning is not None:
+                self._beginning.cancel()
             background.extend(self._in_flight)
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             self._finish_stopped()
+
+    async def _begin(self, quota: Quota) -> Budget:
+        """What others use of the quota; a stop does not wait for that."""
+        self._beginning = asyncio.ensure_future(quota.begin())
+        await asyncio.wait([self._beginning])
+        return Budget() if self._beginning.cancelled() else self._beginning.result()
 
     def _conclude(self) -> None:
         """All rows have their outcome."""

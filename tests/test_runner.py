@@ -21,7 +21,7 @@ from rosters import CODE, TOKEN, batch, issued, lines
 from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.events import Ending, EndingKind, Event, GateClosed, QuotaTrouble, RowDone, RunStarted, Stopping
 from batch_issuer.model import Fault, NeverLeftError, Outcome, Rate, Reply, Secret, Settings, Status
-from batch_issuer.quota import MemoryLeases, Quota
+from batch_issuer.quota import Budget, MemoryLeases, Quota
 from batch_issuer.quota.in_process import Guard
 from batch_issuer.results import Destination
 from batch_issuer.row import CODE_LENGTH, new_code
@@ -579,7 +579,7 @@ def test_a_deadline_ends_the_run_in_time(deadline: timedelta | datetime) -> None
     assert ran.elapsed <= 70.0
     started = ran.events[0]
     assert isinstance(started, RunStarted)
-    assert started.time == 70.0
+    assert started.time == pytest.approx(70.0)
 
 
 @pytest.mark.parametrize("rest", [OK, BUSY, THROTTLED], ids=["silence", "503", "429"])
@@ -1090,6 +1090,40 @@ def test_a_shared_quota_that_comes_and_goes_does_not_renew_patience_with_a_serve
     ran = Recorder(40, server_with(rest=reply), trouble=lambda now: AWAY if now % period < away else None)
     assert ran.ending.kind is EndingKind.GAVE_UP
     assert 600.0 <= ran.elapsed < 700.0
+
+
+@pytest.mark.parametrize("how", ["stop", "deadline", "cancel"])
+def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str) -> None:
+    class Hanging(TroubledLeases):
+        async def look(self) -> Budget:
+            await asyncio.sleep(5000.0)
+            return Budget()
+
+    async def main() -> None:
+        loop, server = asyncio.get_running_loop(), server_with()
+        deadline = timedelta(seconds=5) if how == "deadline" else None
+        run = Run(drivers(9), Settings(api_token=Secret("key"), deadline=deadline))
+
+        async def consume() -> None:
+            shared = Hanging(RATE, lambda _: None)
+            async with aclosing(run.outcomes(server, Quota(MemoryLeases(RATE), shared))) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+        task = asyncio.create_task(consume())
+        if how == "stop":
+            loop.call_later(3.0, run.stop, STOP)
+        elif how == "cancel":
+            loop.call_later(3.0, task.cancel)
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert loop.time() < 5.1
+        assert server.arrivals == []
+        assert {outcome.status for outcome in run.finished} == {Status.NOT_ATTEMPTED}
+        assert len(run.finished) == 9
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    virtual_clock.run(main())
 
 
 def test_a_stop_while_the_shared_quota_is_away_ends_the_run_at_once() -> None:
