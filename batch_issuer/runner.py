@@ -191,6 +191,8 @@ class Run:
 
     async def _begin(self, quota: Quota) -> Budget:
         """What others use of the quota; a stop does not wait for that."""
+        if self.ending is not None:
+            return Budget()
         self._beginning = asyncio.ensure_future(quota.begin())
         await asyncio.wait([self._beginning])
         return Budget() if self._beginning.cancelled() else self._beginning.result()

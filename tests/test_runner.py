@@ -1092,7 +1092,7 @@ def test_a_shared_quota_that_comes_and_goes_does_not_renew_patience_with_a_serve
     assert 600.0 <= ran.elapsed < 700.0
 
 
-@pytest.mark.parametrize("how", ["stop", "deadline", "cancel"])
+@pytest.mark.parametrize("how", ["stop", "stop before", "deadline", "deadline that is past", "cancel"])
 def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str) -> None:
     class Hanging(TroubledLeases):
         async def look(self) -> Budget:
@@ -1101,7 +1101,8 @@ def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str)
 
     async def main() -> None:
         loop, server = asyncio.get_running_loop(), server_with()
-        deadline = timedelta(seconds=5) if how == "deadline" else None
+        deadlines = {"deadline": timedelta(seconds=5), "deadline that is past": NOW - timedelta(days=9999)}
+        deadline = deadlines.get(how)
         run = Run(drivers(9), Settings(api_token=Secret("key"), deadline=deadline))
 
         async def consume() -> None:
@@ -1110,6 +1111,8 @@ def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str)
                 async for _ in outcomes:
                     pass
 
+        if how == "stop before":
+            run.stop(STOP)
         task = asyncio.create_task(consume())
         if how == "stop":
             loop.call_later(3.0, run.stop, STOP)
