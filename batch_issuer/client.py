@@ -15,6 +15,7 @@ import ssl
 import zlib
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from html import unescape
 from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import quote, urlsplit
 
@@ -118,18 +119,14 @@ class Client:
     def _read(self, status: int, headers: Mapping[str, str], data: bytes | None, code: str) -> Reply:
         """The facts of a complete reply."""
         document = _json_object(data)
-        page = _WEB_PAGE.match(data or b"") is not None
+        page = _MARKUP.match(data or b"") is not None
         request_id = self._clean(document.get("requestId"), code, 64)
         if status != 200:  # noqa: PLR2004 - OK
-            told = self._clean(document.get("message"), code)
-            told = (
-                f": {told}"
-                if told
-                else f" without an error message of the Samsara API{self._other(headers, data, code)}"
-            )
+            said = self._clean(document.get("message"), code)
+            said = f": {said}" if said else self._other_words(headers, data, code)
             return Reply(
                 status,
-                message=shortened(f"HTTP {status}{told}"),
+                message=shortened(f"HTTP {status}{said}"),
                 request_id=request_id,
                 web_page=page,
                 retry_after=parse_retry_after(headers.get("Retry-After"), server_date=headers.get("Date")),
@@ -151,14 +148,16 @@ class Client:
         remark = "issued, but it had expired already when it came"
         return Reply(status, token=token, expires_at=expires_at, message=remark, request_id=request_id, expired=True)
 
-    def _other(self, headers: Mapping[str, str], data: bytes | None, code: str) -> str:
+    def _other_words(self, headers: Mapping[str, str], data: bytes | None, code: str) -> str:
         """What a reply is that is none of the API's, as far as it may be told: its whole text may hold anything."""
         if host := self._redirected_to(headers, code):
-            return f", but a redirection to {host!r}"
-        if _WEB_PAGE.match(data or b""):
-            return self._page(data, code)
-        text = self._clean(_plain_text(data), code)
-        return f": {text}" if text else ""
+            what = f", but a redirection to {host!r}"
+        elif _MARKUP.match(data or b""):
+            what = self._page(data, code)
+        else:
+            text = self._clean(_plain_text(data), code)
+            what = f": {text}" if text else ""
+        return f" without an error message of the Samsara API{what}"
 
     def _page(self, data: bytes | None, code: str) -> str:
         title = re.search(rb"<title[^>]*>([^<]{1,200})<", data or b"", re.IGNORECASE)
@@ -176,16 +175,16 @@ class Client:
         """A server's text as one printable line, without the secrets it may echo."""
         if not isinstance(text, str):
             return ""
-        for secret in (self._api_token.reveal(), quote(self._api_token.reveal(), safe=""), code):
+        text, key = unescape(text), self._api_token.reveal()
+        for secret in (key, unescape(key), quote(key, safe=""), code):
             anyhow = r"\s*".join(map(re.escape, secret))  # broken over lines; a host name comes in lower case
             text = re.sub(anyhow, "***", text, flags=re.IGNORECASE)
         line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
         return shortened(line, length)
 
 
-_WEB_PAGE = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|title|h1|meta|script|p)\b", re.IGNORECASE
-)
+_MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
+"""How a web page begins, and nothing of the API's."""
 
 
 def _plain_text(data: bytes | None) -> str:
@@ -194,7 +193,7 @@ def _plain_text(data: bytes | None) -> str:
         text = (data or b"").decode()
     except UnicodeDecodeError:
         return ""
-    return "" if text.lstrip().startswith(("<", "{", "[", '"')) or "\0" in text else text
+    return "" if text.lstrip().startswith(("{", "[", '"')) or "\0" in text else text
 
 
 @asynccontextmanager

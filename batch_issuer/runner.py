@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,8 @@ from .circuit import Circuit
 from .errors import StorageError
 from .events import FINISHED, Ending, EndingKind, RowDone, RunStarted, Stopping
 from .hints import Hint
-from .model import Fault, NeverLeftError, Outcome
+from .holders import Holders
+from .model import NeverLeftError, Outcome
 from .quota import Budget
 from .retry import Verdict, full_jitter, is_genuine, key_refused, meaning, not_the_api
 from .row import Flight, Request, Row, new_code
@@ -82,8 +82,7 @@ class Run:
         self._wall_clock = wall_clock
         self._waiting = WaitingRows(Row(driver) for driver in drivers)
         self._in_flight: dict[asyncio.Task[None], Request] = {}
-        self._holders: dict[str, int] = {}  # token → row
-        self.know(driver.before for driver in drivers if driver.before is not None)
+        self._holders = Holders(driver.before for driver in drivers if driver.before is not None)
         self._done: asyncio.Queue[Outcome | BaseException] = asyncio.Queue()
         self._started = False
         self._beginning: asyncio.Task[Budget] | None = None
@@ -96,8 +95,8 @@ class Run:
         self._journal: Journal | None = None
 
     def know(self, outcomes: Iterable[Outcome]) -> None:
-        """Whose the tokens are that other rows got earlier: a reply that repeats one of them is none."""
-        self._holders.update((outcome.token, outcome.row) for outcome in outcomes if outcome.token)
+        """What other rows got earlier: a reply that repeats one of these tokens holds none."""
+        self._holders.know(outcomes)
 
     @property
     def started(self) -> bool:
@@ -276,7 +275,7 @@ class Run:
         request.flight = Flight.UNDER_WAY
         code = new_code()
         try:
-            reply = self._unshared(await self._issuer.issue(row.driver.identifier, code), row)
+            reply = self._holders.checked(await self._issuer.issue(row.driver.identifier, code), row.driver)
         except NeverLeftError:
             request.flight = Flight.ADMITTED
             raise
@@ -312,19 +311,6 @@ class Run:
                 self._fail(row, reply, hint)
         if strangers:
             self.stop(not_the_api(reply))
-
-    def _unshared(self, reply: Reply, row: Row) -> Reply:
-        """A token is one driver's: what was another's already is none, whoever repeats it."""
-        if not reply.token:
-            return reply
-        before, holder = row.driver.before, self._holders.setdefault(reply.token, row.driver.row)
-        if holder != row.driver.row:
-            message = f"HTTP {reply.status}, but with the token that row {holder} got"
-        elif before is not None and reply.token == before.token:  # which goes with the code of that time
-            message = f"HTTP {reply.status}, but with the earlier token again"
-        else:
-            return reply
-        return replace(reply, token="", expires_at=None, fault=Fault.REPEATED, message=message)
 
     def _fail(self, row: Row, reply: Reply, hint: Hint) -> None:
         """No usable answer: the row's own failure, or everybody's."""

@@ -14,6 +14,7 @@ import tracemalloc
 from base64 import b64encode
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -1057,6 +1058,17 @@ def test_a_server_that_echoes_key_and_code_puts_them_nowhere(
     for secret in (KEY, CODE):
         assert secret.lower() not in shown
         assert secret.lower()[:10] not in shown  # nor most of it
+
+
+def test_a_web_page_that_echoes_an_odd_key_in_its_title_does_not_get_it_into_the_message() -> None:
+    """As HTML writes it, and as it is."""
+    key = "odd&key<with>'marks\"7gQ2xV9m"
+    for title in (escape(key), escape(key, quote=False), f"for {escape(key)} {CODE}"):
+        page = f"<!-- x -->\n<html><head><title>Denied: {title}</title></head></html>".encode()
+        reply = answered(http(403, page), api_token=Secret(key))
+        assert reply.web_page
+        assert "Denied: " in reply.message
+        assert not any(part in reply.message for part in (key, escape(key), "7gQ2xV9m", CODE))
 
 
 def test_no_repr_shows_the_key_or_the_proxys_password() -> None:

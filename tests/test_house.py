@@ -31,6 +31,7 @@ ORDER = (
     "waiting",
     "timers",
     "setbacks",
+    "holders",
     "runner",
     "settings",
     "job",
