@@ -16,7 +16,7 @@ settings.load_profile("steady")
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test talks to another machine, and none sees the developer's own settings or quota."""
+    """No test talks to another machine, and none sees the developer's own settings, quota or width of the terminal."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -27,6 +27,6 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Tem
     monkeypatch.setattr(socket.socket, "connect", guarded)
     for variable in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE"):
         monkeypatch.delenv(variable, raising=False)
-    for variable in ("SAMSARA_API_TOKEN", "BATCH_ISSUER_QUOTA"):
+    for variable in ("SAMSARA_API_TOKEN", "BATCH_ISSUER_QUOTA", "COLUMNS", "LINES"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
