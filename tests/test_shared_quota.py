@@ -162,13 +162,13 @@ def test_one_that_is_stopped_for_longer_than_a_period_sends_no_burst_and_loses_n
     tmp_path: Path, sharing: list[str]
 ) -> None:
     """SIGSTOP, then SIGCONT: timeouts are overdue then, and the replies that came meanwhile are read all the same."""
-    limit, period = 20, 1.5
+    limit, period = 20, 1.0
     with (
         live_sandbox(limit=limit, per=period, latency=(0.1, 0.2), seed=5) as sandbox,
-        issuers(tmp_path, sandbox, [50], [*sharing, *rate(limit, period), "--timeout", "1s"]) as (issuer,),
+        issuers(tmp_path, sandbox, [35], [*sharing, *rate(limit, period), "--timeout", "800ms"]) as (issuer,),
     ):
         issuer.go()
-        for requests in (8, 30):
+        for requests in (8, 28):
             wait_until(lambda requests=requests: len(sandbox.ledger) >= requests, "requests")
             issuer.process.send_signal(signal.SIGSTOP)
             stopped_at = time.monotonic()
