@@ -39,6 +39,7 @@ class Circuit:
 
     Attributes:
         open: whether failures are everybody's trouble now.
+        in_doubt: whether something failed and nothing got through since: then a row that has not failed tells most.
         foreign: the last reply that was none of the API's, as long as none of the API's has come.
     """
 
@@ -48,7 +49,7 @@ class Circuit:
         Args:
             drivers: how many rows there are.
         """
-        self.open = False
+        self.open = self.in_doubt = False
         self.foreign: Reply | None = None
         self._drivers = self._left = drivers
         self._strangers: list[int] = []  # rows, one for each foreign reply
@@ -56,7 +57,6 @@ class Circuit:
         self._failed: dict[int, Row] = {}  # since something got through, by row number
         self._bouts: Counter[int] = Counter()  # of rows without an outcome
         self._over: set[int] = set()  # rows that failed lately and have their outcome
-        self._suspicion = False
 
     def see(self, reply: Reply, row: int) -> bool:
         """Take note of who answers for a row; whether it is certain by now that this is not the API."""
@@ -71,21 +71,16 @@ class Circuit:
             self.foreign = None
         return False
 
-    @property
-    def in_doubt(self) -> bool:
-        """Whether something failed and nothing got through since: then a row that has not failed tells most."""
-        return self._suspicion
-
     def got_through(self) -> None:
         """The server answers as it should."""
-        self.open = self._suspicion = False
+        self.open = self.in_doubt = False
         self._bouts.update(self._failed.keys() - self._over)
         self._failed.clear()
         self._over.clear()
 
     def failed(self, row: Row) -> bool:
         """A row got no usable answer; whether that is everybody's trouble, and so costs it nothing."""
-        self._suspicion = True
+        self.in_doubt = True
         if not self._is_to_blame(row.driver.row):
             self._failed[row.driver.row] = row
         if not self.open and len(self._failed) >= FAILURES:

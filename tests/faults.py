@@ -10,7 +10,6 @@ import asyncio
 import gzip
 import json
 import socket
-import ssl
 import struct
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import trustme
-from raw_server import RawServer
+from raw_server import RawServer, http, server_tls
 from virtual_clock import SocketLoop
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Iterator
 
     from raw_server import Exchange
@@ -68,12 +68,6 @@ class Fault:
 # --- answers
 
 
-def reply(status: int | str, body: object = b"", *lines: str, length: int | None = None) -> bytes:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    size = len(data) if length is None else length
-    return "\r\n".join([f"HTTP/1.1 {status} Said", f"Content-Length: {size}", *lines, "", ""]).encode() + data
-
-
 def instead(answer: bytes) -> Spoil:
     """The request goes no further, this is the answer."""
 
@@ -101,7 +95,7 @@ def with_data(**fields: object) -> Spoil:
     def change(_head: bytes, body: bytes) -> bytes:
         document = json.loads(body)
         data = {**document.get("data", {}), **fields}
-        return reply(200, {**document, "data": {name: value for name, value in data.items() if value is not None}})
+        return http(200, {**document, "data": {name: value for name, value in data.items() if value is not None}})
 
     return changed(change)
 
@@ -204,26 +198,26 @@ def _faults() -> Iterator[Fault]:
         "answer lost": lost,
         "silence": silence,
         "half a body": changed(lambda head, body: head + b"\r\n\r\n" + body[: len(body) // 2], close=True),
-        "Content-Length too long": changed(lambda _, body: reply(200, body, length=len(body) + 9), close=True),
-        "Content-Length too short": changed(lambda _, body: reply(200, body, length=len(body) - 9), close=True),
-        "Content-Length is none": changed(lambda _, body: reply(200, body).replace(b"Length: ", b"Length: -")),
+        "Content-Length too long": changed(lambda _, body: http(200, body, length=len(body) + 9), close=True),
+        "Content-Length too short": changed(lambda _, body: http(200, body, length=len(body) - 9), close=True),
+        "Content-Length is none": changed(lambda _, body: http(200, body).replace(b"Length: ", b"Length: -")),
         "a byte a second": a_byte_a_second,
         "headers without end": headers_without_end,
         "a hundred megabytes": a_hundred_megabytes,
         "garbage": changed(lambda *_: b"\x00\xff\x16\x03 not HTTP\r\n\r\n", close=True),
-        "200 with HTML": instead(reply(200, PAGE)),
-        "200, empty": instead(reply(200)),
-        "200 with []": instead(reply(200, [])),
-        "200 without data": instead(reply(200, {"data": None})),
+        "200 with HTML": instead(http(200, PAGE)),
+        "200, empty": instead(http(200)),
+        "200 with []": instead(http(200, [])),
+        "200 without data": instead(http(200, {"data": None})),
         "200 without token": with_data(token=None),
         "200 with a number as token": with_data(token=7),
         "200 with an empty token": with_data(token=""),
-        "200 with half a document": changed(lambda _, body: reply(200, body[:-3])),
+        "200 with half a document": changed(lambda _, body: http(200, body[:-3])),
         "the token of another": the_token_of_another,
         "204": instead(b"HTTP/1.1 204 No Content\r\n\r\n"),
-        "302 to another host": instead(reply(302, b"", "Location: https://login.example.net/?from=api")),
-        "301 to HTTP": instead(reply(301, PAGE, "Location: http://api.example.com/fleet")),
-        "307 to itself": instead(reply(307, b"", "Location: /fleet/drivers/auth-token")),
+        "302 to another host": instead(http(302, b"", "Location: https://login.example.net/?from=api")),
+        "301 to HTTP": instead(http(301, PAGE, "Location: http://api.example.com/fleet")),
+        "307 to itself": instead(http(307, b"", "Location: /fleet/drivers/auth-token")),
     }
     for name, spoil in unanswered.items():
         yield Fault(name, Kind.UNANSWERED, spoil)
@@ -236,7 +230,7 @@ def _faults() -> Iterator[Fault]:
         "no expiry": with_data(expirationTime=None),
         "closed between requests": closed_afterwards,
         "HTTP/1.0": changed(lambda _, body: b"HTTP/1.0 200 OK\r\n\r\n" + body, close=True),
-        "gzip": changed(lambda _, body: reply(200, gzip.compress(body), "Content-Encoding: gzip")),
+        "gzip": changed(lambda _, body: http(200, gzip.compress(body), "Content-Encoding: gzip")),
         "chunked": changed(chunked),
     }
     for name, spoil in harmless.items():
@@ -247,9 +241,9 @@ def _faults() -> Iterator[Fault]:
         for name, body in BODIES.items():
             meant = Kind.FOREIGN if (status, name) in FOREIGN else kind
             meant = Kind.IN_OTHER_WORDS if (status, name) in IN_OTHER_WORDS else meant
-            yield Fault(f"{status} with {name}", meant, instead(reply(status, body)))
+            yield Fault(f"{status} with {name}", meant, instead(http(status, body)))
     for wait, kind in WAITS.items():
-        yield Fault(f"429, Retry-After: {wait}", kind, instead(reply(429, ENVELOPE, f"Retry-After: {wait}", DATE)))
+        yield Fault(f"429, Retry-After: {wait}", kind, instead(http(429, ENVELOPE, f"Retry-After: {wait}", DATE)))
 
 
 FAULTS = tuple(_faults())
@@ -310,7 +304,7 @@ class Gateway:
 
     async def start(self) -> None:
         tls = self._authority
-        server = RawServer(self._answer, tls=_server_side(tls, "localhost") if tls else None)
+        server = RawServer(self._answer, tls=server_tls(tls, "localhost") if tls else None)
         await self._stack.enter_async_context(server)
         self.port = server.port
         self.url = f"http{'s' if tls else ''}://localhost:{server.port}"
@@ -319,8 +313,8 @@ class Gateway:
         await self._trap("reset at once", b"")
         await self._trap("no TLS", b"HTTP/1.1 400 Bad Request\r\n\r\n")
         if tls is not None:
-            await self._trap("another host's certificate", b"", _server_side(tls, "login.example.net"))
-            await self._trap("an authority that is not trusted", b"", _server_side(trustme.CA(), "localhost"))
+            await self._trap("another host's certificate", b"", server_tls(tls, "login.example.net"))
+            await self._trap("an authority that is not trusted", b"", server_tls(trustme.CA(), "localhost"))
 
     async def _trap(self, name: str, says: bytes, tls: ssl.SSLContext | None = None) -> None:
         async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -364,12 +358,6 @@ class Gateway:
                 self.repeated = self.repeated or answer
         if self.one_each:
             exchange.writer.close()
-
-
-def _server_side(authority: trustme.CA, name: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    return context
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Awaitable, Callable
     from typing import Self
+
+    import trustme
 
     Answer = Callable[["Exchange"], Awaitable[None]]
 
@@ -94,6 +97,20 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     except asyncio.IncompleteReadError:
         return None
     return Request(head + body, line, headers, body)
+
+
+def http(status: int | str, body: object = b"", *lines: str, length: int | None = None) -> bytes:
+    """The bytes of a reply; a body that is not bytes is sent as JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    size = len(data) if length is None else length
+    return "\r\n".join([f"HTTP/1.1 {status} Some Reason", f"Content-Length: {size}", *lines, "", ""]).encode() + data
+
+
+def server_tls(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    """What a server needs to be who it says, as far as an authority is trusted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
 
 
 def keep_alive(*answers: bytes) -> Answer:

@@ -7,7 +7,6 @@ import gc
 import gzip
 import json
 import socket
-import ssl
 import sys
 import time
 import tracemalloc
@@ -23,7 +22,7 @@ import trustme
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from raw_server import Exchange, RawServer, keep_alive, then_silence, tunnel
+from raw_server import Exchange, RawServer, http, keep_alive, server_tls, then_silence, tunnel
 
 from batch_issuer.client import open_client
 from batch_issuer.errors import SettingsError
@@ -114,13 +113,6 @@ async def sandboxed(*, concurrency: int = 16, timeout: float = 10.0, **options: 
         open_client(settings(sandbox.url, concurrency=concurrency, timeout=timeout)) as client,
     ):
         yield sandbox, client
-
-
-def http(status: int | str, body: object = b"", *lines: str, length: int | None = None) -> bytes:
-    """The bytes of a reply; a body that is not bytes is sent as JSON."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    size = len(data) if length is None else length
-    return "\r\n".join([f"HTTP/1.1 {status} Some Reason", f"Content-Length: {size}", *lines, "", ""]).encode() + data
 
 
 def gist(reply: Reply) -> tuple[int | None, bool, Verdict]:
@@ -791,12 +783,6 @@ def test_cancelled_while_it_connects_it_says_that_nothing_left() -> None:
 
 
 # --- TLS ---
-
-
-def server_tls(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
-    return context
 
 
 def test_a_certificate_is_trusted_by_the_settings_ca_file(authority: trustme.CA, ca_file: str) -> None:

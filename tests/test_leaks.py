@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
 import threading
@@ -39,7 +38,7 @@ import pandas as pd
 import pytest
 import trustme
 from live_sandbox import live_sandbox
-from raw_server import Exchange, RawServer, tunnel
+from raw_server import Exchange, RawServer, server_tls, tunnel
 from shared_quota import PATIENCE, free_port, redis_server, wait_until
 
 from batch_issuer import (
@@ -65,6 +64,7 @@ from batch_issuer.quota import open_quota
 from batch_issuer.results import AUTH_COLUMNS, read_results
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
@@ -627,8 +627,7 @@ def a_proxy_with_a_password(stage: Stage) -> None:
     """Refused by it, then through it to a server that says too much."""
     stage.write_roster(5)
     authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
+    context = server_tls(authority, "localhost")
     authority.cert_pem.write_to_path(stage.root / "home" / "ca.pem")
     stage.environ["SSL_CERT_FILE"] = str(stage.root / "home" / "ca.pem")
     stage.environ["PYTHONASYNCIODEBUG"] = "1"
