@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from .model import Outcome, Rate
 
@@ -35,6 +36,17 @@ class Ending:
 
 
 FINISHED = Ending(EndingKind.FINISHED)
+
+SEVERITY = (
+    EndingKind.FINISHED,
+    EndingKind.DEADLINE,
+    EndingKind.GAVE_UP,
+    EndingKind.WRONG_ADDRESS,
+    EndingKind.STORAGE,
+    EndingKind.KEY_REFUSED,
+    EndingKind.INTERRUPTED,
+)
+"""The endings, the worst one last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,34 @@ class QuotaTrouble:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The first reply with a token told how long tokens live: ``lifetime`` seconds, by the server's own clock.
+
+    The others come within ``seconds_left`` by the quota's plan; ``at_once`` is how many drivers can hold a valid token
+    at the same time, None if all can.
+    """
+
+    lifetime: float
+    expires_at: datetime
+    seconds_left: float
+    at_once: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOff:
+    """This computer's clock is ``seconds`` ahead of the server's; negative where it is behind."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renewing:
+    """At the end of the run, ``drivers`` get another token, since the one they have would not be valid long enough."""
+
+    drivers: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """No further request leaves; ``in_flight`` are waited for."""
 
@@ -91,4 +131,4 @@ class Stopping:
     in_flight: int
 
 
-Event = RunStarted | RowDone | GateClosed | GateOpened | QuotaTrouble | Stopping
+Event = RunStarted | RowDone | GateClosed | GateOpened | QuotaTrouble | FirstToken | ClockOff | Renewing | Stopping

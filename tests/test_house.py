@@ -26,6 +26,7 @@ ORDER = (
     "client",
     "results",
     "progress",
+    "event_log",
     "row",
     "circuit",
     "waiting",
