@@ -58,6 +58,10 @@ class Circuit:
         self._bouts: Counter[int] = Counter()  # of rows without an outcome
         self._over: set[int] = set()  # rows that failed lately and have their outcome
 
+    def more(self, drivers: int) -> None:
+        """So many rows more have no outcome."""
+        self._left += drivers
+
     def see(self, reply: Reply, row: int) -> bool:
         """Take note of who answers for a row; whether it is certain by now that this is not the API."""
         if not self._known and is_foreign(reply):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from types import SimpleNamespace
 
-    from .model import Identifier, Settings
+    from .model import Identifier, Secret, Settings
 
 PATH = "/fleet/drivers/auth-token"
 
@@ -42,6 +42,9 @@ LATE = 0.1
 MAX_EXPIRY = 4_102_444_800_000
 """Milliseconds: 2100-01-01. Anything later, or before 2001 (which is what seconds look like), is no expiry."""
 
+CLOCKS_AGREE = 2.0
+"""Seconds that our clock and a server's may differ."""
+
 MIN_EXPIRY = 1_000_000_000_000
 
 
@@ -53,8 +56,9 @@ class _Problem(TypedDict):
 class Client:
     """A `TokenIssuer` over HTTPS. Made by `open_client`."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
+    def __init__(self, session: aiohttp.ClientSession, settings: Settings, room: asyncio.Semaphore) -> None:
         self._session = session
+        self._room = room
         self._url = settings.base_url + PATH
         self._api_token = settings.api_token
         self._seconds = settings.timeout
@@ -71,6 +75,7 @@ class Client:
         connected: list[bool] = []  # filled by `_note_connection`
         try:
             async with (
+                self._room,  # waiting for it is none of the request's own time
                 _within(self._seconds),
                 self._session.post(
                     self._url, data=body, allow_redirects=False, trace_request_ctx=connected
@@ -143,10 +148,19 @@ class Client:
             remark = "issued, but the answer holds no readable expiry"
             return Reply(status, token=token, message=remark, request_id=request_id)
         expires_at = utc_from_milliseconds(expiry)
-        if expires_at > (parse_http_date(headers.get("Date")) or datetime.now(UTC)):
-            return Reply(status, token=token, expires_at=expires_at, request_id=request_id)
-        remark = "issued, but it had expired already when it came"
-        return Reply(status, token=token, expires_at=expires_at, message=remark, request_id=request_id, expired=True)
+        now, servers = datetime.now(UTC), parse_http_date(headers.get("Date"))
+        ahead = (now - servers).total_seconds() if servers else None
+        # Date has whole seconds; where our clock agrees with it, ours is the finer one.
+        lifetime = (expires_at - (servers if servers and ahead and abs(ahead) > CLOCKS_AGREE else now)).total_seconds()
+        return Reply(
+            status,
+            token=token,
+            expires_at=expires_at,
+            message="" if lifetime > 0 else "issued, but it had expired already when it came",
+            request_id=request_id,
+            lifetime=lifetime,
+            clock_ahead=ahead,
+        )
 
     def _other_words(self, headers: Mapping[str, str], data: bytes | None, code: str) -> str:
         """What a reply is that is none of the API's, as far as it may be told: its whole text may hold anything."""
@@ -251,27 +265,60 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
     return f" ({os.strerror(number)})" if number and number > 0 else ""
 
 
+class Connections:
+    """The connections of this process, shared by the clients of several organizations. Made by `open_connections`."""
+
+    def __init__(self, connector: aiohttp.TCPConnector, most: int) -> None:
+        self.connector = connector
+        self.room = asyncio.Semaphore(most)
+
+
 @asynccontextmanager
-async def open_client(settings: Settings) -> AsyncIterator[Client]:
-    """A client with its own connection pool, closed at the end.
+async def open_connections(ca_file: str | None, most: int) -> AsyncIterator[Connections]:
+    """A pool of connections, closed at the end.
+
+    Args:
+        ca_file: certificates to trust instead of the system's.
+        most: requests in flight at a time, of all clients together.
+
+    Raises:
+        SettingsError: the certificate file cannot be used.
+    """
+    connector = aiohttp.TCPConnector(limit=most, ssl=_trust(ca_file))
+    async with connector:
+        yield Connections(connector, most)
+    await asyncio.sleep(0)  # lets the transports close
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError:
+        raise SettingsError(f"the certificates in {ca_file} cannot be read", "correct or unset SSL_CERT_FILE") from None
+
+
+@asynccontextmanager
+async def open_client(settings: Settings, connections: Connections | None = None) -> AsyncIterator[Client]:
+    """A client with its own connection pool, closed at the end; or with that of ``connections``.
 
     Environment variables are not read here: proxy and certificates come with the settings.
 
     Raises:
         SettingsError: the certificate file cannot be used.
     """
-    try:  # for http, which goes to this computer only, it is not worth the 30 ms
-        tls = ssl.create_default_context(cafile=settings.ca_file) if settings.base_url.startswith("https") else True
-    except OSError:
-        raise SettingsError(
-            f"the certificates in {settings.ca_file} cannot be read", "correct or unset SSL_CERT_FILE"
-        ) from None
-    connector = aiohttp.TCPConnector(limit=settings.concurrency, ssl=tls)
+    if connections is None:
+        # For http, which goes to this computer only, a context is not worth the 30 ms.
+        tls = _trust(settings.ca_file) if settings.base_url.startswith("https") else True
+        connector = aiohttp.TCPConnector(limit=settings.concurrency, ssl=tls)
+        room = asyncio.Semaphore(settings.concurrency)
+    else:
+        connector, room = connections.connector, connections.room
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(_note_connection)
     trace.on_connection_reuseconn.append(_note_connection)
     session = aiohttp.ClientSession(
         connector=connector,
+        connector_owner=connections is None,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={
             "Authorization": f"Bearer {settings.api_token.reveal()}",
@@ -287,5 +334,43 @@ async def open_client(settings: Settings) -> AsyncIterator[Client]:
         trace_configs=[trace],
     )
     async with session:
-        yield Client(session, settings)
+        yield Client(session, settings, room)
     await asyncio.sleep(0)  # lets the transports close
+
+
+async def post_json(url: Secret, document: object, *, proxy: Secret | None, ca_file: str | None, seconds: float) -> str:
+    """Post a document somewhere, once; redirects refused. Never raises for what network or server do.
+
+    Args:
+        url: where to; a secret, so nothing of it is in what is returned.
+        document: what JSON can hold.
+        proxy: the proxy to use, if any.
+        ca_file: certificates to trust instead of the system's.
+        seconds: at most.
+
+    Returns:
+        What went wrong, as part of a sentence; blank if nothing did.
+
+    Raises:
+        SettingsError: the certificate file cannot be used.
+    """
+    address = url.reveal()
+    connector = aiohttp.TCPConnector(ssl=_trust(ca_file) if address.startswith("https") else True)
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": "batch-issuer"},
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                proxy=proxy.reveal() if proxy else None,
+            ) as session,
+            session.post(address, json=document, allow_redirects=False) as response,
+        ):
+            return "" if response.status < 300 else f"it answered HTTP {response.status}"  # noqa: PLR2004
+    except TimeoutError:
+        return f"no answer within {seconds:g} s"
+    except aiohttp.ClientConnectorError as error:
+        return f"no connection{_reason(error)}"
+    except (aiohttp.ClientError, OSError, ValueError):
+        return "no connection can be made"

@@ -81,6 +81,14 @@ class Hint(Enum):
     )
     REPEATED_HEADER = ("the header, repeated in the middle", Who.ROSTER, "delete this row")
     TOTALS = ("a row of totals", Who.ROSTER, "delete this row; if it is a driver after all, move it up")
+    NO_ORGANIZATION = (
+        "a row that names none of the organizations in the settings",
+        Who.ROSTER,
+        (
+            "write the organization's name as the settings file does, or add the organization there; "
+            "batch-issuer config lists them"
+        ),
+    )
     DUPLICATE = (
         "the same driver in two rows",
         Who.ROSTER,

@@ -5,23 +5,24 @@ The command and the library do the same, through these.
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .client import open_client
+from .client import Client, Connections, open_client
 from .errors import StorageError
-from .events import FINISHED
+from .events import FINISHED, SEVERITY
 from .hints import Hint
 from .model import Status
-from .quota import open_quota
+from .quota import Quota, open_quota
 from .results import Destination, Published, Validity, auth_frame
 from .roster import Roster
 from .runner import Run
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -74,7 +75,7 @@ class Report:
     """What a job came to.
 
     Attributes:
-        ending: why it ended.
+        ending: why it ended; of several organizations, the worst.
         outcomes: one for each row, in order.
         lacking: those without a good token: none at all, one that had expired when it came, an earlier one that could
             not be renewed, or one of a row that was left alone because it is not certain whose it is.
@@ -152,6 +153,19 @@ def _validity(settings: Settings) -> Validity:
     return Validity.until(settings.min_validity, real=settings.is_remote)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one organization has in a batch.
+
+    Attributes:
+        settings: where to ask, with which key, how fast.
+        run: made for drivers of the batch, all of that organization.
+    """
+
+    settings: Settings
+    run: Run
+
+
 async def issue_batch(batch: Batch, settings: Settings, destination: Destination, *, run: Run | None = None) -> Report:
     """Issue for the rows of a batch that are to be asked for; every ending publishes what there is.
 
@@ -168,32 +182,82 @@ async def issue_batch(batch: Batch, settings: Settings, destination: Destination
         ValueError: ``run`` was made for other drivers, or has run already.
     """
     run = run or Run(batch.drivers, settings)
-    if run.drivers != batch.drivers or run.started:
-        raise ValueError("this Run was made for another batch, or has run already")
-    run.know(batch.outcomes.values())
-    to_write = batch.drivers or batch.changed or destination.partial.exists()
+    if run.drivers != batch.drivers:
+        raise ValueError("this Run was made for another batch")
+    return await issue_shares(batch, [Share(settings, run)], destination)
+
+
+async def issue_shares(
+    batch: Batch, shares: Sequence[Share], destination: Destination, *, connections: Connections | None = None
+) -> Report:
+    """The same for the rows of several organizations, all at once; each has its own stop rules.
+
+    Args:
+        batch: the rows.
+        shares: one for each organization.
+        destination: where the batch came from; entered.
+        connections: those to use, if other jobs run at the same time.
+
+    Raises:
+        ResultsError: the results cannot be created; nothing was sent.
+        SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
+        StorageError: the results could not be published; the journal holds what was issued.
+        ValueError: a run has run already.
+    """
+    runs = [share.run for share in shares]
+    if any(run.started for run in runs):
+        raise ValueError("this Run has run already")
+    kept = [batch.outcomes[row] for row in batch.kept]
+    for run in runs:
+        run.know(batch.outcomes.values())
+        whose = {batch.organization_of(driver.row) for driver in run.drivers}
+        run.renew(one for one in kept if batch.organization_of(one.row) in whose)
+    to_write = any(run.drivers for run in runs) or batch.changed or destination.partial.exists()
     if not to_write:
-        return _report(FINISHED, batch, batch.outcomes, Published(destination.path, 0))
-    async with open_client(settings) as client, open_quota(settings) as quota:
+        return _report(runs, batch, batch.outcomes, Published(destination.path, 0))
+    async with AsyncExitStack() as stack:
+        doors = [
+            (
+                await stack.enter_async_context(open_client(share.settings, connections)),
+                await stack.enter_async_context(open_quota(share.settings)),
+            )
+            for share in shares
+        ]
         journal = destination.open_journal(batch)
         try:
-            async with aclosing(run.outcomes(client, quota, journal)) as outcomes:
-                async for _ in outcomes:
-                    pass
+            await _all(
+                [_exhaust(run, client, quota, journal) for run, (client, quota) in zip(runs, doors, strict=True)]
+            )
         finally:  # cancelled or not: whatever was issued is published
             journal.close()
-            in_the_end = batch.outcomes | {outcome.row: outcome for outcome in run.finished}
-            published = _publish(run, batch, in_the_end, destination, journal)
-    return _report(run.ending or FINISHED, batch, in_the_end, published)
+            in_the_end = batch.outcomes | {outcome.row: outcome for run in runs for outcome in run.finished}
+            published = _publish(runs, batch, in_the_end, destination, journal)
+    return _report(runs, batch, in_the_end, published)
+
+
+async def _exhaust(run: Run, client: Client, quota: Quota, journal: Journal) -> None:
+    async with aclosing(run.outcomes(client, quota, journal)) as outcomes:
+        async for _ in outcomes:
+            pass
+
+
+async def _all(jobs: Sequence[Coroutine[object, object, None]]) -> None:
+    """Until all are over; one that raises leaves the others alone, and is told in the end."""
+    if len(jobs) == 1:
+        await jobs[0]
+        return
+    for result in await asyncio.gather(*jobs, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _publish(
-    run: Run, batch: Batch, outcomes: Mapping[int, Outcome], destination: Destination, journal: Journal
+    runs: Sequence[Run], batch: Batch, outcomes: Mapping[int, Outcome], destination: Destination, journal: Journal
 ) -> Published:
     try:
         return destination.publish(batch, outcomes)
     except StorageError as error:
-        if not run.unkept and journal.is_whole:
+        if not any(run.unkept for run in runs) and journal.is_whole:
             tip = f"{error.tip}, then batch-issuer retry {destination.path} goes on; all is in {destination.partial}"
             raise StorageError(error.message, tip) from None
         rescued = destination.rescue(batch, outcomes)
@@ -207,13 +271,15 @@ def _publish(
         raise StorageError(f"{error.message}{lost}", error.tip) from None
 
 
-def _report(ending: Ending, batch: Batch, outcomes: Mapping[int, Outcome], published: Published) -> Report:
+def _report(runs: Sequence[Run], batch: Batch, outcomes: Mapping[int, Outcome], published: Published) -> Report:
+    ending = max((run.ending or FINISHED for run in runs), key=lambda one: SEVERITY.index(one.kind), default=FINISHED)
     before = {driver.row: driver.before for driver in batch.drivers}
+    good = ("", str(Hint.NO_EXPIRY))
     lacking = [
         outcome
         for row, outcome in sorted(outcomes.items())
         if not outcome.token
-        or outcome.hint == str(Hint.EXPIRED)
+        or outcome.hint not in good  # it had expired when it came, or it could not be renewed
         or row in batch.refused
         or _same_token(outcome, before.get(row))
     ]

@@ -178,7 +178,8 @@ class Reply:
         message: the server's, or ours for a fault or a remark: one line, without secrets.
         request_id: the API's own; only its replies have one.
         web_page: whether the body is HTML, which the API never sends.
-        expired: whether the token had expired when it came, by the server's own clock if it told that.
+        lifetime: seconds from the server's time to ``expires_at``; from ours if it did not tell its own.
+        clock_ahead: seconds that this computer's clock is ahead of the server's; None if it did not tell.
         retry_after: seconds, from the header; None without a readable one.
     """
 
@@ -190,8 +191,14 @@ class Reply:
     message: str = ""
     request_id: str = ""
     web_page: bool = False
-    expired: bool = False
+    lifetime: float | None = None
+    clock_ahead: float | None = None
     retry_after: float | None = None
+
+    @property
+    def expired(self) -> bool:
+        """Whether the token had expired when it came."""
+        return self.lifetime is not None and self.lifetime <= 0
 
 
 class NeverLeftError(asyncio.CancelledError):
@@ -267,8 +274,11 @@ class Settings:
             on this computer), or the ``redis://`` or ``rediss://`` address of a Redis server (several computers); an
             address becomes a secret because it may hold a password.
         ca_file: certificates to trust instead of the system's.
-        min_validity: seconds that a token of an earlier run must still be valid so that its row is left alone.
+        min_validity: seconds that a token must still be valid: an earlier one that is good for so long is left alone,
+            and one that no longer is at the end of the run gets a successor, where that can succeed.
         deadline: when the run has to be over, as a time with its zone or counted from its beginning; None for whenever.
+        organization: its name, which several API tokens of one organization have in common: runs share its quota by
+            it, instead of by the token; blank for none.
 
     Raises:
         SettingsError: for a value that cannot work.
@@ -287,6 +297,7 @@ class Settings:
     quota: str | Secret = "host"
     min_validity: float = 300.0
     deadline: datetime | timedelta | None = None
+    organization: str = ""
 
     def __post_init__(self) -> None:
         token: object = self.api_token

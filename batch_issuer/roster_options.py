@@ -26,6 +26,8 @@ class RosterOptions:
         identify_by: the kinds to go by, the preferred one first; blank for all, the most specific first.
         encoding: of a CSV file without byte order mark that is not UTF-8, as Python names it.
         sheet: of a workbook, its name; not needed where only one has a column that names drivers.
+        organization_column: of the column that says whose a driver is; blank where all are of one organization.
+        organizations: the names that may stand in that column.
 
     Raises:
         SettingsError: a key that cannot be one, or a kind twice.
@@ -36,6 +38,8 @@ class RosterOptions:
     identify_by: tuple[IdentifierKind, ...] = ()
     encoding: str | None = None
     sheet: str | None = None
+    organization_column: str = ""
+    organizations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.external_key and not re.fullmatch(r"[^\s:\"{}\[\]]+", self.external_key):

@@ -26,7 +26,13 @@ CODE_LENGTH = 24
 def new_code() -> str:
     """A fresh random code: a letter, then letters and digits, so that no spreadsheet program changes it."""
     alphabet = string.ascii_letters + string.digits
-    return secrets.choice(string.ascii_letters) + "".join(secrets.choice(alphabet) for _ in range(CODE_LENGTH - 1))
+    rest = len(alphabet) ** (CODE_LENGTH - 1)
+    first, number = divmod(secrets.randbelow(len(string.ascii_letters) * rest), rest)  # one look at the random source
+    code = [string.ascii_letters[first]]
+    for _ in range(CODE_LENGTH - 1):
+        number, digit = divmod(number, len(alphabet))
+        code.append(alphabet[digit])
+    return "".join(code)
 
 
 class Flight(Enum):

@@ -16,18 +16,21 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .circuit import Circuit
 from .errors import StorageError
-from .events import FINISHED, Ending, EndingKind, RowDone, RunStarted, Stopping
+from .events import FINISHED, ClockOff, Ending, EndingKind, FirstToken, Renewing, RowDone, RunStarted, Stopping
 from .hints import Hint
 from .holders import Holders
-from .model import NeverLeftError, Outcome
-from .quota import Budget
+from .lifetimes import Lifetimes
+from .model import Driver, NeverLeftError, Outcome
+from .quota import Budget, plan
 from .retry import Verdict, full_jitter, is_genuine, key_refused, meaning, not_the_api
 from .row import Flight, Request, Row, new_code
 from .setbacks import Setbacks
+from .tally import Tally
 from .timers import Deadline, Patience
 from .waiting import WaitingRows
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 
     from .events import Event
-    from .model import Driver, Reply, Settings, TokenIssuer
+    from .model import Reply, Settings, TokenIssuer
     from .quota import Quota
     from .results import Journal
 
@@ -51,6 +54,7 @@ class Run:
         ending: why it ended; None while it goes on.
         finished: the outcomes so far, in the order they came; all of them once `outcomes` is over, however it ended.
         unkept: how many tokens could not be written into the journal.
+        tally: how much was sent, and how fast.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Run:
         self.ending: Ending | None = None
         self.finished: list[Outcome] = []
         self.unkept = 0
+        self.tally = Tally(settings.rate)
         self._attempts = settings.attempts
         self._deadline_at = settings.deadline
         self._observe = observe
@@ -84,6 +89,11 @@ class Run:
         self._in_flight: dict[asyncio.Task[None], Request] = {}
         self._holders = Holders(driver.before for driver in drivers if driver.before is not None)
         self._done: asyncio.Queue[Outcome | BaseException] = asyncio.Queue()
+        self._lifetimes = Lifetimes(settings.min_validity)
+        self._renewing = False
+        self._others: dict[int, Outcome] = {}  # that `renew` may ask for again
+        burst = settings.burst or settings.rate.limit
+        self._planned = partial(plan, settings.rate, burst=burst, concurrency=settings.concurrency)
         self._started = False
         self._beginning: asyncio.Task[Budget] | None = None
         self._dispatcher: asyncio.Task[None] | None = None
@@ -97,6 +107,18 @@ class Run:
     def know(self, outcomes: Iterable[Outcome]) -> None:
         """What other rows got earlier: a reply that repeats one of these tokens holds none."""
         self._holders.know(outcomes)
+
+    def renew(self, kept: Iterable[Outcome]) -> None:
+        """At the end, ask again for those whose token is not valid for ``min_validity`` any more, where that can help.
+
+        Without this each driver has one outcome; with it, those have another one.
+
+        Args:
+            kept: what other rows of the same organization have from earlier runs.
+        """
+        self._renewing = True
+        self._others = {outcome.row: outcome for outcome in kept}
+        self._lifetimes.keep(list(self._others.values()))
 
     @property
     def started(self) -> bool:
@@ -129,7 +151,7 @@ class Run:
     async def outcomes(
         self, issuer: TokenIssuer, quota: Quota, journal: Journal | None = None
     ) -> AsyncGenerator[Outcome]:
-        """Yield exactly one outcome for each driver, as they come; then `ending` says why it was over.
+        """Yield exactly one outcome for each driver, as they come (see `renew`); then `ending` says why it was over.
 
         Leaving the loop early, or being cancelled, cancels the requests in flight: tokens they would have brought are
         lost, and their rows become ``unknown`` in `finished`.
@@ -150,17 +172,7 @@ class Run:
         deadline = self._deadline()
         try:
             self._setbacks.watch(quota)
-            others = await self._begin(quota)
-            self._tell(
-                RunStarted(
-                    len(self.drivers),
-                    quota.rate,
-                    others.in_use,
-                    sum(others.waiting),
-                    self._seconds_left,
-                    deadline.left() if deadline else None,
-                )
-            )
+            await self._begin(quota, deadline)
             background.append(self._start(self._dispatch()))
             if journal is not None:
                 background.append(self._start(self._keep_synced(journal)))
@@ -168,11 +180,13 @@ class Run:
             if self.ending is not None:  # stopped before it began
                 self._dispatcher.cancel()
                 self._finish_stopped()
-            for _ in self.drivers:
+            left = len(self.drivers)
+            while left:
                 outcome = await self._done.get()
                 if isinstance(outcome, BaseException):
                     raise outcome
                 yield outcome
+                left = left - 1 or self._renew()
             self._conclude()
         finally:
             if self.ending is None:
@@ -188,13 +202,41 @@ class Run:
             await asyncio.gather(*background, return_exceptions=True)
             self._finish_stopped()
 
-    async def _begin(self, quota: Quota) -> Budget:
-        """What others use of the quota; a stop does not wait for that."""
-        if self.ending is not None:
-            return Budget()
-        self._beginning = asyncio.ensure_future(quota.begin())
-        await asyncio.wait([self._beginning])
-        return Budget() if self._beginning.cancelled() else self._beginning.result()
+    async def _begin(self, quota: Quota, deadline: Deadline | None) -> None:
+        """Look at what others use of the quota, and tell how it stands; a stop does not wait for that."""
+        others = Budget()
+        if self.ending is None:
+            self._beginning = asyncio.ensure_future(quota.begin())
+            await asyncio.wait([self._beginning])
+            others = others if self._beginning.cancelled() else self._beginning.result()
+        self._tell(
+            RunStarted(
+                len(self.drivers),
+                quota.rate,
+                others.in_use,
+                sum(others.waiting),
+                self._seconds_left,
+                deadline.left() if deadline else None,
+            )
+        )
+
+    def _renew(self) -> int:
+        """Let those wait for another token whose own is not good for long; how many these are."""
+        if self.ending is not None or not self._renewing or not self._done.empty():
+            return 0
+        now = asyncio.get_running_loop().time()
+        latest = self._others | {outcome.row: outcome for outcome in self.finished}
+        short = self._lifetimes.short(now, self._wall_clock(), self._quota.plan)
+        again = [
+            Driver(row, one.identifier, before=one)
+            for row in short
+            if (one := latest[row]).identifier is not None and not one.hint
+        ]
+        if again:
+            self._circuit.more(len(again))
+            self._waiting.add(Row(driver) for driver in again)
+            self._tell(Renewing(len(again)))
+        return len(again)
 
     def _conclude(self) -> None:
         """All rows have their outcome."""
@@ -282,6 +324,7 @@ class Run:
         request.flight = Flight.GROUNDED
         row.reply = reply
         row.sent += reply.left
+        self.tally.replied(reply, request.permit.sent_at)
         if self._setbacks.account(reply, request.permit):
             self._circuit.got_through()
             self._waiting.line_up()
@@ -298,6 +341,7 @@ class Run:
             case Verdict.UNREACHABLE:
                 self._set_back(row, reply)
             case Verdict.ISSUED:
+                self._see_lifetime(row, reply)
                 self._finish(row.issued(reply, code, self._wall_clock()))
             case Verdict.REJECTED if not is_genuine(reply) and self._circuit.failed(row):
                 self._set_back(row, reply)
@@ -311,6 +355,19 @@ class Run:
                 self._fail(row, reply, hint)
         if strangers:
             self.stop(not_the_api(reply))
+
+    def _see_lifetime(self, row: Row, reply: Reply) -> None:
+        """Tell, at the first token, whether all can be valid at once."""
+        first = self._lifetimes.lifetime is None
+        self._lifetimes.see(row.driver.row, reply, asyncio.get_running_loop().time())
+        if not first or self._lifetimes.lifetime is None or reply.expires_at is None:
+            return
+        if self._lifetimes.clock_is_off:
+            self._tell(ClockOff(self._lifetimes.clock_ahead))
+        at_once = self._lifetimes.at_once(len(self.drivers), self._planned)
+        self._tell(
+            FirstToken(self._lifetimes.lifetime, reply.expires_at, self._quota.plan(len(self._waiting)), at_once)
+        )
 
     def _fail(self, row: Row, reply: Reply, hint: Hint) -> None:
         """No usable answer: the row's own failure, or everybody's."""

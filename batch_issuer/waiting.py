@@ -67,6 +67,11 @@ class WaitingRows:
         self._fresh.append(row)
         self._work.set()
 
+    def add(self, rows: Iterable[Row]) -> None:
+        """They are next, in this order, after those that wait already."""
+        self._fresh.extend(rows)
+        self._work.set()
+
     def after(self, delay: float, row: Row) -> None:
         """It waits for ``delay`` seconds at least."""
         heapq.heappush(self._later, (asyncio.get_running_loop().time() + delay, next(self._order), row))

@@ -27,6 +27,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Tem
     monkeypatch.setattr(socket.socket, "connect", guarded)
     for variable in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE"):
         monkeypatch.delenv(variable, raising=False)
-    for variable in ("SAMSARA_API_TOKEN", "BATCH_ISSUER_QUOTA", "COLUMNS", "LINES"):
+    for variable in ("SAMSARA_API_TOKEN", "BATCH_ISSUER_QUOTA", "BATCH_ISSUER_NOTIFY", "COLUMNS", "LINES"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))

@@ -13,7 +13,7 @@ def needed(binary: str) -> str:
     path = shutil.which(binary, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
     if path is not None:
         return path
-    message = f"{binary} is not installed (Debian: apt-get install redis-server nginx haproxy libreoffice-calc)"
+    message = f"{binary} is not installed (Debian: apt-get install redis-server nginx haproxy libreoffice-calc systemd)"
     if os.environ.get("REQUIRE_SERVERS"):
         pytest.fail(message)
     pytest.skip(message)

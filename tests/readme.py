@@ -1,7 +1,7 @@
 """What the README promises, taken out of it: commands, help texts, hints, examples.
 
 python tests/readme.py command main     prints a command, for .ci/run
-python tests/readme.py --write          brings help texts and hints up to date
+python tests/readme.py --write          brings help texts, hints and events up to date
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def examples() -> list[tuple[str, str]]:
 
 
 def up_to_date() -> str:
-    """The README with help texts and hints as the program has them now."""
+    """The README with help texts, hints and events as the program has them now."""
     from batch_issuer.cli.parser import make_parser, subcommands  # noqa: PLC0415 - .ci/run asks before it is installed
+    from batch_issuer.event_log import EVENTS  # noqa: PLC0415
     from batch_issuer.hints import Hint  # noqa: PLC0415
 
     parser = make_parser()
@@ -54,7 +55,10 @@ def up_to_date() -> str:
 
     rows = [f"| {hint.what} | {hint.who} | {hint.cure} |" for hint in Hint]
     hints = "\n".join(["| what happened | who mends it | what to do |", "|---|---|---|", *rows])
+    events = [f"| `{name}` | {', '.join(f'`{field}`' for field in fields) or '-'} |" for name, fields in EVENTS.items()]
+    table = "\n".join(["| event | fields |", "|---|---|", *events])
     content = re.sub(rf"(<!-- help:([ \w]*) -->)\n{_BLOCK}", help_block, text(), flags=re.DOTALL)
+    content = re.sub(r"<!-- events -->\n(\|.*\n)*", lambda _: f"<!-- events -->\n{table}\n", content)
     return re.sub(r"<!-- hints -->\n\n(\|.*\n)*", lambda _: f"<!-- hints -->\n\n{hints}\n", content)
 
 

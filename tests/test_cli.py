@@ -340,7 +340,7 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     ]:
         where = [] if option in ("--region", "--base-url") else ["--region", "us"]
         yield f"{option} {value}", ["issue", good, *where, option, value], message
-    yield "no roster named", ["issue"], "required: ROSTER"
+    yield "no roster named", ["issue"], "no roster is named"
     yield "no command", [], "required: COMMAND"
     yield "unknown command", ["isue"], "invalid choice"
     for command in (["status"], ["status", "--json"], ["purge"], ["retry"]):

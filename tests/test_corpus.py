@@ -13,7 +13,7 @@ from batch_issuer.errors import RosterError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Status
 from batch_issuer.roster import Roster
-from batch_issuer.settings import roster_options_from
+from batch_issuer.settings import Choice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def options(case: Case) -> RosterOptions:
         for name, values in case.options.items()
         for value in (values if isinstance(values, list) else [values])
     ]
-    return roster_options_from(make_parser().parse_args(["check", "roster", *flags]))
+    return Choice(make_parser().parse_args(["check", "roster", *flags]), {}).roster_options()
 
 
 def comes_to(roster: Roster) -> list[str]:

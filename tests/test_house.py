@@ -33,9 +33,15 @@ ORDER = (
     "timers",
     "setbacks",
     "holders",
+    "lifetimes",
+    "tally",
     "runner",
+    "times",
+    "references",
+    "settings_file",
     "settings",
     "job",
+    "report",
     "cli",
     "__main__",
 )
@@ -123,7 +129,7 @@ def test_only_the_client_knows_the_http_client() -> None:
             assert not any(name.startswith("aiohttp") and "web" not in name for name in names_used(path)), path
 
 
-STORES = {"sqlite3": "on_host.py", "filelock": "locks.py", "platformdirs": "on_host.py", "redis": "on_hosts.py"}
+STORES = {"sqlite3": "on_host.py", "filelock": "locks.py", "redis": "on_hosts.py"}
 
 
 def test_each_store_of_leases_is_known_to_one_file() -> None:

@@ -789,7 +789,7 @@ CRASHING_PLACES = (
     "batch_issuer.results.destination:read_results",
     "batch_issuer.progress:Progress._count",
     "batch_issuer.progress:Progress._state",
-    "batch_issuer.cli.commands:tell",
+    "batch_issuer.cli.issuing:tell",
     "batch_issuer.cli.telling:counted",
     "batch_issuer.cli.commands:status_lines",
 )

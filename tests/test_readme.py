@@ -12,14 +12,23 @@ import pytest
 import readme
 
 from batch_issuer import Status
-from batch_issuer.cli import commands
+from batch_issuer.cli import exit_codes
 from batch_issuer.cli.parser import make_parser, subcommands
-from batch_issuer.model import REGIONS, IdentifierKind
+from batch_issuer.model import REGIONS, IdentifierKind, Rate, Secret, Settings
+from batch_issuer.report import WORST_FIRST
 from batch_issuer.results import AUTH_COLUMNS
 from batch_issuer.roster import identifier_columns, plain
 from batch_issuer.roster.columns import COLUMN_NAMES
 from batch_issuer.roster_options import RosterOptions
-from batch_issuer.settings import API_TOKEN_VARIABLE, QUOTA_VARIABLE, roster_options_from
+from batch_issuer.settings import API_TOKEN_VARIABLE, NOTIFY_VARIABLE, QUOTA_VARIABLE, Choice
+from batch_issuer.settings_file import (
+    DEFAULTS_KEYS,
+    ORGANIZATION_KEYS,
+    REPORT_KEYS,
+    ROSTER_KEYS,
+    SettingsFile,
+    read_settings_file,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,8 +44,14 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_every_variable_of_the_environment_is_in_the_readme() -> None:
-    for variable in (API_TOKEN_VARIABLE, QUOTA_VARIABLE, "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
+    for variable in (API_TOKEN_VARIABLE, QUOTA_VARIABLE, NOTIFY_VARIABLE, "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
         assert f"`{variable}`" in readme.text()
+
+
+def test_the_order_of_exit_codes_is_the_programs() -> None:
+    assert WORST_FIRST == (143, 130, 129, 3, 2, 4, 1, 0)
+    assert "of 130, 143, 3, 2, 4, 1, 0 that one has" in make_parser().format_help()
+    assert re.search(r"the first of\n130/143 .*, 3 .*, 2 .*, 4 .*, 1 .* and 0 that any", readme.text())
 
 
 def test_columns_and_statuses_are_listed_in_order() -> None:
@@ -57,27 +72,52 @@ def test_every_column_name_of_the_readme_is_known_for_what_it_says() -> None:
         assert not missing
 
 
-def test_the_settings_of_the_readme_are_all_there_are_and_are_read(tmp_path: Path) -> None:
+def settings_file(tmp_path: Path) -> SettingsFile:
+    """The commented example."""
     file = tmp_path / "batch-issuer.toml"
     file.write_text(readme.block("settings"), encoding="utf-8")
-    options = roster_options_from(make_parser().parse_args(["check", "depot.csv", "--config", str(file)]))
-    assert options == RosterOptions(
+    return read_settings_file(file)
+
+
+def test_the_settings_of_the_readme_are_read(tmp_path: Path) -> None:
+    file = settings_file(tmp_path)
+    nothing, environ = (
+        make_parser().parse_args(["issue"]),
+        {"SAMSARA_API_TOKEN": "key", "CHAT_WEBHOOK": "https://x.example"},
+    )
+    choice = Choice(nothing, environ, file)
+    assert choice.roster_options() == RosterOptions(
         columns={IdentifierKind.DRIVER_ID: "Fahrer-Nr.", IdentifierKind.USERNAME: ""},
         external_key="payrollId",
         identify_by=(IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID),
         encoding="windows-1252",
         sheet="Fahrer",
     )
+    assert choice.settings() == Settings(
+        api_token=Secret("key"), burst=100, deadline=choice.settings().deadline, ca_file=choice.settings().ca_file
+    )
+    assert choice.report_options().log_format == "json"
+    south = Choice(nothing, environ, file, "Süd Logistik")
+    assert south.rate() == Rate(50, 60.0)
+    assert south.roster_options().columns[IdentifierKind.USERNAME] == "Kennung"
+    assert south.roster_file() == tmp_path / "rosters" / "south.xlsx"
+
+
+def test_the_settings_of_the_readme_are_all_there_are() -> None:
+    """Alternatives that a section cannot have at once stand there as comments."""
+    text = readme.block("settings")
+    for key in {**DEFAULTS_KEYS, **ORGANIZATION_KEYS, **ROSTER_KEYS, **REPORT_KEYS}:
+        assert re.search(rf"\b{key} = ", text), key
 
 
 def test_exit_codes_of_the_help_are_the_programs() -> None:
     told = make_parser().format_help()
     for code, words in {
-        commands.EXIT_COMPLETE: "every row has a token",
-        commands.EXIT_ROWS_WITHOUT_TOKEN: "some rows have none",
-        commands.EXIT_NOTHING_SENT: "nothing was sent",
-        commands.EXIT_KEY_REFUSED: "the API token was refused",
-        commands.EXIT_STOPPED_EARLY: "stopped early",
+        exit_codes.EXIT_COMPLETE: "every row has a token",
+        exit_codes.EXIT_ROWS_WITHOUT_TOKEN: "some rows have none",
+        exit_codes.EXIT_NOTHING_SENT: "nothing was sent",
+        exit_codes.EXIT_KEY_REFUSED: "the API token was refused",
+        exit_codes.EXIT_STOPPED_EARLY: "stopped early",
     }.items():
         assert f"{code}  {words}" in told
     assert list(REGIONS) == ["us", "eu", "ca"]
@@ -108,7 +148,7 @@ def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
     )
 
     def timeless(text: str) -> str:
-        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+", "TIME", text)
+        return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+|\d\d:\d\d:\d\d", "TIME", text)
 
     assert timeless(ran.stdout) == timeless(readme.output("main"))
 
@@ -134,4 +174,5 @@ def test_no_path_of_one_machine_is_committed(path: str) -> None:
     content = (ROOT / path).read_text(encoding="utf-8")
     assert not any(place in content for place in ("/home/", "/root/", "C:\\Users"))
     absolute = re.findall(r"(?<![\w.~>}-])/([a-z]+)/", content)
-    assert set(absolute) <= {"usr", "path", "host"}  # where systems keep programs, and placeholders
+    # Where systems keep programs and services, and placeholders.
+    assert set(absolute) <= {"usr", "path", "host", "etc", "opt", "run", "var"}

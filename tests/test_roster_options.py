@@ -17,7 +17,8 @@ from batch_issuer.hints import Hint
 from batch_issuer.model import IdentifierKind
 from batch_issuer.results import read_results
 from batch_issuer.roster_options import RosterOptions, kind_named, kinds, mapping
-from batch_issuer.settings import roster_options_from
+from batch_issuer.settings import Choice
+from batch_issuer.settings_file import read_settings_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,8 @@ def run(sandbox: Sandbox, *arguments: object) -> int:
 
 
 def options(*flags: str) -> RosterOptions:
-    return roster_options_from(make_parser().parse_args(["check", "depot.csv", *flags]))
+    given = make_parser().parse_args(["check", "depot.csv", *flags])
+    return Choice(given, {}, read_settings_file(given.config)).roster_options()
 
 
 # --- flags
@@ -132,7 +134,7 @@ def test_a_file_may_say_nothing(text: str, tmp_path: Path) -> None:
         ('[roster]\nmap = { badge = "x" }\n', "'badge' is no kind of identifier"),
         ('[roster]\nidentify_by = ["username"]\n', "identify_by under [roster] is of the wrong kind"),
         ('[rooster]\nsheet = "x"\n', "no setting 'rooster'"),
-        ('roster = "x"\n', "no setting 'roster'"),
+        ('roster = "x"\n', "roster is no section"),
     ],
 )
 def test_a_file_with_a_mistake_is_refused_naming_the_key(text: str, message: str, tmp_path: Path) -> None:

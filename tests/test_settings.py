@@ -18,12 +18,10 @@ from batch_issuer.model import REGIONS, Rate, Secret, Settings
 from batch_issuer.settings import (
     API_TOKEN_VARIABLE,
     QUOTA_VARIABLE,
-    deadline,
-    next_time,
     proxy_for,
-    seconds,
     settings_from,
 )
+from batch_issuer.times import deadline, next_time, seconds
 
 HIDDEN = "hunter2hunter2"
 PROXY = "http://127.0.0.1:3128"

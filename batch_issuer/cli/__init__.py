@@ -11,22 +11,22 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import BatchIssuerError, UsageError
-from . import commands
-from .commands import EXIT_NOTHING_SENT, EXIT_STOPPED_EARLY
-from .loop import EXIT_SIGNAL
+from ..errors import BatchIssuerError
+from . import commands, issuing
+from .exit_codes import EXIT_SIGNAL, EXIT_STOPPED_EARLY
 from .parser import make_parser
-from .telling import say, unexpected
+from .telling import say, say_error, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _COMMANDS = {
     "check": commands.check,
-    "issue": commands.issue,
-    "retry": commands.retry,
+    "issue": issuing.issue,
+    "retry": issuing.retry,
     "purge": commands.purge,
     "status": commands.status,
+    "config": commands.config,
     "quota": commands.quota,
     "sandbox": commands.sandbox,
 }
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         options = make_parser().parse_args(argv)
         return _COMMANDS[options.command](options, os.environ if environ is None else environ)
     except BatchIssuerError as error:
-        say(f"batch-issuer: {error.message}", *([f"What to do: {error.tip}"] if error.tip else []))
-        return EXIT_NOTHING_SENT if isinstance(error, UsageError) else EXIT_STOPPED_EARLY
+        say_error(error)
+        return issuing.exit_code_of(error)
     except KeyboardInterrupt:
         return EXIT_SIGNAL + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user, and its text may hold a secret

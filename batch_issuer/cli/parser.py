@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import SettingsError
 from ..model import REGIONS, Rate
 from ..roster_options import kinds, mapping
-from ..settings import deadline, seconds
+from ..times import deadline, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +30,15 @@ examples:
                                   finish it, or renew what expires
   batch-issuer status depot.results.csv
 
-The API token is read from the environment variable SAMSARA_API_TOKEN.
+The API token is read from the environment variable SAMSARA_API_TOKEN, or from
+a file or a command (--token-file, --token-command). Settings may stand in
+batch-issuer.toml, here or in your folder for settings; flags win.
 
 exit codes:
   0  every row has a token        3  the API token was refused
   1  some rows have none          4  stopped early: network, quota, deadline, disk
   2  nothing was sent             130, 143  stopped by a signal
+of several organizations, the first of 130, 143, 3, 2, 4, 1, 0 that one has
 """,
     "check": """\
 examples:
@@ -53,6 +56,8 @@ examples:
   batch-issuer issue depot.xlsx -o depot.results.xlsx
   batch-issuer issue depot.csv --region eu --burst 50
   batch-issuer issue - -o depot.results.csv < depot.csv
+  batch-issuer issue depot.csv --org north          one organization of the settings
+  batch-issuer issue --all --quiet                  all of them, for a timer
 
 The results file holds login tokens: only you can read it, keep it so.
 Ctrl-C stops in good order; a second Ctrl-C leaves at once. A run that was cut
@@ -84,6 +89,14 @@ examples:
 Shows no token. Also shows what a run that is at work, or was cut off, has so
 far. Exit code 0: every row has a token that is still valid; 1: some have not;
 2: this is not a results file.
+""",
+    "config": """\
+examples:
+  batch-issuer config
+  batch-issuer config --org north --rate 50/min
+
+Takes the flags of retry, reads the same file and variables, and sends nothing.
+Of secrets it says whether they are set; a --token-command is not run.
 """,
     "quota": """\
 examples:
@@ -155,16 +168,20 @@ def make_parser() -> argparse.ArgumentParser:
     check = add("check", "check ROSTER [options]", "look at a roster, send nothing")
     _add_roster(check)
     _add_columns(check)
+    _add_file(check)
     _add_rate(check)
 
     issue = add("issue", "issue ROSTER [-o OUT] [options]", "issue a token for every driver of a roster")
-    _add_roster(issue)
+    _add_roster(issue, optional=True)
+    issue.add_argument(
+        "--all", action="store_true", help="issue for the rosters of all organizations in the settings, at once"
+    )
     issue.add_argument(
         "-o",
         "--output",
         metavar="OUT",
-        type=Path,
-        help="the results file, .csv or .xlsx (default: depot.results.csv beside depot.csv)",
+        help="the results file, .csv or .xlsx; its name may hold {organization}, {date} and {roster} (default: "
+        "depot.results.csv beside depot.csv)",
     )
     issue.add_argument(
         "--overwrite",
@@ -172,12 +189,16 @@ def make_parser() -> argparse.ArgumentParser:
         help="replace an earlier results file that holds tokens, and ask for new ones for every row",
     )
     _add_columns(issue)
+    _add_file(issue)
     _add_run(issue)
+    _add_report(issue)
 
     retry = add("retry", "retry RESULTS [options]", "finish or refresh a results file in place")
     retry.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
     _add_columns(retry)
+    _add_file(retry)
     _add_run(retry)
+    _add_report(retry)
 
     status = add("status", "status RESULTS [--json]", "show what is in a results file")
     status.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
@@ -186,14 +207,30 @@ def make_parser() -> argparse.ArgumentParser:
     purge = add("purge", "purge RESULTS", "blank the tokens that have expired, and their codes")
     purge.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
 
+    config = add("config", "config [options]", "show which settings apply, and where each is from")
+    _add_columns(config)
+    _add_file(config)
+    _add_run(config)
+    _add_report(config)
+
     quota = add("quota", "quota [options]", "show how much of the organization's quota is in use")
+    _add_file(quota)
     _add_where(quota)
     _add_rate(quota, burst=False)
     _add_quota(quota)
-    # It sends nothing.
-    quota.set_defaults(burst=None, timeout=30.0, concurrency=1, give_up_after=0.0, min_validity=0.0, deadline=None)
 
-    sandbox = add("sandbox", "sandbox [--port N] [options]", "run the local stand-in for the API")
+    _add_server(add("sandbox", "sandbox [--port N] [options]", "run the local stand-in for the API"))
+    return parser
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of the commands, by name."""
+    (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
+    return dict(action.choices)
+
+
+def _add_server(sandbox: argparse.ArgumentParser) -> None:
+    """What the stand-in for the API shall be like."""
     sandbox.add_argument(
         "--port", metavar="N", type=_argument(_whole), default=0, help="the port on 127.0.0.1 (default: any free one)"
     )
@@ -229,18 +266,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sandbox.add_argument("--script", metavar="LIST", default="", help="the first replies, one by one")
     sandbox.add_argument("--seed", metavar="N", type=_argument(_whole), help="makes latency and faults repeatable")
-    return parser
 
 
-def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The parsers of the commands, by name."""
-    (action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
-    return dict(action.choices)
-
-
-def _add_roster(command: argparse.ArgumentParser) -> None:
+def _add_roster(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
     """The roster, and how its file is to be read."""
-    command.add_argument("roster", metavar="ROSTER", help="the roster, a CSV file or an Excel workbook; - for stdin")
+    text = "the roster, a CSV file or an Excel workbook; - for stdin"
+    if optional:
+        command.add_argument("roster", metavar="ROSTER", nargs="?", help=f"{text} (default: the one in the settings)")
+    else:
+        command.add_argument("roster", metavar="ROSTER", help=text)
     command.add_argument(
         "--encoding", metavar="NAME", help="of a CSV file, if it is not Unicode, for example windows-1252"
     )
@@ -268,9 +302,17 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
         help="go by this identifier where a row has several; several with commas, the preferred one first "
         "(default: driver_id,external_id,username)",
     )
+
+
+def _add_file(command: argparse.ArgumentParser) -> None:
+    """The settings file, and whose settings of it."""
     command.add_argument(
-        "--config", metavar="F.toml", type=Path, help="a file with these settings, under [roster]; flags win"
+        "--config",
+        metavar="F.toml",
+        type=Path,
+        help="the settings file; flags win (default: batch-issuer.toml here or in your folder for settings)",
     )
+    command.add_argument("--org", metavar="NAME", help="one organization of the settings file")
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
@@ -282,8 +324,8 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         "--min-validity",
         metavar="T",
         type=_argument(seconds),
-        default=300.0,
-        help="leave alone earlier tokens that are still valid for so long (default: 5m)",
+        help="leave alone earlier tokens that are still valid for so long; renew at the end those that are no more "
+        "(default: 5m)",
     )
     where = _add_where(command)
     where.add_argument(
@@ -292,20 +334,18 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     _add_rate(command)
     _add_quota(command)
     command.add_argument(
-        "--timeout", metavar="S", type=_argument(seconds), default=30.0, help="seconds for one request (default: 30)"
+        "--timeout", metavar="S", type=_argument(seconds), help="seconds for one request (default: 30)"
     )
     command.add_argument(
         "--concurrency",
         metavar="N",
         type=_argument(_whole),
-        default=16,
         help="most requests waiting for a reply (default: 16)",
     )
     command.add_argument(
         "--give-up-after",
         metavar="T",
         type=_argument(seconds),
-        default=600.0,
         help="stop after this long without progress (default: 10m)",
     )
     command.add_argument(
@@ -317,12 +357,32 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
 
 
+def _add_report(command: argparse.ArgumentParser) -> None:
+    """How a run that nobody watches tells what became of it."""
+    command.add_argument("--log-file", metavar="F", type=Path, help="write each event there; kept small by itself")
+    command.add_argument(
+        "--log-format", choices=["text", "json"], metavar="text|json", help="of the log file (default: text)"
+    )
+    command.add_argument("--summary", metavar="F.json", type=Path, help="write there what the run came to")
+    command.add_argument(
+        "--notify", metavar="URL", help="tell this address at the end; better as BATCH_ISSUER_NOTIFY, it is a secret"
+    )
+    command.add_argument(
+        "--notify-on", choices=["failure", "always"], metavar="failure|always", help="when (default: failure)"
+    )
+
+
 def _add_where(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     where = command.add_mutually_exclusive_group()
     where.add_argument(
         "--region", choices=list(REGIONS), metavar="us|eu|ca", help="where the organization is (default: us)"
     )
     where.add_argument("--base-url", metavar="URL", help="another address of the API")
+    key = command.add_mutually_exclusive_group()
+    key.add_argument("--token-file", metavar="F", type=Path, help="the file that holds the API token, yours alone")
+    key.add_argument(
+        "--token-command", metavar="CMD", help="the command that prints the API token, such as a password manager's"
+    )
     return where
 
 
@@ -339,7 +399,6 @@ def _add_rate(command: argparse.ArgumentParser, *, burst: bool = True) -> None:
         "--rate",
         metavar="RATE",
         type=_argument(Rate.parse),
-        default=Rate.parse("100/min"),
         help="the organization's quota, as 5/s or 100/6s (default: 100/min)",
     )
     if burst:

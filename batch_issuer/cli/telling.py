@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from contextlib import suppress
@@ -12,14 +13,18 @@ from typing import TYPE_CHECKING
 
 from ..events import EndingKind
 from ..hints import Hint
+from ..settings import NOTIFY_VARIABLE, QUOTA_VARIABLE
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from ..errors import BatchIssuerError
+    from ..events import Ending
     from ..job import Report
     from ..model import IdentifierKind, Outcome
+    from ..report import Entry
     from ..results import Batch, Destination, Failure, Summary
     from ..roster import Column, Roster
 
@@ -164,7 +169,7 @@ def found_lines(batch: Batch, destination: Destination, *, restart: bool) -> Ite
         yield "There is nothing to do."
 
 
-def go_on(options: Namespace, destination: Destination) -> str:
+def go_on(options: Namespace, destination: Destination, organization: str = "") -> str:
     """The command that finishes the results, for the same API."""
     flags = ["--region", options.region] if options.region else []
     flags += ["--base-url", options.base_url] if options.base_url else []
@@ -175,13 +180,27 @@ def go_on(options: Namespace, destination: Destination) -> str:
         ["--identify-by", ",".join(kind.name.lower() for kind in options.identify_by)] if options.identify_by else []
     )
     flags += ["--config", str(options.config)] if options.config else []
+    organization = options.org or organization
+    flags += ["--org", organization] if organization else []
+    flags += ["--token-file", str(options.token_file)] if options.token_file else []
+    flags += ["--token-command", options.token_command] if options.token_command else []
     return shlex.join(["batch-issuer", "retry", str(destination.path), *flags])
 
 
-def _tell_lacking(report: Report) -> None:
-    """Rows without a good token, but for those that the ending explains."""
+def _tell_early(endings: Mapping[str, Ending]) -> bool:
+    """Runs that ended before their time; whether there are any."""
+    early = {whose: ending for whose, ending in endings.items() if ending.kind is not EndingKind.FINISHED}
+    for whose, ending in early.items():
+        say(f"Stopped{f', {whose}' if len(endings) > 1 else ''}: {ending.message}.")
+        if ending.tip:
+            say(f"What to do: {ending.tip}.")
+    return bool(early)
+
+
+def _tell_lacking(report: Report, endings: Iterable[Ending]) -> None:
+    """Rows without a good token, but for those that the endings explain."""
     explained = {Hint.NOT_ATTEMPTED}
-    if report.ending.kind is EndingKind.KEY_REFUSED:
+    if any(ending.kind is EndingKind.KEY_REFUSED for ending in endings):
         explained |= {Hint.KEY_INVALID, Hint.KEY_FORBIDDEN}
     still_valid = [one for one in report.lacking if one.token and not one.error]
     if still_valid:
@@ -199,12 +218,23 @@ def _tell_other_files(destination: Destination) -> None:
         say(f"{destination.partial} could not be removed: it holds the same tokens, delete it.")
 
 
-def tell(report: Report, destination: Destination, options: Namespace) -> None:
-    """What a person must know at the end; only what is wrong, if they asked for quiet."""
-    if report.ending.kind is not EndingKind.FINISHED:
-        say(f"Stopped: {report.ending.message}.", *([f"What to do: {report.ending.tip}."] if report.ending.tip else []))
-        say(f"To go on: {go_on(options, destination)}")
-    _tell_lacking(report)
+def tell(
+    report: Report, destination: Destination, options: Namespace, name: str, endings: Mapping[str, Ending]
+) -> None:
+    """What a person must know at the end; only what is wrong, if they asked for quiet.
+
+    Args:
+        report: what the rows came to.
+        destination: where they were to be.
+        options: the flags.
+        name: of the organization, where there are others with results of their own; else blank.
+        endings: why the run of each organization ended.
+    """
+    if name and not (options.quiet and report.complete and report.path == destination.path):
+        say(f"--- {name}")
+    if _tell_early(endings):
+        say(f"To go on: {go_on(options, destination, name)}")
+    _tell_lacking(report, endings.values())
     _tell_other_files(destination)
     if report.path != destination.path:
         say(
@@ -228,6 +258,62 @@ def tell(report: Report, destination: Destination, options: Namespace) -> None:
     else:
         say(where)
         out(str(report.path))
+
+
+def tell_all(entries: Sequence[Entry]) -> None:
+    """A line for each organization, those with trouble first."""
+    say("--- all organizations")
+    for entry in sorted(entries, key=lambda one: not one.exit_code):
+        counts = ", ".join(f"{number} {status}" for status, number in entry.counts().items() if number)
+        rows = f"{amount(len(entry.outcomes), 'row')}: {counts or 'none'}" if entry.outcomes else "nothing was sent"
+        why = f"; {entry.message}" if entry.message else ""
+        say(f"{'ok' if not entry.exit_code else f'exit code {entry.exit_code}'}  {entry.organization}: {rows}{why}")
+
+
+def say_error(error: BatchIssuerError, name: str = "") -> None:
+    """An error, and what to do about it."""
+    of = f"{name}: " if name else ""
+    say(f"batch-issuer: {of}{error.message}", *([f"What to do: {error.tip}"] if error.tip else []))
+
+
+def warn_of_secrets(options: Namespace) -> None:
+    """Arguments are no place for a secret."""
+    if re.search(r"://[^/]*:.*@|password=", options.quota or ""):
+        say(
+            "Warning: every user of this computer can see the password in --quota.",
+            f"What to do: put the address into the environment variable {QUOTA_VARIABLE} instead.",
+        )
+    if getattr(options, "notify", None) and not options.quiet:
+        say(
+            "Warning: every user of this computer can see the address in --notify.",
+            f"What to do: put it into the environment variable {NOTIFY_VARIABLE} instead.",
+        )
+
+
+def about_roster(roster: Roster) -> list[str]:
+    """What a person should know of a roster before it is issued for."""
+    return [
+        *roster.notes,
+        columns_line(roster),
+        *remark_lines(roster, MOST_PROBLEMS_SHOWN),
+        *refused_lines(roster, MOST_PROBLEMS_SHOWN),
+    ]
+
+
+def organization_lines(roster: Roster) -> Iterator[str]:
+    """How many rows of a roster are of which organization, if there are several."""
+    if roster.options.organization_column:
+        for name in roster.options.organizations:
+            if drivers := roster.of_organization(name):
+                yield f"  {len(drivers)} of {name}"
+
+
+def setting_lines(settings: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """Settings, each with its value and where it is from, in columns."""
+    rows = list(settings)
+    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    for name, value, source in rows:
+        yield f"  {name.ljust(widths[0])}  {value.ljust(widths[1])}  {source}"
 
 
 def status_lines(summary: Summary) -> Iterator[str]:

@@ -21,7 +21,8 @@ _guards: dict[str, Guard] = {}
 
 def organization(settings: Settings) -> str:
     """The name under which an organization's slots are kept; tells nothing of the API token."""
-    secret = f"{settings.base_url}\n{settings.api_token.reveal()}"
+    who = f"organization {settings.organization}" if settings.organization else settings.api_token.reveal()
+    secret = f"{settings.base_url}\n{who}"
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
 
 
@@ -29,7 +30,8 @@ def organization(settings: Settings) -> str:
 async def open_quota(settings: Settings) -> AsyncGenerator[Quota]:
     """The quota of one run.
 
-    Runs count as one organization's if base URL and API token are the same; they should agree on the rate.
+    Runs count as one organization's if base URL and organization (or, where none is named, API token) are the same;
+    they should agree on the rate.
 
     Raises:
         SettingsError: the Redis server cannot be used, or the extra ``redis`` is not installed.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import ResultsError
 from ..hints import Hint
 from ..model import Driver, Identifier, IdentifierKind, Outcome, Status
-from ..roster import HEADER_ROW, Problem, Rows, duplicate, identifier_columns, same_drivers
+from ..roster import HEADER_ROW, Problem, Rows, duplicate, identifier_columns, organizations_of, same_drivers
 from ..roster_options import RosterOptions
 from .columns import AUTH_COLUMNS, auth_cells, outcome_of, times_of
 from .validity import SANDBOX_TOKEN
@@ -33,13 +33,14 @@ class Batch:
         delimiter: what separates them.
         outcomes: what each row has come to so far, by row number; every row has one.
         drivers: the rows to ask for, in order.
+        organizations: for each row the organization it is of; blank where there is only one, or the row names none.
         refused: numbers of rows that are left as they are because it is not certain whose they are.
         changed: whether ``outcomes`` differ from what the results file holds.
         unread: by token, cells of times that came with it and could not be read; they stay as long as it does.
         order: for each column of ``header`` its position among ``cells`` and then `AUTH_COLUMNS`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all by name
         self,
         *,
         cells: pd.DataFrame,
@@ -49,6 +50,7 @@ class Batch:
         delimiter: str = ",",
         changed: bool = True,
         unread: Mapping[str, Mapping[str, str]] | None = None,
+        whose: Sequence[str | Problem] = (),
     ) -> None:
         self.cells = cells
         self.header = list(header)
@@ -57,6 +59,8 @@ class Batch:
         self.drivers: list[Driver] = []
         self.refused: list[int] = []
         self.changed = changed
+        self.organizations = ["" if isinstance(one, Problem) else one for one in whose] or [""] * len(cells)
+        self._nobodys = {row: one for row, one in enumerate(whose) if isinstance(one, Problem)}
         self._columns = columns
         self.unread = dict(unread or {})
         self._recorded = recorded
@@ -72,6 +76,7 @@ class Batch:
             columns=roster.named_by,
             recorded=[None] * len(roster),
             header=[*map(str, roster.frame.columns), *AUTH_COLUMNS],
+            whose=roster.organizations,
         )
         batch.drivers = list(roster.drivers)
         untouched = (_not_attempted(driver.row, driver.identifier) for driver in roster.drivers)
@@ -105,7 +110,8 @@ class Batch:
             raise ResultsError(f"{name} does not hold every row", "begin anew with --restart")
         cells = results.cells
         header = [str(column) for column in cells.columns]
-        columns = identifier_columns(header, name, options or RosterOptions(), required=False)
+        options = options or RosterOptions()
+        columns = identifier_columns(header, name, options, required=False)
         auth = [dict(zip(AUTH_COLUMNS, cells, strict=True)) for cells in results.auth.to_numpy()]
         try:
             recorded = [
@@ -127,6 +133,7 @@ class Batch:
             delimiter=results.delimiter,
             changed=unfinished,
             unread=unread,
+            whose=organizations_of(cells, options, name),
         )
         batch._plan(name, validity)
         return batch
@@ -137,6 +144,10 @@ class Batch:
     def row_numbers(self) -> range:
         """The rows' numbers as a spreadsheet shows them."""
         return range(HEADER_ROW + 1, HEADER_ROW + 1 + len(self))
+
+    def organization_of(self, row: int) -> str:
+        """The organization that a row is of, by the row's number."""
+        return self.organizations[row - (HEADER_ROW + 1)]
 
     @property
     def kept(self) -> list[int]:
@@ -164,8 +175,10 @@ class Batch:
 
     def conflicts(self) -> Iterator[Identifier | None]:
         """For each row, the driver that its cell names where it is another than the one it was sent for, else None."""
-        owned = {before.identifier for before in self._recorded if before and _binds(before)}
-        for before, named in zip(self._recorded, Rows(self.cells, self._columns).all_named(), strict=True):
+        recorded_of = list(zip(self.organizations, self._recorded, strict=True))
+        owned = {(whose, before.identifier) for whose, before in recorded_of if before and _binds(before)}
+        named_by_rows = Rows(self.cells, self._columns).all_named()
+        for (whose, before), named in zip(recorded_of, named_by_rows, strict=True):
             recorded = before.identifier if before else None
             if recorded is None or not _binds(before):
                 yield None
@@ -173,7 +186,8 @@ class Batch:
             # Another kind counts where the row's own cell was blanked, or if it names the driver of another row: then
             # the rows may have been mixed up.
             same_kind, blanked = named.get(recorded.kind), recorded.kind in self._columns.known
-            found = [same_kind] if same_kind else [who for who in named.values() if blanked or who in owned]
+            others = (who for who in named.values() if blanked or (whose, who) in owned)
+            found = [same_kind] if same_kind else list(others)
             yield next((who for who in found if isinstance(who, Identifier) and who != recorded), None)
 
     def auth_cells(self, outcome: Outcome) -> tuple[str, ...]:
@@ -207,14 +221,14 @@ class Batch:
         whose, conflicts = self._certain(), list(self.conflicts())
         same = self._same_drivers(whose, conflicts)
         for row, before, who, other in zip(self.row_numbers(), self._recorded, whose, conflicts, strict=True):
-            if other is not None and before is not None:
-                self._refuse(before, other)
+            if before is not None and (why := self._uncertain(before, who, other)):
+                self._refuse(before, why)
             elif isinstance(who, Problem):
                 self._settle(Outcome(row, Status.INVALID, error=who.error, hint=str(who.hint)), before)
             elif row in same:
                 self._settle(duplicate(row, who, *same[row]), before)
-            elif row_of.setdefault(who, row) != row:
-                self._settle(duplicate(row, who, row_of[who], who), before)
+            elif row_of.setdefault((self.organization_of(row), who), row) != row:
+                self._settle(duplicate(row, who, row_of[self.organization_of(row), who], who), before)
             elif before is None or not _binds(before) or tokens[before.token] > 1:
                 self._ask(Driver(row, who), _not_attempted(row, who), before)
             elif validity.suffices(before):
@@ -237,8 +251,10 @@ class Batch:
             if before and _binds(before) and isinstance(who, Identifier):
                 by_same[who.kind] = by_same.get(who.kind, False) or who == before.identifier
         found: list[Identifier | Problem] = []
-        for before, who in zip(self._recorded, self.whose(), strict=True):
-            if isinstance(who, Problem) and not self._columns.sent and before:
+        for row, (before, who) in enumerate(zip(self._recorded, self.whose(), strict=True)):
+            if nobodys := self._nobodys.get(row):
+                found.append(nobodys)
+            elif isinstance(who, Problem) and not self._columns.sent and before:
                 found.append(Problem("no column is known to name drivers", Hint.ANOTHER_COLUMN))
             elif isinstance(who, Identifier) and not _binds(before) and not by_same.get(who.kind, True):
                 column = self._columns.known[who.kind].name if who.kind in self._columns.known else ""
@@ -264,27 +280,36 @@ class Batch:
         numbers = self.row_numbers()
         return {
             numbers[index]: (numbers[first], there)
-            for index, first in same_drivers(texts, usable).first.items()
+            for index, first in same_drivers(texts, usable, self.organizations).first.items()
             if not _binds(self._recorded[index]) and isinstance(there := whose[first], Identifier)
         }
 
-    def _claims(self, name: str) -> dict[Identifier, int]:
-        """Which row each driver has that was sent before."""
-        row_of: dict[Identifier, int] = {}
+    def _claims(self, name: str) -> dict[tuple[str, Identifier], int]:
+        """Which row each driver of an organization has that was sent before."""
+        row_of: dict[tuple[str, Identifier], int] = {}
         for row, before in zip(self.row_numbers(), self._recorded, strict=True):
             who = before.identifier if before else None
-            if who is not None and _binds(before) and row_of.setdefault(who, row) != row:
+            if who is None or not _binds(before):
+                continue
+            first = row_of.setdefault((self.organization_of(row), who), row)
+            if first != row:
                 raise ResultsError(
-                    f"{name}: rows {row_of[who]} and {row} are both the one of {who}, so a row was copied",
+                    f"{name}: rows {first} and {row} are both the one of {who}, so a row was copied",
                     "delete one of the two; if one is a new driver, clear those of its cells that begin with auth_",
                 )
         return row_of
 
-    def _refuse(self, before: Outcome, other: Identifier) -> None:
+    def _uncertain(self, before: Outcome, who: Identifier | Problem, other: Identifier | None) -> Problem | None:
+        """Why a row that was sent is left as it is, if so."""
+        if other is not None:
+            said = f"the row is the one of {before.identifier}, but its cells now name {other}"
+            return Problem(said, Hint.ANOTHER_DRIVER)
+        return who if before.token and isinstance(who, Problem) and who.hint is Hint.NO_ORGANIZATION else None
+
+    def _refuse(self, before: Outcome, why: Problem) -> None:
         self.refused.append(before.row)
-        error = f"the row is the one of {before.identifier}, but its cells now name {other}"
-        hint = f"{Hint.ANOTHER_DRIVER}; {Hint.MAYBE_ISSUED.cure}" if _may_exist(before) else str(Hint.ANOTHER_DRIVER)
-        self._settle(replace(before, error=error, hint=hint), before)
+        hint = f"{why.hint}; {Hint.MAYBE_ISSUED.cure}" if _may_exist(before) else str(why.hint)
+        self._settle(replace(before, error=why.error, hint=hint), before)
 
     def _ask(self, driver: Driver, until_then: Outcome, before: Outcome | None) -> None:
         self.drivers.append(driver)

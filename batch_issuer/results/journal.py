@@ -7,6 +7,8 @@ import contextlib
 import csv
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 
 SYNC_DELAY = 0.010
 """Seconds after which a written line is flushed to the disk; the design allows 0.020."""
+
+
+@lru_cache(maxsize=1)
+def _flushers(_process: int) -> ThreadPoolExecutor:
+    """Threads that wait for the disk, for all journals of a process: a new one each time costs more than the flush.
+
+    A process that was forked has none of its parent's.
+    """
+    return ThreadPoolExecutor(4, "batch-issuer-flush")
 
 
 class Journal:
@@ -47,6 +58,7 @@ class Journal:
         self._cells = batch.cells.map(guard_cell).to_numpy().tolist()
         self._first_row = batch.row_numbers().start
         self._dirty = asyncio.Event()
+        self._flushing = asyncio.Lock()
         self._torn: StorageError | None = None
         header = [ROW_COLUMN, *(guard_cell(column) for column in batch.header)]
         outcomes = [batch.outcomes[row] for row in batch.row_numbers()]
@@ -117,23 +129,32 @@ class Journal:
         self._dirty.set()
 
     async def keep_synced(self) -> None:
-        """Flush to the disk what was written, soon after it was, until cancelled.
+        """Flush to the disk what was written, soon after it was, until cancelled; of several callers, one at a time.
 
         Raises:
             StorageError: the disk refused, so what was written since the last flush may be lost in a power cut; or the
                 file is no longer under its name.
         """
-        while True:
-            await self._dirty.wait()
-            await asyncio.sleep(SYNC_DELAY)
-            self._dirty.clear()
-            try:
-                await asyncio.to_thread(os.fsync, self._descriptor)
-                in_place = await asyncio.to_thread(self.in_place)
-            except OSError as error:
-                raise self._broken(error.strerror) from None
-            if not in_place:
-                raise self._broken("it was removed or moved while the run was at work")
+        async with self._flushing:
+            while True:
+                await self._dirty.wait()
+                await asyncio.sleep(SYNC_DELAY)
+                await self._flush()
+
+    async def _flush(self) -> None:
+        self._dirty.clear()
+        try:
+            in_place = await asyncio.get_running_loop().run_in_executor(_flushers(os.getpid()), self._sync)
+        except OSError as error:
+            self._dirty.set()  # another caller shall find out, too
+            raise self._broken(error.strerror) from None
+        if not in_place:
+            self._dirty.set()
+            raise self._broken("it was removed or moved while the run was at work")
+
+    def _sync(self) -> bool:
+        os.fsync(self._descriptor)
+        return self.in_place()
 
     def in_place(self) -> bool:
         """Whether the file is still there under its name."""

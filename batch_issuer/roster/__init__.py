@@ -13,6 +13,7 @@ from .columns import LABELS, Column, Columns, identifier_columns, plain
 from .decoding import decode, is_workbook
 from .delimited import HEADER_ROW, check_width, delimiter_of, read_rows, split_separator_line
 from .identifiers import Problem, named
+from .organizations import organization_position, organizations_of
 from .rows import Rows
 from .sameness import duplicate, same_drivers
 from .table import read_bytes, read_table
@@ -33,6 +34,8 @@ __all__ = [
     "identifier_columns",
     "is_workbook",
     "named",
+    "organization_position",
+    "organizations_of",
     "plain",
     "read_bytes",
     "read_rows",

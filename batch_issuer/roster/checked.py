@@ -14,6 +14,7 @@ from ..roster_options import RosterOptions
 from .columns import identifier_columns, is_password
 from .frames import as_texts
 from .identifiers import Problem
+from .organizations import organizations_of
 from .rows import Rows
 from .sameness import duplicate, same_drivers
 from .table import read_bytes, read_table, row_numbers
@@ -47,6 +48,8 @@ class Roster:
         frame: all columns, unchanged and in order, every cell a string (columns of passwords are left out).
         options: what a person said about it.
         named_by: which of them name drivers by which kind of identifier.
+        organizations: for each row the organization it is of, as the options name it; blank where there is only one, or
+            the row names none.
         refused: the outcomes of all rows that are never sent, in order: ``invalid`` or ``duplicate``.
         remarks: by row number, what a person should know of a row that is sent all the same, one sentence.
         notes: what a person should know of the roster as a whole, one line each.
@@ -81,6 +84,9 @@ class Roster:
         self.options = options or RosterOptions()
         self.named_by = identifier_columns(header, name, self.options)
         self._rows = Rows(frame, self.named_by)
+        whose = organizations_of(frame, self.options, name)
+        self.organizations = ["" if isinstance(one, Problem) else one for one in whose]
+        self._rows.problems |= {row: one for row, one in enumerate(whose) if isinstance(one, Problem)}
         self._check()
 
     @classmethod
@@ -142,6 +148,11 @@ class Roster:
         """For each row, read afresh from its cells: what would be sent, or why nothing is."""
         return Rows(self.frame, self.named_by).who()
 
+    def of_organization(self, name: str) -> list[Driver]:
+        """The rows worth sending that are of an organization, in order."""
+        first = self.row_numbers().start
+        return [driver for driver in self.drivers if self.organizations[driver.row - first] == name]
+
     @cached_property
     def drivers(self) -> list[Driver]:
         """The rows worth sending, in order."""
@@ -163,7 +174,9 @@ class Roster:
         usable: Sequence[int] = range(len(rows))
         if rows.problems:
             usable = [row for row in usable if row not in rows.problems]
-        sameness = same_drivers({kind: reading.texts for kind, reading in rows.readings.items()}, usable)
+        sameness = same_drivers(
+            {kind: reading.texts for kind, reading in rows.readings.items()}, usable, self.organizations
+        )
         outcomes = {
             row: Outcome(numbers[row], Status.INVALID, error=problem.error, hint=str(problem.hint))
             for row, problem in rows.problems.items()

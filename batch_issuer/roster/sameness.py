@@ -27,7 +27,9 @@ class Sameness:
     contradicted: dict[int, tuple[Identifier, int]]
 
 
-def same_drivers(values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[int]) -> Sameness:
+def same_drivers(
+    values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[int], organizations: Sequence[str] = ()
+) -> Sameness:
     """Compare the identifiers of rows.
 
     Rows that share an identifier are one driver, and so are rows of which a third one tells. But rows with different
@@ -36,10 +38,13 @@ def same_drivers(values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[
     Args:
         values: by kind, the preferred one first, for each row an identifier; blank for none.
         rows: those to compare, counted from 0, each with an identifier; which is first, is said by their order.
+        organizations: for each row the one it is of; the drivers of different ones have nothing to do with each other.
     """
     repeated = {kind: _repeated(column) for kind, column in values.items()}
     if not any(repeated.values()):  # nearly always, so this is fast
         return Sameness({}, {})
+    if len(set(organizations)) > 1:
+        return _same_drivers_within(values, rows, organizations)
     sharing = {
         row for kind, column in values.items() if repeated[kind] for row in rows if column[row] in repeated[kind]
     }
@@ -80,6 +85,22 @@ def same_drivers(values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[
             if one in contradicted
         },
     )
+
+
+def _same_drivers_within(
+    values: Mapping[IdentifierKind, Sequence[str]], rows: Sequence[int], organizations: Sequence[str]
+) -> Sameness:
+    """The same, organization by organization."""
+    rows_of: dict[str, list[int]] = {}
+    for row in rows:
+        rows_of.setdefault(organizations[row], []).append(row)
+    first: dict[int, int] = {}
+    contradicted: dict[int, tuple[Identifier, int]] = {}
+    for some in rows_of.values():
+        found = same_drivers({kind: [column[row] for row in some] for kind, column in values.items()}, range(len(some)))
+        first |= {some[row]: some[there] for row, there in found.first.items()}
+        contradicted |= {some[row]: (one, some[there]) for row, (one, there) in found.contradicted.items()}
+    return Sameness(first, contradicted)
 
 
 def _driver_ids_beside(
