@@ -30,10 +30,13 @@ QUOTA_VARIABLE = "BATCH_ISSUER_QUOTA"
 NOTIFY_VARIABLE = "BATCH_ISSUER_NOTIFY"
 """Stands for ``--notify``, since such an address is a secret, too."""
 
-_PLAIN = ("rate", "burst", "timeout", "concurrency", "give_up_after", "min_validity")
+_PLAIN = ("rate", "timeout", "concurrency", "give_up_after", "min_validity")
 """Settings that are handed on as they are."""
 
-_SHOWN = (*_PLAIN, "deadline", "quota")
+_NOT_SAID = ("notify", "no_notify")
+"""Fields of `ReportOptions` that are no plain settings."""
+
+_SHOWN = ("rate", "burst", *_PLAIN[1:], "deadline", "quota")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class ReportOptions:
         summary: where the summary is written; None for nowhere.
         notify: the address that is told at the end; None for none.
         notify_on: ``failure`` or ``always``.
+        no_notify: why there is no address to notify although one is to be; blank if all is well.
     """
 
     log_file: Path | None = None
@@ -64,6 +68,7 @@ class ReportOptions:
     summary: Path | None = None
     notify: Secret | None = None
     notify_on: str = "failure"
+    no_notify: str = ""
 
 
 class Choice:
@@ -169,6 +174,7 @@ class Choice:
             ca_file=self._environ.get("SSL_CERT_FILE") or None,
             deadline=next_time(at) if isinstance(at, time) else at,
             organization=self.organization,
+            burst=self._burst().value,
             **{name: self._run_setting(name).value for name in _PLAIN},
         )
         return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, self._environ))
@@ -177,6 +183,12 @@ class Choice:
         """The quota; see `Settings`."""
         rate: Rate = self._run_setting("rate").value
         return rate
+
+    def _burst(self) -> Setting:
+        """The burst; one that is said for all does not exceed the rate of an organization, or of a flag."""
+        burst, rate = self._run_setting("burst"), self._run_setting("rate")
+        said_for_all = burst.source.startswith("[defaults]") and not rate.source.startswith(("[defaults]", DEFAULT))
+        return Setting(min(burst.value, rate.value.limit), burst.source) if said_for_all else burst
 
     def way_to(self, address: str) -> tuple[Secret | None, str | None]:
         """The proxy, and the file of certificates, to reach an address with.
@@ -232,12 +244,16 @@ class Choice:
         Raises:
             SettingsError: the address to notify cannot be used; it is not quoted, since it is a secret.
         """
-        names = [field.name for field in fields(ReportOptions) if field.name != "notify"]
+        names = [field.name for field in fields(ReportOptions) if field.name not in _NOT_SAID]
         found = {name: self._find(name, self._file.report) for name in names}
         values = {name: one.value for name, one in found.items() if one is not None}
-        notify = self._notify()
-        address = notify[0].read(self._environ) if isinstance(notify[0], Reference) else notify[0]
-        return ReportOptions(notify=_checked_notify(address), **values)
+        address, no_notify = self._notify()[0], ""
+        if isinstance(address, Reference):
+            try:
+                address = address.read(self._environ)
+            except SettingsError as error:  # no reason to issue no tokens
+                address, no_notify = None, f"{error.message}; {error.tip}"
+        return ReportOptions(notify=_checked_notify(address), no_notify=no_notify, **values)
 
     def _notify(self) -> tuple[Reference | Secret | None, str]:
         """The address to notify, or where it is kept, and who says so."""
@@ -259,10 +275,9 @@ class Choice:
         where = self._where()
         yield "base_url", _for_people("base_url", where.value), where.source
         for name in _SHOWN:
-            found = self._run_setting(name)
+            found = self._burst() if name == "burst" else self._run_setting(name)
             if name == "burst" and found.value is None:
-                found = self._run_setting("rate")
-                found = Setting(found.value.limit, DEFAULT)
+                found = Setting(self.rate().limit, DEFAULT)
             yield name, _for_people(name, found.value), found.source
         proxy = proxy_for(str(where.value), self._environ)
         yield "proxy", "set" if proxy else "not set", "HTTPS_PROXY, NO_PROXY" if proxy else DEFAULT
@@ -294,6 +309,8 @@ class Choice:
     def shown_of_report(self) -> Iterator[tuple[str, str, str]]:
         """The same of how a run tells what became of it."""
         for field in fields(ReportOptions):
+            if field.name == "no_notify":
+                continue
             if field.name == "notify":
                 notify, source = self._notify()
                 is_set = notify.is_set(self._environ) if isinstance(notify, Reference) else bool(notify)

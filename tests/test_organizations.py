@@ -183,6 +183,25 @@ def test_one_results_file_for_all_keeps_the_roster_and_goes_on_by_organization(
     assert len(group.asked("south")) == before
 
 
+def test_a_missing_key_stops_only_its_own_rows_of_a_shared_file(
+    group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group.add("north")
+    group.add("south")
+    group.environ["KEY_1"] = ""
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
+    assert group.run("issue", str(shared), "-o", str(out), "--summary", str(group.folder / "s.json")) == 2
+    assert [row["auth_status"] for row in read(out)] == ["issued", "not_attempted"]
+    assert "batch-issuer: south: the API token of south is missing" in capsys.readouterr().err
+    entries = json.loads((group.folder / "s.json").read_text())["organizations"]
+    assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [
+        ("north", 0, 1),
+        ("south", 2, 1),
+    ]
+
+
 def test_all_rosters_can_share_one_results_file(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
     """With a column that says whose each row is, by which ``retry`` goes; a roster that is missing is told."""
     for name in ("east", "north", "south"):

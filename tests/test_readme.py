@@ -99,6 +99,7 @@ def test_the_settings_of_the_readme_are_read(tmp_path: Path) -> None:
     assert choice.report_options().log_format == "json"
     south = Choice(nothing, environ, file, "Süd Logistik")
     assert south.rate() == Rate(50, 60.0)
+    assert south.settings(sandbox=("http://127.0.0.1:1", "key")).burst == 50  # that of all, as far as it fits
     assert south.roster_options().columns[IdentifierKind.USERNAME] == "Kennung"
     assert south.roster_file() == tmp_path / "rosters" / "south.xlsx"
 

@@ -862,21 +862,22 @@ def test_the_address_to_notify_is_the_flags_else_the_variables_else_the_one_the_
 
 
 @pytest.mark.parametrize("text", ['notify_env = "HOOK"', 'notify_file = "none"'])
-def test_an_address_to_notify_that_is_missing_is_an_error(text: str, tmp_path: Path) -> None:
-    file = written(tmp_path, f"[report]\n{text}\n")
-    with pytest.raises(SettingsError) as caught:
-        notified(file)
-    assert "the address to notify" in told(caught.value)
-    assert shown(choice(file))["notify"][0] == "not set"
+def test_an_address_to_notify_that_is_missing_is_told_and_no_reason_to_issue_nothing(text: str, tmp_path: Path) -> None:
+    chosen = choice(written(tmp_path, f"[report]\n{text}\n"))
+    found = chosen.report_options()
+    assert found.notify is None
+    assert "the address to notify" in found.no_notify
+    assert shown(chosen)["notify"][0] == "not set"
 
 
 @posix
-def test_an_address_to_notify_that_others_can_read_is_an_error(tmp_path: Path) -> None:
+def test_an_address_to_notify_that_others_can_read_is_told_with_the_cure_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "hook").write_text(f"{HOOK}{HIDDEN}")
     (tmp_path / "hook").chmod(0o644)
-    with pytest.raises(SettingsError) as caught:
-        notified(written(tmp_path, '[report]\nnotify_file = "hook"\n'))
-    assert "chmod 600" in told(caught.value)
+    found = choice(written(tmp_path, '[report]\nnotify_file = "hook"\n')).report_options()
+    assert found.notify is None
+    assert "chmod 600" in found.no_notify
+    assert HIDDEN not in found.no_notify
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -92,6 +92,8 @@ class _Command:
             if len(preparation.file.organizations) > 1:
                 raise_descriptor_limit()
             report_options = preparation.choice().report_options()
+            if report_options.no_notify:
+                say(f"Warning: nobody will be notified: {report_options.no_notify}.")
             self._open_log(report_options, stack)
             if preparation.file.path and not options.config and not options.quiet:
                 say(f"Settings: {preparation.file.path}")
@@ -237,6 +239,9 @@ class _Command:
             run = running.runs.get(name)
             outcomes, lacking = self._part(task, report, name)
             ending = (run.ending if run is not None else None) or report.ending
+            if why := task.left_out.get(name):
+                found.append(replace(self._failed(task, name, why, now), outcomes=outcomes, lacking=len(lacking)))
+                continue
             found.append(
                 Entry(
                     organization=name,
@@ -258,7 +263,7 @@ class _Command:
 
     def _names(self, task: Task) -> list[str]:
         """The organizations with rows in a task, one for the rows of none included."""
-        names = [choice.organization for choice in task.choices]
+        names = [*(choice.organization for choice in task.choices), *task.left_out]
         batch = task.batch
         if not names or (len(names) > 1 and batch is not None and "" in batch.organizations):
             names.append(UNASSIGNED)
@@ -343,7 +348,10 @@ class _Command:
             one = running.get(id(task))
             if task.error is not None:
                 say_error(task.error, task.name)
-            elif one is not None and one.report is not None and task.destination is not None:
+                continue
+            for name, error in task.left_out.items():
+                say_error(error, name)
+            if one is not None and one.report is not None and task.destination is not None:
                 endings = {name: run.ending for name, run in one.runs.items() if run.ending is not None}
                 tell(one.report, task.destination, self._options, task.name, endings)
         if len(entries) > 1 and (code or not self._options.quiet):

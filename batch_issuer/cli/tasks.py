@@ -39,6 +39,7 @@ class Task:
         notes: what to say of the roster.
         destination, batch: once it is prepared.
         error: why it could not be, or did not come to its end.
+        left_out: organizations whose settings cannot be used, while others have rows here, too; why.
     """
 
     choices: Sequence[Choice]
@@ -48,13 +49,14 @@ class Task:
     destination: Destination | None = None
     batch: Batch | None = None
     error: BatchIssuerError | None = None
+    left_out: dict[str, BatchIssuerError] = field(default_factory=dict)
 
     def drivers_of(self, choice: Choice) -> list[Driver]:
         """The rows to ask for that are of an organization."""
         batch = self.batch
         if batch is None:
             return []
-        if len(self.choices) == 1 and not any(batch.organizations):
+        if not any(batch.organizations):
             return list(batch.drivers)
         return [driver for driver in batch.drivers if batch.organization_of(driver.row) == choice.organization]
 
@@ -440,7 +442,11 @@ class Preparation:
                 try:
                     found[choice.organization] = choice.settings()
                 except SettingsError as error:
-                    task.error = error
+                    task.left_out[choice.organization] = error
+            if task.left_out and len(task.left_out) == len(task.choices):
+                task.error = next(iter(task.left_out.values()))
+            elif task.left_out:
+                task.choices = [choice for choice in task.choices if choice.organization not in task.left_out]
         by_key: dict[tuple[str, str], str] = {}
         for name, settings in found.items():
             other = by_key.setdefault((settings.base_url, settings.api_token.reveal()), name)
