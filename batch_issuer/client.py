@@ -150,8 +150,9 @@ class Client:
         expires_at = utc_from_milliseconds(expiry)
         now, servers = datetime.now(UTC), parse_http_date(headers.get("Date"))
         ahead = (now - servers).total_seconds() if servers else None
-        # Date has whole seconds; where our clock agrees with it, ours is the finer one.
-        lifetime = (expires_at - (servers if servers and ahead and abs(ahead) > CLOCKS_AGREE else now)).total_seconds()
+        lifetime = (expires_at - (servers or now)).total_seconds()
+        if ahead is not None and abs(ahead) <= CLOCKS_AGREE < lifetime:
+            lifetime -= ahead  # Date has whole seconds, so where our clock agrees with it, ours is the finer one
         return Reply(
             status,
             token=token,
