@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import StorageError
+from .errors import SettingsError, StorageError
 from .model import Status
 
 if TYPE_CHECKING:
@@ -145,12 +145,31 @@ def _said(entry: Entry) -> str:
     return f"{name}{what} (exit code {entry.exit_code})"
 
 
+def check_summary(path: Path) -> None:
+    """See that nothing else would be replaced by a summary.
+
+    Raises:
+        SettingsError: there is another kind of file.
+    """
+    try:
+        content = path.read_bytes() if path.exists() else b""
+        document = json.loads(content or b"{}")
+    except (OSError, ValueError):
+        document = None
+    if not isinstance(document, dict) or (document and not {"version", "organizations"} <= document.keys()):
+        raise SettingsError(f"{path} is no summary, and would be replaced by one", "name another file for --summary")
+
+
 def write_summary(path: Path, document: dict[str, Any]) -> None:
     """Replace the file in one step, so that a monitor never reads half of it.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: it cannot be written, or would replace another kind of file.
     """
+    try:
+        check_summary(path)
+    except SettingsError as error:
+        raise StorageError(error.message, error.tip) from None
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -165,7 +184,8 @@ def write_summary(path: Path, document: dict[str, Any]) -> None:
             with contextlib.suppress(OSError):
                 Path(name).unlink()
             raise
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no name of a file"
         raise StorageError(
-            f"the summary cannot be written to {path}: {error.strerror}", "make room there, or name another file"
+            f"the summary cannot be written to {path}: {why}", "make room there, or name another file"
         ) from None

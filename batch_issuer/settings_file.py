@@ -16,6 +16,7 @@ import re
 import stat
 import sys
 import tomllib
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,8 @@ def _region(value: object, _folder: Path) -> str:
 
 
 def _path(value: object, folder: Path) -> Path:
+    if "\0" in _text(value, folder):
+        raise ValueError
     try:
         return folder / Path(_text(value, folder)).expanduser()
     except RuntimeError:  # nobody's home
@@ -280,10 +283,12 @@ class _Reader:
         if in_file_name(name).casefold() == UNASSIGNED:
             tip = "that is what rows without an organization are called; choose another name"
             raise SettingsError(f"{self._path}: an organization cannot be called {name!r}", tip)
+        if not _plain(name):
+            raise SettingsError(f"{self._path}: {name!r} is no name of an organization", "use letters or digits")
         for other in others:
-            if in_file_name(other).casefold() == in_file_name(name).casefold():
+            if _plain(other) == _plain(name):
                 raise SettingsError(
-                    f"{self._path}: the organizations {other!r} and {name!r} would have the same file names",
+                    f"{self._path}: the organizations {other!r} and {name!r} cannot be told apart",
                     "rename one of them",
                 )
 
@@ -323,6 +328,11 @@ def check_pattern(text: str) -> None:
                 f"{f'{{{name[:40]}}}'!r} in the name of the results stands for nothing",
                 f"there are {', '.join(f'{{{placeholder}}}' for placeholder in PLACEHOLDERS)}",
             )
+
+
+def _plain(name: str) -> str:
+    """What tells names apart, in rosters as in file names."""
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 def in_file_name(text: str) -> str:

@@ -231,6 +231,111 @@ def test_rosters_with_different_columns_cannot_share_one_results_file(
     assert not group.asked("north")
 
 
+def test_a_roster_of_several_named_by_each_gives_each_its_own_rows(group: Group) -> None:
+    """Not the others' rows with one's own key, as a file each or as one."""
+    shared = "Username,Organization\ndriver.1,north\ndriver.2,south\ndriver.3,south\n"
+    for name in ("north", "south"):
+        group.add(name)
+        (group.folder / f"{name}.csv").write_text(shared)
+    assert group.run("issue", "--all") == 0
+    assert group.asked("north") == ["username=driver.1"]
+    assert sorted(group.asked("south")) == ["username=driver.2", "username=driver.3"]
+    assert group.run("issue", "--all", "-o", str(group.folder / "one.csv")) == 0
+    assert [row["Organization"] for row in read(group.folder / "one.csv")] == ["north", "south", "south"]
+    assert len(group.asked("north")) == 2
+
+
+def test_a_column_that_names_none_of_the_organizations_is_no_column_of_organizations(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    roster = group.folder / "north.csv"
+    roster.write_text("Username,Org\ndriver.1,Logistics\ndriver.2,Sales\n")
+    out = group.folder / "r.csv"
+    assert group.run("issue", str(roster), "--org", "north", "-o", str(out)) == 0
+    assert group.run("retry", str(out), "--org", "north", "--min-validity", "20m") == 0
+    assert [row["Org"] for row in read(out)] == ["Logistics", "Sales"]
+    assert len(group.asked("north")) == 4
+
+
+def test_results_of_several_go_into_no_file_of_one_organization(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    group.defaults = ""
+    group._sections = [
+        f'{one}output = "{name}-only.csv"\n' for name, one in zip(("north", "south"), group._sections, strict=True)
+    ]
+    shared = group.folder / "all.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
+    assert group.run("issue", str(shared)) == 0
+    for name in ("north", "south"):
+        assert [row["Organization"] for row in read(group.folder / f"{name}-only.csv")] == [name]
+
+
+def test_a_roster_of_several_without_rows_is_an_error(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    shared = group.folder / "all.csv"
+    shared.write_text("Username,Organization\n")
+    assert group.run("issue", str(shared), "--quiet") == 2
+
+
+def test_retry_of_one_organization_answers_for_that_one(group: Group) -> None:
+    group.add("north")
+    group.add("south", script="404*9")
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\ndriver.3,west\n")
+    assert group.run("issue", str(shared), "-o", str(out)) == 1
+    assert group.run("retry", str(out), "--org", "north") == 0
+    assert group.run("retry", str(out), "--org", "south") == 1
+
+
+def test_rows_of_organizations_that_the_settings_no_longer_know_stay_as_they_are(group: Group) -> None:
+    """The same driver of two of them is two drivers; a token that may exist is not forgotten."""
+    for name in ("north", "south", "west"):
+        group.add(name, script="" if name == "west" else "lost*9")
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.1,south\ndriver.2,west\n")
+    group.run("issue", str(shared), "-o", str(out), "--timeout", "0.2s", "--give-up-after", "0.3s")
+    assert [row["auth_status"] for row in read(out)] == ["unknown", "unknown", "issued"]
+    group._sections = group._sections[2:]
+    assert group.run("retry", str(out)) == 1
+    assert [row["auth_status"] for row in read(out)] == ["unknown", "unknown", "issued"]
+    assert all("a token may exist" in row["auth_hint"] for row in read(out)[:2])
+
+
+@pytest.mark.parametrize("flag", ["--summary", "--log-file"])
+@pytest.mark.parametrize("victim", ["north.csv", "results.csv"])
+def test_no_report_replaces_another_file(group: Group, flag: str, victim: str) -> None:
+    group.add("north")
+    out = group.folder / "results.csv"
+    assert group.run("issue", "--org", "north", "-o", str(out)) == 0
+    before = (group.folder / victim).read_bytes()
+    assert group.run("retry", str(out), flag, str(group.folder / victim)) == 2
+    assert (group.folder / victim).read_bytes() == before
+    out.unlink()
+    asked = len(group.asked("north"))
+    code = group.run("issue", "--org", "north", "-o", str(out), flag, str(out))
+    if flag == "--summary":  # the results are there first
+        assert code == 0
+        assert [row["auth_status"] for row in read(out)] == ["issued"] * 3
+    else:
+        assert code == 2
+        assert len(group.asked("north")) == asked
+
+
+def test_a_settings_file_that_cannot_be_read_replaces_yesterdays_summary(group: Group) -> None:
+    group.add("north")
+    path = group.folder / "s.json"
+    assert group.run("issue", "--org", "north", "--summary", str(path)) == 0
+    group.defaults = "rate = 5"
+    assert group.run("issue", "--org", "north", "--summary", str(path)) == 2
+    summary = json.loads(path.read_text())
+    assert summary["exit_code"] == 2
+    assert "rate" in summary["organizations"][0]["message"]
+
+
 def test_a_token_stays_when_its_row_loses_its_organization(group: Group) -> None:
     group.add("north")
     group.add("south")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import sys
 from contextlib import AsyncExitStack, ExitStack
@@ -10,8 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import BatchIssuerError, StorageError, UsageError
-from ..events import EndingKind
+from ..errors import BatchIssuerError, SettingsError, StorageError, UsageError
+from ..events import FINISHED, EndingKind
+from ..settings import Choice
 from ..settings_file import UNASSIGNED
 from .exit_codes import (
     EXIT_COMPLETE,
@@ -29,6 +31,7 @@ from .telling import found_lines, go_on, say, say_error, tell, tell_all, unexpec
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from ..client import Connections
     from ..event_log import EventLog
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from ..progress import Progress
     from ..report import Entry
     from ..runner import Run
-    from ..settings import Choice, ReportOptions
+    from ..settings import ReportOptions
 
 MOST_IN_FLIGHT = 400
 """Requests of all organizations together, so that neither sockets nor memory run out."""
@@ -85,15 +88,19 @@ class _Command:
         Raises:
             BatchIssuerError: there is only one task and it could not be done, or none at all.
         """
+        from ..report import check_summary
+
         options = self._options
         warn_of_secrets(options)
         with ExitStack() as stack:
-            preparation = stack.enter_context(Preparation(options, self._environ))
+            preparation = stack.enter_context(self._prepare())
             if len(preparation.file.organizations) > 1:
                 raise_descriptor_limit()
             report_options = preparation.choice().report_options()
             if report_options.no_notify:
                 say(f"Warning: nobody will be notified: {report_options.no_notify}.")
+            if report_options.summary is not None:
+                check_summary(report_options.summary)
             self._open_log(report_options, stack)
             if preparation.file.path and not options.config and not options.quiet:
                 say(f"Settings: {preparation.file.path}")
@@ -110,10 +117,20 @@ class _Command:
                 self._hand_out(entries, report_options, preparation.choice())
             return self._tell(tasks, entries)
 
+    def _prepare(self) -> Preparation:
+        """With the settings file; that it cannot be used is told to those whom flags and environment name."""
+        try:
+            return Preparation(self._options, self._environ)
+        except BatchIssuerError as error:
+            choice = Choice(self._options, self._environ)
+            self._hand_out([self._failed(None, "", error, datetime.now(UTC))], choice.report_options(), choice)
+            raise
+
     def _open_log(self, report_options: ReportOptions, stack: ExitStack) -> None:
         if report_options.log_file is not None:
             from ..event_log import EventLog
 
+            _check_log(report_options.log_file)
             form: Literal["text", "json"] = "json" if report_options.log_format == "json" else "text"
             self._log = stack.enter_context(
                 EventLog(report_options.log_file, form, on_trouble=lambda line: say(f"Warning: {line}."))
@@ -175,7 +192,9 @@ class _Command:
             with stopped_by_signals(
                 [run for running in self._running for run in running.runs.values()],
                 [task.destination for task in tasks if task.destination is not None],
-                go_on(self._options, tasks[0].destination) if len(tasks) == 1 and tasks[0].destination else "",
+                go_on(self._options, tasks[0].destination, tasks[0].name)
+                if len(tasks) == 1 and tasks[0].destination
+                else "",
             ):
                 await asyncio.gather(*(self._one(running, connections) for running in self._running))
 
@@ -238,7 +257,7 @@ class _Command:
         for name in self._names(task):
             run = running.runs.get(name)
             outcomes, lacking = self._part(task, report, name)
-            ending = (run.ending if run is not None else None) or report.ending
+            ending = (run.ending if run is not None else None) or FINISHED
             if why := task.left_out.get(name):
                 found.append(replace(self._failed(task, name, why, now), outcomes=outcomes, lacking=len(lacking)))
                 continue
@@ -265,14 +284,15 @@ class _Command:
         """The organizations with rows in a task, one for the rows of none included."""
         names = [*(choice.organization for choice in task.choices), *task.left_out]
         batch = task.batch
-        if not names or (len(names) > 1 and batch is not None and "" in batch.organizations):
+        nobodys = batch is not None and any(batch.organizations) and "" in batch.organizations
+        if not names or (nobodys and not self._options.org):
             names.append(UNASSIGNED)
         return names
 
     def _part(self, task: Task, report: Report, name: str) -> tuple[list[Outcome], list[Outcome]]:
         """The outcomes of an organization's rows, and those of them that lack a token."""
         batch = task.batch
-        if batch is None or len(self._names(task)) == 1:
+        if batch is None or not any(batch.organizations):
             return report.outcomes, report.lacking
         whose = "" if name == UNASSIGNED else name
         return (
@@ -357,6 +377,21 @@ class _Command:
         if len(entries) > 1 and (code or not self._options.quiet):
             tell_all(entries)
         return code
+
+
+def _check_log(path: Path) -> None:
+    """See that no other kind of file would get the lines of a log.
+
+    Raises:
+        SettingsError: it would.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(40)
+    except OSError:  # there is none, or it will be told
+        return
+    if start and not re.match(rb'\s*(?:\{"time": "|\d{4}-\d\d-\d\dT)', start):
+        raise SettingsError(f"{path} is no log of this program", "name another file for --log-file")
 
 
 def notify(report_options: ReportOptions, choice: Choice, entries: Sequence[Entry], document: dict[str, object]) -> str:

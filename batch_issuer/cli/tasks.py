@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ..errors import BatchIssuerError, ResultsError, SettingsError
+from ..errors import BatchIssuerError, ResultsError, RosterError, SettingsError
 from ..settings import Choice, results_path
 from ..settings_file import UNASSIGNED, find_settings_file, in_file_name, read_settings_file
+from .telling import about_roster, amount, say
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..model import Driver, Settings
     from ..results import Batch, Destination, Validity
-    from ..roster import Roster
+    from ..roster import Problem, Roster
     from ..roster_options import RosterOptions
     from ..settings_file import SettingsFile
 
@@ -73,6 +74,7 @@ class Preparation:
         self.options, self.environ = options, environ
         self.file: SettingsFile = read_settings_file(find_settings_file(options.config))
         self._held = ExitStack()
+        self._outputs: set[Path] = set()
         self._now = datetime.now().astimezone()
 
     def __enter__(self) -> Self:
@@ -170,11 +172,16 @@ class Preparation:
             task.source = str(path)
             frame, notes = read_table(read_bytes(path), path.name, choice.roster_options())
             there = organization_position([str(title) for title in frame.columns], column, path.name)
-            if there is not None:
-                frame = frame.drop(columns=frame.columns[there])
+            own = self._own_rows(frame, path.name, choice)
+            if own is None and there is not None:
+                raise SettingsError(
+                    f"{path.name} has a column {frame.columns[there]!r} that names no organization of the settings",
+                    "write {organization} into output, or name another organization_column",
+                )
             together.notes += [f"{choice.organization}: {note}" for note in notes]
-            frame.insert(0, column, choice.organization)
-            frames[choice.organization] = frame
+            if own is None:
+                frame.insert(0, column, choice.organization)
+            frames[choice.organization] = frame if own is None else own
 
         together = Task([])
         for choice in choices:
@@ -199,6 +206,39 @@ class Preparation:
             *failed,
         ]
 
+    def _whose(self, frame: pd.DataFrame, name: str, choice: Choice) -> list[str | Problem] | None:
+        """For each row its organization, by the column that says so; None if there is no such column."""
+        from dataclasses import replace
+
+        from ..roster import organization_position, organizations_of
+
+        column = choice.organization_column()
+        if organization_position([str(title) for title in frame.columns], column, name) is None:
+            return None
+        names = tuple(self.file.organizations)
+        options = replace(choice.roster_options(), organization_column=column, organizations=names)
+        whose = organizations_of(frame, options, name)
+        return whose if any(isinstance(one, str) for one in whose) or not len(frame) else None
+
+    def _own_rows(self, frame: pd.DataFrame, name: str, choice: Choice) -> pd.DataFrame | None:
+        """The rows of an organization's roster that are its own; None if no column says whose they are.
+
+        Raises:
+            RosterError: none is.
+        """
+        whose = self._whose(frame, name, choice)
+        if whose is None:
+            return None
+        own = frame[[one == choice.organization for one in whose]]
+        if not len(own):
+            raise RosterError(f"no row of {name} is of {choice.organization}", "see to its column of organizations")
+        nobodys = sum(not isinstance(one, str) for one in whose)
+        if nobodys:
+            say(
+                f"Warning: {amount(nobodys, 'row')} of {name} left out: no organization of the settings is named there."
+            )
+        return own
+
     def _named_roster(self, choice: Choice) -> Path:
         path = choice.roster_file()
         if path is None:
@@ -213,9 +253,18 @@ class Preparation:
         def prepare() -> None:
             path = self._named_roster(choice)
             task.source = str(path)
-            self._begin(task, lambda: self._read(str(path), choice.roster_options()))
+            self._begin(task, lambda: self._read_own(path, choice))
 
         return self._prepared(task, prepare)
+
+    def _read_own(self, path: Path, choice: Choice) -> Roster:
+        from ..roster import Roster, read_bytes, read_table
+
+        if not self.file.organizations:
+            return self._read(str(path), choice.roster_options())
+        frame, notes = read_table(read_bytes(path), path.name, choice.roster_options())
+        own = self._own_rows(frame, path.name, choice)
+        return Roster(frame if own is None else own, path.name, choice.roster_options(), notes=notes)
 
     def _of_roster(self, source: str) -> list[Task]:
         """One roster, maybe of several organizations."""
@@ -231,13 +280,16 @@ class Preparation:
     def _of_shared_roster(self, source: str, one: str | None) -> list[Task]:
         from dataclasses import replace
 
-        from ..roster import Roster, organization_position, organizations_of, read_table
+        from ..roster import Roster, read_table
 
         common = self.choice(one or "")
         column = common.organization_column()
         data, name = self._data(source)
         frame, notes = read_table(data, name, common.roster_options())
-        if organization_position([str(title) for title in frame.columns], column, name) is None:
+        if not len(frame):
+            raise RosterError(f"{name} has a header but no rows", "add a row for each driver")
+        found = self._whose(frame, name, common)
+        if found is None:
             if one is None:
                 raise self._which()
             task = Task([common], source=source)
@@ -245,18 +297,20 @@ class Preparation:
             return [self._prepared(task, lambda: self._begin(task, lambda: roster))]
         names = tuple(self.file.organizations)
         options = replace(common.roster_options(), organization_column=column, organizations=names)
-        pattern = common.output()
-        if self.options.org is None and (pattern is None or "{organization}" not in pattern):
+        patterns = {self.choice(each).output() for each in names}
+        if self.options.org is None and len(patterns) == 1 and "{organization}" not in (patterns.pop() or ""):
             roster = Roster(frame, name, options, notes=notes)
             used = [organization for organization in names if organization in set(roster.organizations)]
             task = Task([self.choice(organization) for organization in used], source=source)
             return [self._prepared(task, lambda: self._begin(task, lambda: roster))]
-        whose = [text if isinstance(text, str) else UNASSIGNED for text in organizations_of(frame, options, name)]
-        wanted = [self.options.org] if self.options.org else [each for each in (*names, UNASSIGNED) if each in whose]
+        whose = [text if isinstance(text, str) else UNASSIGNED for text in found]
+        if self.options.org and self.options.org not in whose:
+            raise RosterError(f"no row of {name} is of {self.options.org}", "see to its column of organizations")
+        wanted = [self.options.org] if self.options.org else [one for one in (*names, UNASSIGNED) if one in whose]
         return [self._of_part(source, name, frame[[who == each for who in whose]], each, options) for each in wanted]
 
     def _of_part(self, source: str, name: str, frame: pd.DataFrame, organization: str, options: RosterOptions) -> Task:
-        """Those rows of a roster that are of one organization, in a results file of their own, numbered as there."""
+        """Those rows of a roster that are of one organization, in a results file of their own and numbered anew."""
         from ..roster import Roster
 
         nobodys = organization == UNASSIGNED
@@ -287,10 +341,13 @@ class Preparation:
     def _begin(self, task: Task, read: Callable[[], Roster], organization: str = "") -> None:
         """Hold the results file of a roster, and see what is to be asked for."""
         from ..results import Destination
-        from .telling import about_roster
 
-        choice = task.choices[0] if task.choices else self.choice()
+        choice = task.choices[0] if len(task.choices) == 1 else self.choice()
         output = self._output(choice, task.source, organization or choice.organization)
+        if output.absolute() in self._outputs:
+            tip = "write {organization} into output, or name another roster_file"
+            raise ResultsError(f"{output} is to hold the results of another organization, too", tip)
+        self._outputs.add(output.absolute())
         roster = read()
         task.notes += about_roster(roster)
         task.destination = self._held.enter_context(Destination(output, roster=Path(task.source)))
@@ -328,7 +385,7 @@ class Preparation:
         """
         from dataclasses import replace
 
-        from ..roster import Roster, organization_position, read_table
+        from ..roster import Roster, read_table
 
         one = self._one_organization()
         choice = self.choice(one or "")
@@ -339,7 +396,7 @@ class Preparation:
         frame, notes = read_table(data, name, roster_options)
         names = tuple(self.file.organizations)
         column = choice.organization_column()
-        if organization_position([str(title) for title in frame.columns], column, name) is not None:
+        if self._whose(frame, name, choice) is not None:
             roster_options = replace(roster_options, organization_column=column, organizations=names)
             roster = Roster(frame, name, roster_options, notes=notes)
             return roster, [self.choice(each) for each in names if each in set(roster.organizations)] or [choice]
@@ -362,7 +419,7 @@ class Preparation:
         common = self.choice(one or "")
         roster_options = common.roster_options()
         task.destination = self._held.enter_context(Destination(self.options.results))
-        if one is None or (one and self._has_organizations(task.destination, common.organization_column())):
+        if one is None or (one and self._has_organizations(task.destination, common)):
             roster_options = replace(
                 roster_options,
                 organization_column=common.organization_column(),
@@ -393,13 +450,11 @@ class Preparation:
         wanted = wanted.replace(r"\{organization\}", re.escape(in_file_name(choice.organization)))
         return re.fullmatch(f"{wanted}(?:{re.escape('.partial')})?", str(path.absolute())) is not None
 
-    def _has_organizations(self, destination: Destination, column: str) -> bool:
+    def _has_organizations(self, destination: Destination, choice: Choice) -> bool:
         from ..results import read_results
-        from ..roster import organization_position
 
         path = destination.partial if destination.partial.exists() and not self.options.restart else destination.path
-        header = [str(title) for title in read_results(path).cells.columns]
-        return organization_position(header, column, path.name) is not None
+        return self._whose(read_results(path).cells, path.name, choice) is not None
 
     # --- both
 

@@ -164,7 +164,7 @@ def found_lines(batch: Batch, destination: Destination, *, restart: bool) -> Ite
             f"{amount(len(batch.lost), 'row')} of which nobody knows whether a token was issued: another is asked for."
         )
     if batch.refused:
-        yield f"{amount(len(batch.refused), 'row')} left alone: the cells name another driver than auth_identifier."
+        yield f"{amount(len(batch.refused), 'row')} left alone: it is not certain whose they are; auth_error says why."
     if not batch.drivers and not batch.changed:
         yield "There is nothing to do."
 

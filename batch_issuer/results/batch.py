@@ -60,6 +60,8 @@ class Batch:
         self.refused: list[int] = []
         self.changed = changed
         self.organizations = ["" if isinstance(one, Problem) else one for one in whose] or [""] * len(cells)
+        # Rows of organizations that the settings do not know, or no more, are told apart by what their cells say.
+        self._groups = [one.error if isinstance(one, Problem) else one for one in whose] or [""] * len(cells)
         self._nobodys = {row: one for row, one in enumerate(whose) if isinstance(one, Problem)}
         self._columns = columns
         self.unread = dict(unread or {})
@@ -149,6 +151,9 @@ class Batch:
         """The organization that a row is of, by the row's number."""
         return self.organizations[row - (HEADER_ROW + 1)]
 
+    def _group_of(self, row: int) -> str:
+        return self._groups[row - (HEADER_ROW + 1)]
+
     @property
     def kept(self) -> list[int]:
         """Numbers of rows with a token that is left alone."""
@@ -175,7 +180,7 @@ class Batch:
 
     def conflicts(self) -> Iterator[Identifier | None]:
         """For each row, the driver that its cell names where it is another than the one it was sent for, else None."""
-        recorded_of = list(zip(self.organizations, self._recorded, strict=True))
+        recorded_of = list(zip(self._groups, self._recorded, strict=True))
         owned = {(whose, before.identifier) for whose, before in recorded_of if before and _binds(before)}
         named_by_rows = Rows(self.cells, self._columns).all_named()
         for (whose, before), named in zip(recorded_of, named_by_rows, strict=True):
@@ -227,8 +232,8 @@ class Batch:
                 self._settle(Outcome(row, Status.INVALID, error=who.error, hint=str(who.hint)), before)
             elif row in same:
                 self._settle(duplicate(row, who, *same[row]), before)
-            elif row_of.setdefault((self.organization_of(row), who), row) != row:
-                self._settle(duplicate(row, who, row_of[self.organization_of(row), who], who), before)
+            elif (first := row_of.setdefault((self._group_of(row), who), row)) != row:
+                self._settle(duplicate(row, who, first, who), before)
             elif before is None or not _binds(before) or tokens[before.token] > 1:
                 self._ask(Driver(row, who), _not_attempted(row, who), before)
             elif validity.suffices(before):
@@ -280,7 +285,7 @@ class Batch:
         numbers = self.row_numbers()
         return {
             numbers[index]: (numbers[first], there)
-            for index, first in same_drivers(texts, usable, self.organizations).first.items()
+            for index, first in same_drivers(texts, usable, self._groups).first.items()
             if not _binds(self._recorded[index]) and isinstance(there := whose[first], Identifier)
         }
 
@@ -291,7 +296,7 @@ class Batch:
             who = before.identifier if before else None
             if who is None or not _binds(before):
                 continue
-            first = row_of.setdefault((self.organization_of(row), who), row)
+            first = row_of.setdefault((self._group_of(row), who), row)
             if first != row:
                 raise ResultsError(
                     f"{name}: rows {first} and {row} are both the one of {who}, so a row was copied",
@@ -304,7 +309,7 @@ class Batch:
         if other is not None:
             said = f"the row is the one of {before.identifier}, but its cells now name {other}"
             return Problem(said, Hint.ANOTHER_DRIVER)
-        return who if before.token and isinstance(who, Problem) and who.hint is Hint.NO_ORGANIZATION else None
+        return who if _binds(before) and isinstance(who, Problem) and who.hint is Hint.NO_ORGANIZATION else None
 
     def _refuse(self, before: Outcome, why: Problem) -> None:
         self.refused.append(before.row)
