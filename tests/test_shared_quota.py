@@ -87,7 +87,8 @@ def _four_beside_one(folder: Path, sharing: list[str], period: float) -> None:
         assert all(fair / 1.5 <= share <= fair * 1.5 for share in shares(four, sandbox, first))
     durations = [duration([issuer], sandbox) for issuer in four]
     assert max(durations) <= 1.5 * min(durations)
-    assert duration(four, sandbox) <= 1.05 * duration(alone, another)
+    # A slot that was lost would cost a whole period; how fast five processes are on two cores is no matter here.
+    assert duration(four, sandbox) <= duration(alone, another) + period / 3
 
 
 @pytest.mark.soak
