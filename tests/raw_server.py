@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
     from typing import Self
 
     import trustme
@@ -86,6 +87,22 @@ class RawServer:
             await writer.wait_closed()
         self._writers.discard(writer)
         self.closed.set()
+
+
+@contextmanager
+def live_raw_server(answer: bytes | Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
+    """A server on a thread of its own, for tests of the command."""
+    server, loop = RawServer(answer, tls=tls), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:

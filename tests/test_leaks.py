@@ -38,7 +38,7 @@ import pandas as pd
 import pytest
 import trustme
 from live_sandbox import live_sandbox
-from raw_server import Exchange, RawServer, server_tls, tunnel
+from raw_server import Exchange, RawServer, live_raw_server, server_tls, tunnel
 from shared_quota import PATIENCE, free_port, redis_server, wait_until
 
 from batch_issuer import (
@@ -314,18 +314,11 @@ def _family(pid: int) -> Iterator[int]:
 @contextmanager
 def live_server(stage: Stage, answer: Any, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
     """A server in a thread of its own; the codes that it was sent are known at the end."""
-    server, loop = RawServer(answer, tls=tls), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
-        yield server
-    finally:
-        asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
-        stage.known["code"] |= {sent(request.body)["code"] for request in server.requests if request.body}
+    with live_raw_server(answer, tls=tls) as server:
+        try:
+            yield server
+        finally:
+            stage.known["code"] |= {sent(request.body)["code"] for request in server.requests if request.body}
 
 
 def sent(body: bytes) -> dict[str, Any]:

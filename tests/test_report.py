@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from live_sandbox import live_sandbox
-from raw_server import RawServer, http
+from raw_server import http, live_raw_server
 
 from batch_issuer import __version__
 from batch_issuer.cli import main
@@ -26,7 +23,6 @@ from batch_issuer.report import SCHEMA, Entry, sentence, summary, write_summary
 from batch_issuer.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from batch_issuer.sandbox import Sandbox
@@ -51,23 +47,6 @@ def test_the_schema_is_one_and_refuses_what_is_no_summary() -> None:
     check_schema(document)
     document["organizations"][0]["auth_token"] = "secret"  # noqa: S105
     assert not VALIDATOR.is_valid(document)
-
-
-@contextmanager
-def listening(answer: bytes) -> Iterator[RawServer]:
-    """A server on a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    server = RawServer(answer)
-    try:
-        asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
-        yield server
-    finally:
-        asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 def roster(folder: Path, rows: int = 3) -> Path:
@@ -171,7 +150,7 @@ def test_the_log_has_a_line_for_each_row_and_nothing_secret(tmp_path: Path) -> N
 def test_a_notification_is_one_post_with_a_sentence_and_the_summary(
     tmp_path: Path, script: str, flags: tuple[str, ...], told: bool
 ) -> None:
-    with live_sandbox(limiter="none", script=script) as sandbox, listening(http(200)) as chat:
+    with live_sandbox(limiter="none", script=script) as sandbox, live_raw_server(http(200)) as chat:
         night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH + "/{exit_code}", *flags)
     assert len(chat.requests) == told
     for request in chat.requests:
@@ -189,7 +168,7 @@ def test_a_notification_is_one_post_with_a_sentence_and_the_summary(
 def test_a_notification_that_fails_changes_nothing_and_its_address_stays_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: bytes
 ) -> None:
-    with live_sandbox(limiter="none") as sandbox, listening(answer) as chat:
+    with live_sandbox(limiter="none") as sandbox, live_raw_server(answer) as chat:
         night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH, "--notify-on", "always")
     assert night.code == 0
     told = capsys.readouterr()
@@ -320,7 +299,7 @@ def test_a_wrong_clock_is_noticed_by_the_servers_date(
         f"Date: {servers:%a, %d %b %Y %H:%M:%S} GMT",
         "Connection: close",
     )
-    with listening(answer) as api:
+    with live_raw_server(answer) as api:
         code = main(["issue", str(roster(tmp_path, 1)), "--base-url", api.url, *QUICK], {"SAMSARA_API_TOKEN": "key"})
     assert code == 0
     shown = capsys.readouterr().err
