@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_issuer.model import Rate
-from batch_issuer.quota.control import FIRST_THRESHOLD, SOON, CongestionControl
+from batch_issuer.quota.control import BORNE, FIRST_THRESHOLD, LEAST_REST, SOON, CongestionControl, round_trips
 from batch_issuer.sandbox.limiters import Gcra, SlidingCounter, SlidingLog, Unlimited
 
 if TYPE_CHECKING:
@@ -94,6 +94,47 @@ def test_the_window_grows_by_one_with_each_reply_and_then_with_each_window_of_re
     assert [replies[window] for window in range(1, threshold)] == [1] * (threshold - 1)
     assert all(window <= replies[window] <= window + 2 for window in range(threshold, ceiling))
     assert line.fill() == ceiling
+
+
+def test_a_server_that_bore_the_usual_window_is_asked_for_as_many_as_the_user_allows() -> None:
+    """By one with each reply again: a --concurrency of 64 is reached in seconds, not after a thousand replies."""
+    line = Line(64)
+    line.grow_to(int(BORNE))
+    for _ in range(48):
+        line.reply()
+        line.fill()
+    assert line.fill() == 64
+
+
+def test_one_that_refused_on_the_way_is_not() -> None:
+    line = Line(64)
+    line.grow_to(8)
+    line.refuse(3.0)
+    line.drop_all()
+    line.now += 3.001
+    line.grow_to(int(BORNE))
+    line.reply(16)
+    assert line.fill() <= BORNE + 1
+
+
+@pytest.mark.parametrize("ceiling", [1, 5, 16, 64, 400])
+def test_the_plan_counts_the_round_trips_that_the_window_takes(ceiling: int) -> None:
+    for count in (1, 2, 20, 100, 1000, 5000):
+        line, trips, left = Line(ceiling), 0, count
+        while left > 0:
+            trips += 1
+            left -= line.fill()
+            line.reply(len(line.under_way))
+        assert trips == pytest.approx(round_trips(count, ceiling), rel=0.05, abs=1)
+
+
+def test_a_rate_without_end_makes_no_rest_of_the_time_a_reply_takes() -> None:
+    control = CongestionControl(Rate(1_000_000, 1.0), 16)
+    for _ in range(5):
+        control.leave(0.0)
+        control.reply(0.0, 0.0, healthy=True)
+    control.leave(LEAST_REST / 2)
+    assert control.wait(LEAST_REST / 2) == 0.0
 
 
 def test_replies_that_show_a_server_with_a_problem_do_not_grow_it() -> None:

@@ -6,8 +6,8 @@ where the server pushed back, a restart after idling) and, for the pace, additiv
 (Chiu and Jain 1989)::
 
     start ──► CANARY ───reply───► SLOW START ───threshold───► AVOIDANCE
-              window 1            window + 1 a reply          window + 1 a window of replies
-               ▲   ▲                  │                          │
+              window 1            window + 1 a reply          window + 1 a window of replies; from 16 on,
+               ▲   ▲                  │                          │ if it never refused: + 1 a reply
                │   └── after a rest ──┴────────────┬─────────────┘
                │                                   │ 429 (in the canary too): the threshold is half the window
                │                                   ▼
@@ -39,11 +39,17 @@ if TYPE_CHECKING:
 FIRST_THRESHOLD = 6.0
 """Requests in flight at which slow start ends: a server that bears a burst of ten or so then refuses few."""
 
+BORNE = 16.0
+"""Requests in flight: a server that never refused on the way to so many bears as many as the user allows."""
+
 BOUTS = 4
 """Closings of the gate, one soon after the other, that make a trickle; one fewer if single requests got through."""
 
 SOON = 4.0
 """Spacings P/L. A server that trickles never asks for a longer wait; a longer silence is a rest."""
+
+LEAST_REST = 0.1
+"""Seconds, about a round trip: a shorter silence is none, however high the rate."""
 
 DECREASE = 0.8
 """What a refusal leaves of the pace."""
@@ -69,6 +75,7 @@ class CongestionControl:
         self._rate = rate
         self._window = 1.0
         self._threshold = min(FIRST_THRESHOLD, ceiling)
+        self._borne = BORNE
         self._in_flight = 0
         self._idle_since = inf
         self._gate_closed_at = self._gate_opens_at = -inf
@@ -99,7 +106,7 @@ class CongestionControl:
 
     def leave(self, now: float) -> None:
         """A request leaves."""
-        if now - max(self._idle_since, self._gate_opens_at) > SOON * self._rate.spacing:  # after a rest
+        if now - max(self._idle_since, self._gate_opens_at) > max(LEAST_REST, SOON * self._rate.spacing):  # after a rest
             self._window = 1.0
             self._bouts = 0  # what comes now, the server may have saved up
         if self.paced:
@@ -117,7 +124,7 @@ class CongestionControl:
         if not self._replies:
             self.first_reply_at = now
         self._replies += 1
-        growth = 1.0 if self._window < self._threshold else 1 / (self._window + 1)
+        growth = 1.0 if self._window < self._threshold or self._window >= self._borne else 1 / (self._window + 1)
         self._window = min(self.ceiling, self._window + growth)
         if self.paced:
             self._save(now)
@@ -129,6 +136,7 @@ class CongestionControl:
         if sent_at <= self._gate_closed_at:  # one of many at once
             return
         self._threshold = max(1.0, self._window / 2)
+        self._borne = inf
         if not self.paced:
             self._judge(now, asked)
         elif self._replies:
@@ -190,5 +198,6 @@ def round_trips(count: int, ceiling: int) -> int:
     while sent < count:
         trips += 1
         sent += int(window)
-        window = min(ceiling, window * 2 if window * 2 <= FIRST_THRESHOLD else window + 1)
+        doubles = window * 2 <= FIRST_THRESHOLD or window >= BORNE
+        window = min(ceiling, window * 2 if doubles else window + 1)
     return trips
