@@ -27,7 +27,9 @@ from .retry import parse_http_date, parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from types import SimpleNamespace
+    from types import TracebackType
+
+    from aiohttp.abc import AbstractStreamWriter
 
     from .model import Identifier, Secret, Settings
 
@@ -69,27 +71,24 @@ class Client:
         """Ask for one token; one POST at most, redirects refused. Never raises for what network or server do.
 
         Raises:
-            NeverLeftError: it was cancelled while it connected.
+            NeverLeftError: it was cancelled before any of it was sent.
         """
-        body = json.dumps({"code": code, **identifier.as_json()}).encode()
-        connected: list[bool] = []  # filled by `_note_connection`
+        body = _Body(json.dumps({"code": code, **identifier.as_json()}).encode())
         try:
             async with (
                 self._room,  # waiting for it is none of the request's own time
-                _within(self._seconds),
-                self._session.post(
-                    self._url, data=body, allow_redirects=False, trace_request_ctx=connected
-                ) as response,
+                _Within(self._seconds),
+                self._session.post(self._url, data=body, allow_redirects=False) as response,
             ):
                 data = await _bounded(response)
                 return self._read(response.status, response.headers, data, code)
         except asyncio.CancelledError:
-            if connected:
+            if body.has_left:
                 raise
             raise NeverLeftError from None
         # TimeoutError is an OSError; ValueError is a host name that IDNA cannot code.
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            if not connected:
+            if not body.has_left:
                 return Reply(left=False, **self._why_not_connected(error))
             if isinstance(error, TimeoutError):
                 return Reply(fault=Fault.TIMEOUT, message=f"sent, but no complete answer within {self._seconds:g} s")
@@ -124,7 +123,7 @@ class Client:
     def _read(self, status: int, headers: Mapping[str, str], data: bytes | None, code: str) -> Reply:
         """The facts of a complete reply."""
         document = _json_object(data)
-        page = _MARKUP.match(data or b"") is not None
+        page = not document and _MARKUP.match(data or b"") is not None
         request_id = self._clean(document.get("requestId"), code, 64)
         if status != 200:  # noqa: PLR2004 - OK
             said = self._clean(document.get("message"), code)
@@ -211,20 +210,46 @@ def _plain_text(data: bytes | None) -> str:
     return "" if text.lstrip().startswith(("{", "[", '"')) or "\0" in text else text
 
 
-@asynccontextmanager
-async def _within(seconds: float) -> AsyncIterator[None]:
-    """At most so long, and a moment more: a process that was stopped finds both its timer and the reply due.
+class _Body(aiohttp.BytesPayload):
+    """A request's body, which knows whether it has been handed to the connection; its headers go with it.
 
-    Raises:
-        TimeoutError: it took longer.
+    Until then nothing of the request has left: the connection, proxy and TLS included, stands only now.
     """
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as limit:
-        timer = loop.call_later(seconds, lambda: limit.reschedule(loop.time() + LATE))
-        try:
-            yield
-        finally:
-            timer.cancel()
+
+    has_left = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write it."""
+        self.has_left = True
+        await super().write_with_length(writer, content_length)
+
+
+class _Within:
+    """At most so many seconds, and a moment more: a process that was stopped finds both its timer and the reply due.
+
+    Raises TimeoutError if it took longer.
+    """
+
+    __slots__ = ("_limit", "_loop", "_seconds", "_timer")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._limit = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle
+
+    def _expire(self) -> None:
+        self._limit.reschedule(self._loop.time() + LATE)
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._timer = self._loop.call_later(self._seconds, self._expire)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        await self._limit.__aexit__(kind, error, traceback)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
@@ -253,11 +278,6 @@ def _json_object(data: bytes | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-async def _note_connection(_session: object, context: SimpleNamespace, _event: object) -> None:
-    """The connection stands, proxy and TLS included: from now on the request may have left."""
-    context.trace_request_ctx.append(True)
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
@@ -291,7 +311,9 @@ async def open_connections(ca_file: str | None, most: int) -> AsyncIterator[Conn
     await asyncio.sleep(0)  # lets the transports close
 
 
-def _trust(ca_file: str | None) -> ssl.SSLContext:
+def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True  # the system's, of which aiohttp has a context already: another one would take 20 ms
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError:
@@ -308,15 +330,10 @@ async def open_client(settings: Settings, connections: Connections | None = None
         SettingsError: the certificate file cannot be used.
     """
     if connections is None:
-        # For http, which goes to this computer only, a context is not worth the 30 ms.
-        tls = _trust(settings.ca_file) if settings.base_url.startswith("https") else True
-        connector = aiohttp.TCPConnector(limit=settings.concurrency, ssl=tls)
+        connector = aiohttp.TCPConnector(limit=settings.concurrency, ssl=_trust(settings.ca_file))
         room = asyncio.Semaphore(settings.concurrency)
     else:
         connector, room = connections.connector, connections.room
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_create_end.append(_note_connection)
-    trace.on_connection_reuseconn.append(_note_connection)
     session = aiohttp.ClientSession(
         connector=connector,
         connector_owner=connections is None,
@@ -332,7 +349,6 @@ async def open_client(settings: Settings, connections: Connections | None = None
         timeout=aiohttp.ClientTimeout(total=None, connect=settings.timeout / 2),
         proxy=settings.proxy.reveal() if settings.proxy else None,
         auto_decompress=False,
-        trace_configs=[trace],
     )
     async with session:
         yield Client(session, settings, room)
@@ -356,7 +372,7 @@ async def post_json(url: Secret, document: object, *, proxy: Secret | None, ca_f
         SettingsError: the certificate file cannot be used.
     """
     address = url.reveal()
-    connector = aiohttp.TCPConnector(ssl=_trust(ca_file) if address.startswith("https") else True)
+    connector = aiohttp.TCPConnector(ssl=_trust(ca_file))
     try:
         async with (
             aiohttp.ClientSession(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from .events import Ending, EndingKind
@@ -167,6 +168,7 @@ def parse_retry_after(text: str | None, *, server_date: str | None = None, now: 
     return max(0.0, (at - (parse_http_date(server_date) or now or datetime.now(UTC))).total_seconds())
 
 
+@lru_cache(maxsize=64)  # each reply has one, most of them that of the last
 def parse_http_date(text: str | None) -> datetime | None:
     """A time as HTTP headers give it (RFC 9110 §5.6.7), in UTC; None where it is none."""
     if not text or not re.match(r"[A-Za-z]{3,9},? ", text):
