@@ -27,8 +27,10 @@ from rosters import CODE, cut_off_run, issued, publish
 
 import batch_issuer
 from batch_issuer.cli import main
+from batch_issuer.cli.parser import make_parser
+from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE, Hint
-from batch_issuer.model import Secret, Settings
+from batch_issuer.model import REGIONS, Secret, Settings
 from batch_issuer.quota.choice import organization
 from batch_issuer.quota.leases import End
 from batch_issuer.quota.on_host import HostLeases, state_file, state_folder
@@ -750,14 +752,32 @@ def test_version_and_help_are_exit_0(capsys: pytest.CaptureFixture[str]) -> None
     assert batch_issuer.__version__ in capsys.readouterr().out
 
 
-def test_help_waits_for_neither_pandas_nor_aiohttp() -> None:
-    code = (
-        "import sys; from batch_issuer.cli import main\n"
-        "try: main(['--help'], {})\n"
-        "except SystemExit: pass\n"
-        "sys.exit(bool({'pandas', 'aiohttp', 'numpy', 'tqdm'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
+def modules_after(code: str) -> set[str]:
+    """The top names of all modules that a process has imported by the end of a snippet, which may exit."""
+    code = f"import sys\ntry:\n {code}\nexcept SystemExit: pass\nprint(*sys.modules, sep=',', file=sys.stderr)"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stderr
+    return {name.partition(".")[0] for name in told.splitlines()[-1].split(",")}
+
+
+@pytest.mark.parametrize("flags", ["--help", "--version", "issue --help"])
+def test_help_imports_what_argparse_imports_and_hardly_more(flags: str) -> None:
+    """Neither pandas nor aiohttp, nor asyncio, typing or dataclasses, unless this Python's argparse needs them."""
+    bare = "import argparse; argparse.ArgumentParser().parse_args(['--help'])"
+    ours = f"from batch_issuer.cli import main; main({flags.split()}, {{}})"
+    assert modules_after(ours) - modules_after(bare) <= {"batch_issuer", "__future__", "gc", "signal"}
+
+
+def test_a_mistyped_flag_is_told_without_waiting_for_the_modules_of_a_command() -> None:
+    ours = "from batch_issuer.cli import main; main(['issue', '--rat', '5/s'], {})"
+    assert not modules_after(ours) & {"pandas", "numpy", "aiohttp", "asyncio", "dataclasses", "tqdm"}
+
+
+def test_the_regions_are_those_that_the_flag_knows() -> None:
+    for region in REGIONS:
+        assert make_parser().parse_args(["issue", "--region", region]).region == region
+    with pytest.raises(SettingsError, match=re.escape("(choose from ")) as told:
+        make_parser().parse_args(["issue", "--region", "mars"])
+    assert re.findall(r"\b[a-z]{2}\b", told.value.message.partition("choose from")[2]) == list(REGIONS)
 
 
 def test_an_unexpected_problem_is_told_without_traceback_or_its_text(

@@ -1,6 +1,6 @@
 """The smaller commands: what each does, says and returns. stdout carries what a pipe may want, all else goes to stderr.
 
-Heavy modules are imported by the command that needs them, so that ``--help`` is there at once.
+Heavy modules are imported by the command that needs them, so that ``config`` and ``quota`` wait for no pandas.
 """
 
 from __future__ import annotations

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import BatchIssuerError, SettingsError, StorageError, UsageError
+from ..errors import BatchIssuerError, SettingsError, StorageError
 from ..events import FINISHED, EndingKind
 from ..settings import Choice
 from ..settings_file import UNASSIGNED
 from .exit_codes import (
     EXIT_COMPLETE,
     EXIT_KEY_REFUSED,
-    EXIT_NOTHING_SENT,
     EXIT_ROWS_WITHOUT_TOKEN,
     EXIT_SIGNAL,
     EXIT_STOPPED_EARLY,
+    exit_code_of,
 )
 from .loop import raise_descriptor_limit, run_async, stopped_by_signals
 from .parser import SANDBOX_LATENCY
@@ -416,11 +416,6 @@ def notify(report_options: ReportOptions, choice: Choice, entries: Sequence[Entr
         )
     except BatchIssuerError as error:
         return error.message
-
-
-def exit_code_of(error: BatchIssuerError) -> int:
-    """The exit code of a command that ends with an error."""
-    return EXIT_NOTHING_SENT if isinstance(error, UsageError) else EXIT_STOPPED_EARLY
 
 
 def _exit_code(ending: Ending, *, complete: bool, moved: bool) -> int:

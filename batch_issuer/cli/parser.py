@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
 from .. import __version__
 from ..errors import SettingsError
-from ..model import REGIONS, Rate
-from ..roster_options import kinds, mapping
-from ..times import deadline, seconds
 
+TYPE_CHECKING = False  # importing typing would make --help a sixth slower
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import time, timedelta
+    from pathlib import Path
+    from typing import NoReturn
+
+    from ..model import IdentifierKind, Rate
 
 SANDBOX_LATENCY = (0.05, 0.15)
 """Seconds that a request to the built-in sandbox takes: about what Samsara takes."""
@@ -194,18 +195,18 @@ def make_parser() -> argparse.ArgumentParser:
     _add_report(issue)
 
     retry = add("retry", "retry RESULTS [options]", "finish or refresh a results file in place")
-    retry.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
+    retry.add_argument("results", metavar="RESULTS", type=_path, help="a file that issue wrote")
     _add_columns(retry)
     _add_file(retry)
     _add_run(retry)
     _add_report(retry)
 
     status = add("status", "status RESULTS [--json]", "show what is in a results file")
-    status.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
+    status.add_argument("results", metavar="RESULTS", type=_path, help="a file that issue wrote")
     status.add_argument("--json", action="store_true", help="for scripts")
 
     purge = add("purge", "purge RESULTS", "blank the tokens that have expired, and their codes")
-    purge.add_argument("results", metavar="RESULTS", type=Path, help="a file that issue wrote")
+    purge.add_argument("results", metavar="RESULTS", type=_path, help="a file that issue wrote")
 
     config = add("config", "config [options]", "show which settings apply, and where each is from")
     _add_columns(config)
@@ -244,7 +245,7 @@ def _add_server(sandbox: argparse.ArgumentParser) -> None:
     sandbox.add_argument(
         "--limit", metavar="N", type=_argument(_whole), default=100, help="requests per period (default: 100)"
     )
-    sandbox.add_argument("--per", metavar="T", type=_argument(seconds), default=60.0, help="the period (default: 60s)")
+    sandbox.add_argument("--per", metavar="T", type=_argument(_seconds), default=60.0, help="the period (default: 60s)")
     sandbox.add_argument(
         "--burst", metavar="N", type=_argument(_whole), help="of bucket (default: the limit) and gcra (default: 10)"
     )
@@ -259,7 +260,7 @@ def _add_server(sandbox: argparse.ArgumentParser) -> None:
         help="time a request takes (default: 50ms-150ms)",
     )
     sandbox.add_argument(
-        "--token-lifetime", metavar="T", type=_argument(seconds), default=900.0, help="of issued tokens (default: 15m)"
+        "--token-lifetime", metavar="T", type=_argument(_seconds), default=900.0, help="of issued tokens (default: 15m)"
     )
     sandbox.add_argument(
         "--fault", metavar="NAME=P", type=_argument(_fault), action="append", default=[], help="a fault and its share"
@@ -286,7 +287,7 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--map",
         metavar="KIND=COLUMN",
-        type=_argument(mapping),
+        type=_argument(_mapping),
         action="append",
         default=[],
         help="the column that holds the driver_id, external_id or username, if its name does not tell; without COLUMN: "
@@ -298,7 +299,7 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--identify-by",
         metavar="KIND",
-        type=_argument(kinds),
+        type=_argument(_kinds),
         help="go by this identifier where a row has several; several with commas, the preferred one first "
         "(default: driver_id,external_id,username)",
     )
@@ -309,7 +310,7 @@ def _add_file(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config",
         metavar="F.toml",
-        type=Path,
+        type=_path,
         help="the settings file; flags win (default: batch-issuer.toml here or in your folder for settings)",
     )
     command.add_argument("--org", metavar="NAME", help="one organization of the settings file")
@@ -323,7 +324,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--min-validity",
         metavar="T",
-        type=_argument(seconds),
+        type=_argument(_seconds),
         help="leave alone earlier tokens that are still valid for so long; renew at the end those that are no more "
         "(default: 5m)",
     )
@@ -334,7 +335,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     _add_rate(command)
     _add_quota(command)
     command.add_argument(
-        "--timeout", metavar="S", type=_argument(seconds), help="seconds for one request (default: 30)"
+        "--timeout", metavar="S", type=_argument(_seconds), help="seconds for one request (default: 30)"
     )
     command.add_argument(
         "--concurrency",
@@ -345,13 +346,13 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--give-up-after",
         metavar="T",
-        type=_argument(seconds),
+        type=_argument(_seconds),
         help="stop after this long without progress (default: 10m)",
     )
     command.add_argument(
         "--deadline",
         metavar="T",
-        type=_argument(deadline),
+        type=_argument(_deadline),
         help="be over by then, whatever happens: a time of day such as 06:00, or 45m from now",
     )
     command.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
@@ -359,11 +360,11 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 def _add_report(command: argparse.ArgumentParser) -> None:
     """How a run that nobody watches tells what became of it."""
-    command.add_argument("--log-file", metavar="F", type=Path, help="write each event there; kept small by itself")
+    command.add_argument("--log-file", metavar="F", type=_path, help="write each event there; kept small by itself")
     command.add_argument(
         "--log-format", choices=["text", "json"], metavar="text|json", help="of the log file (default: text)"
     )
-    command.add_argument("--summary", metavar="F.json", type=Path, help="write there what the run came to")
+    command.add_argument("--summary", metavar="F.json", type=_path, help="write there what the run came to")
     command.add_argument(
         "--notify", metavar="URL", help="tell this address at the end; better as BATCH_ISSUER_NOTIFY, it is a secret"
     )
@@ -375,11 +376,11 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 def _add_where(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     where = command.add_mutually_exclusive_group()
     where.add_argument(
-        "--region", choices=list(REGIONS), metavar="us|eu|ca", help="where the organization is (default: us)"
+        "--region", choices=["us", "eu", "ca"], metavar="us|eu|ca", help="where the organization is (default: us)"
     )
     where.add_argument("--base-url", metavar="URL", help="another address of the API")
     key = command.add_mutually_exclusive_group()
-    key.add_argument("--token-file", metavar="F", type=Path, help="the file that holds the API token, yours alone")
+    key.add_argument("--token-file", metavar="F", type=_path, help="the file that holds the API token, yours alone")
     key.add_argument(
         "--token-command", metavar="CMD", help="the command that prints the API token, such as a password manager's"
     )
@@ -398,7 +399,7 @@ def _add_rate(command: argparse.ArgumentParser, *, burst: bool = True) -> None:
     command.add_argument(
         "--rate",
         metavar="RATE",
-        type=_argument(Rate.parse),
+        type=_argument(_rate),
         help="the organization's quota, as 5/s or 100/6s (default: 100/min)",
     )
     if burst:
@@ -431,7 +432,7 @@ def _whole(text: str) -> int:
 
 def _latency(text: str) -> tuple[float, float]:
     low, dash, high = text.partition("-")
-    return seconds(low), seconds(high if dash else low)
+    return _seconds(low), _seconds(high if dash else low)
 
 
 def _fault(text: str) -> tuple[str, float]:
@@ -440,3 +441,42 @@ def _fault(text: str) -> tuple[str, float]:
         return name, float(share)
     except ValueError:
         raise SettingsError(f"{text!r} is not a fault", "write it as reset=0.05") from None
+
+
+# Those below import what reads an argument once there is one: --help does without.
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
+
+
+def _seconds(text: str) -> float:
+    from ..times import seconds
+
+    return seconds(text)
+
+
+def _deadline(text: str) -> time | timedelta:
+    from ..times import deadline
+
+    return deadline(text)
+
+
+def _rate(text: str) -> Rate:
+    from ..model import Rate
+
+    return Rate.parse(text)
+
+
+def _mapping(text: str) -> tuple[IdentifierKind, str]:
+    from ..roster_options import mapping
+
+    return mapping(text)
+
+
+def _kinds(text: str) -> tuple[IdentifierKind, ...]:
+    from ..roster_options import kinds
+
+    return kinds(text)

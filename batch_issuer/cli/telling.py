@@ -1,4 +1,7 @@
-"""What a person is told, and what a pipe gets: the words of the commands. Nothing here decides anything."""
+"""What a person is told, and what a pipe gets: the words of the commands. Nothing here decides anything.
+
+Whoever mistypes a flag is told so by this file, and need not wait for more than that takes.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,6 @@ from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from ..events import EndingKind
-from ..hints import Hint
-from ..settings import NOTIFY_VARIABLE, QUOTA_VARIABLE
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -189,6 +188,8 @@ def go_on(options: Namespace, destination: Destination, organization: str = "") 
 
 def _tell_early(endings: Mapping[str, Ending]) -> bool:
     """Runs that ended before their time; whether there are any."""
+    from ..events import EndingKind
+
     early = {whose: ending for whose, ending in endings.items() if ending.kind is not EndingKind.FINISHED}
     for whose, ending in early.items():
         say(f"Stopped{f', {whose}' if len(endings) > 1 else ''}: {ending.message}.")
@@ -199,6 +200,9 @@ def _tell_early(endings: Mapping[str, Ending]) -> bool:
 
 def _tell_lacking(report: Report, endings: Iterable[Ending]) -> None:
     """Rows without a good token, but for those that the endings explain."""
+    from ..events import EndingKind
+    from ..hints import Hint
+
     explained = {Hint.NOT_ATTEMPTED}
     if any(ending.kind is EndingKind.KEY_REFUSED for ending in endings):
         explained |= {Hint.KEY_INVALID, Hint.KEY_FORBIDDEN}
@@ -278,6 +282,8 @@ def say_error(error: BatchIssuerError, name: str = "") -> None:
 
 def warn_of_secrets(options: Namespace) -> None:
     """Arguments are no place for a secret."""
+    from ..settings import NOTIFY_VARIABLE, QUOTA_VARIABLE
+
     if re.search(r"://[^/]*:.*@|password=", options.quota or ""):
         say(
             "Warning: every user of this computer can see the password in --quota.",

@@ -75,15 +75,16 @@ async def this_tool(server: Server, count: int, per: float) -> None:
         await process.wait()
 
 
-async def official_sdk(server: Server, count: int, transport: httpx.AsyncBaseTransport | None = None) -> None:
-    """``asyncio.gather`` over the SDK's async client, its own retries on."""
+async def official_sdk(server: Server, count: int, transport: httpx.AsyncBaseTransport | None = None) -> int:
+    """``asyncio.gather`` over the SDK's async client, its own retries on; how many tokens came."""
     async with httpx.AsyncClient(timeout=60, trust_env=False, transport=transport) as http:
         client = AsyncSamsara(base_url=server.url, token=server.key, httpx_client=http)
         asks = (
             client.auth_token_for_driver.auth_token(code=CODE, driver_id=FIRST_DRIVER + number)
             for number in range(count)
         )
-        await asyncio.gather(*asks, return_exceptions=True)
+        replies = await asyncio.gather(*asks, return_exceptions=True)
+    return sum(not isinstance(reply, BaseException) for reply in replies)
 
 
 async def limiter_around(
