@@ -4,7 +4,7 @@
     .venv/bin/python tests/benchmarks/servers.py --sockets   (the command and real sockets, 100 requests per 6 s)
 
 Beside it: an omniscient client, which knows the server's state and has no latency; `AsyncLimiter` around a request,
-with the retry that one writes next (`TRIES` tries, after a 429 it waits as asked, or 1 s); the official SDK. Each seed
+with the retry that one writes next (ten tries, after a 429 it waits as asked, or 1 s); the official SDK. Each seed
 draws other latencies, and another moment for the server's windows to start. Where another client uses the same quota,
 the omniscient one has a server to itself whose limit is less by what was counted of that other client beside ours.
 
@@ -16,42 +16,32 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import random
-import sys
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import asynccontextmanager
-from copy import deepcopy
-from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-import httpx
-from aiolimiter import AsyncLimiter
-from clients import Server, limiter_around, official_sdk, sandbox, this_tool
+from clients import sandbox, this_tool
+from worlds import (
+    CLIENTS,
+    LIMITERS,
+    NEVER_REFUSE,
+    OTHER_RATE,
+    OTHERS,
+    OURS,
+    RATE,
+    SDK,
+    Case,
+    Result,
+    measure,
+    omniscient,
+)
 
-from batch_issuer.model import Identifier, IdentifierKind, Rate, Reply, Secret, Settings
-from batch_issuer.quota import MemoryLeases, Quota
-from batch_issuer.runner import Run
 from batch_issuer.sandbox import make_limiter
 
-sys.path.append(str(Path(__file__).parents[1]))
-import virtual_clock
-from model_server import ModelServer, drivers
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-
-    from batch_issuer.sandbox import Limiter
-
-P = 60.0
-RATE = Rate(100, P)
-LIMITERS = ("fixed", "sliding", "sliding-strict", "bucket", "gcra", "counter", "counter-strict")
-NEVER_REFUSE = LIMITERS[:4]
-"""Servers that let every client through that keeps within the documented limit."""
+    from collections.abc import Iterator
 
 SEEDS = 20
 SDK_SEEDS = 5
@@ -59,247 +49,29 @@ SDK_SEEDS = 5
 
 SOCKET_RUNS = 3
 
-TRIES = 10
-OTHER_RATE = 40
-"""Requests that the other client wants each P."""
-
-
-# --- what is measured
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One line of a table.
-
-    limiter, count, retry_after: the server, how many tokens are wanted, whether its 429s say how long to wait.
-    overloaded: this share of the replies is a 429 all the same, which asks for ``overload_asks`` seconds.
-    stalls: this share of the requests takes 1 to 20 s.
-    other: another client of the same quota, a key of `OTHERS`.
-    """
-
-    limiter: str
-    count: int = 250
-    retry_after: bool = True
-    overloaded: float = 0.0
-    overload_asks: float | None = None
-    stalls: float = 0.0
-    other: str = ""
-
-    def __str__(self) -> str:
-        text = f"{self.limiter}{'' if self.retry_after else ', no Retry-After'}"
-        if self.overloaded:
-            asks = "no Retry-After" if self.overload_asks is None else f"Retry-After {self.overload_asks:g} s"
-            text = f"{self.overloaded:.0%} overloaded, {asks}"
-        if self.stalls:
-            text += f", {self.stalls:.0%} of the requests stall" if self.stalls < 1 else ", all requests stall"
-        return f"{text}, {self.other}" if self.other else text
-
-    def limits(self) -> tuple[float | None, int | None]:
-        """The most periods and the most 429s allowed, where such a limit is set."""
-        if self.other:
-            return None, None
-        if self.stalls:
-            return None, 0
-        if self.overloaded:
-            return 2.3, None
-        if self.limiter in NEVER_REFUSE or (self.count <= 100 and self.limiter != "gcra"):
-            return (0.05 if self.count <= 100 else (ceil(self.count / 100) - 1) * 1.02 + 0.06), 0
-        if self.count != 250:
-            return None, None
-        match self.limiter, self.retry_after:
-            case "gcra", True:
-                return 2.55, 12
-            case "counter", _:
-                return 2.55, 20
-            case _:
-                return 3.0, None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one client came to with one seed.
-
-    took, tokens, refused: periods until it was through, tokens it got, 429s.
-    spurned: the 429s that are the limiter's; all others are an overload's.
-    best: periods an omniscient client takes.
-    other_served: tokens that the other client got, each period.
-    """
-
-    took: float
-    tokens: int
-    refused: int
-    spurned: int
-    best: float
-    other_served: float = 0.0
-
-
-# --- the server of a case, on the virtual clock
-
-
-class Shifted:
-    """A limiter by whose clock it is later."""
-
-    def __init__(self, limiter: Limiter, by: float) -> None:
-        self._limiter, self._by = limiter, by
-
-    def admit(self, now: float) -> float | None:
-        return self._limiter.admit(now + self._by)
-
-
-class World:
-    """The server, the other client, and the luck of one seed."""
-
-    def __init__(self, case: Case, seed: int, limit: int = RATE.limit) -> None:
-        self.case = case
-        self.random = random.Random(seed)
-        burst = RATE.limit if case.limiter == "bucket" else None
-        self.limiter = Shifted(make_limiter(case.limiter, limit, P, burst), self.random.uniform(P, 2 * P))
-        self.server = ModelServer(self.limiter, self._latency, self._overload(), with_retry_after=case.retry_after)
-        self.other_counted = self.other_served = 0
-
-    def _latency(self) -> tuple[float, float]:
-        stalls = self.random.random() < self.case.stalls
-        latency, share = self.random.uniform(*((1.0, 20.0) if stalls else (0.01, 0.3))), self.random.random()
-        return latency * share, latency * (1 - share)
-
-    def _overload(self) -> Iterator[Reply | None]:
-        reply = Reply(429, message="HTTP 429", retry_after=self.case.overload_asks)
-        while True:
-            yield reply if self.random.random() < self.case.overloaded else None
-
-    async def post(self, driver: int) -> Reply:
-        return await self.server.issue(Identifier(IdentifierKind.DRIVER_ID, str(driver)), "code")
-
-    def other_asks(self) -> float | None:
-        """One request of the other client; the seconds to wait if it was refused."""
-        wait = self.limiter.admit(now())
-        self.other_served += wait is None
-        self.other_counted += wait is None or self.case.limiter.endswith("-strict")
-        return wait if wait is None or self.case.retry_after else 1.0
-
-    async def other_insists(self) -> None:
-        """The same, again until it is served."""
-        while True:
-            wait = self.other_asks()
-            if wait is None:
-                return
-            await asyncio.sleep(wait)
-
-    @asynccontextmanager
-    async def other_at_work(self) -> AsyncIterator[None]:
-        """The other client has been there for some time, and goes on."""
-        if not self.case.other:
-            yield
-            return
-        task = asyncio.create_task(OTHERS[self.case.other](self))
-        await asyncio.sleep(self.random.uniform(P, 2 * P))
-        self.other_counted = self.other_served = 0
-        yield
-        task.cancel()
-
-
-async def steady(world: World) -> None:
-    """Asks evenly, and does without what is refused."""
-    while True:
-        await asyncio.sleep(P / OTHER_RATE)
-        world.other_asks()
-
-
-async def persistent(world: World) -> None:
-    """Asks evenly, and insists."""
-    while True:
-        await asyncio.sleep(P / OTHER_RATE)
-        await world.other_insists()
-
-
-async def bursty(world: World) -> None:
-    """Insists on its share at once, then rests for P."""
-    while True:
-        for _ in range(OTHER_RATE):
-            await world.other_insists()
-        await asyncio.sleep(P)
-
-
-OTHERS = {"steady": steady, "persistent": persistent, "bursty": bursty}
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-# --- the clients
-
-
-async def ours(world: World) -> None:
-    run = Run(drivers(world.case.count), Settings(api_token=Secret("none"), rate=RATE), uniform=world.random.uniform)
-    async for _ in run.outcomes(world.server, Quota(MemoryLeases(RATE))):
-        pass
-
-
-async def burst_snippet(world: World) -> None:
-    await limiter_around(world.post, world.case.count, AsyncLimiter(RATE.limit, P), tries=TRIES)
-
-
-async def paced_snippet(world: World) -> None:
-    await limiter_around(world.post, world.case.count, AsyncLimiter(1, RATE.spacing), tries=TRIES)
-
-
-async def sdk(world: World) -> None:
-    random.seed(world.random.random())  # the SDK's own jitter
-    await official_sdk(Server("http://127.0.0.1", "none"), world.case.count, ToModel(world))
-
-
-class ToModel(httpx.AsyncBaseTransport):
-    """What the SDK sends, the model answers."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        reply = await self._world.post(json.loads(request.content)["driverId"])
-        if reply.status == 200:
-            return httpx.Response(200, json={"data": {"token": reply.token, "expirationTime": 1}})
-        headers = {} if reply.retry_after is None else {"Retry-After": f"{reply.retry_after:.5f}"}
-        return httpx.Response(429, headers=headers, json={"message": reply.message})
-
-
-OURS = "ours"
-SDK = "official SDK"
-CLIENTS: dict[str, Callable[[World], Awaitable[None]]] = {
-    OURS: ours,
-    f"`AsyncLimiter({RATE.limit}, P)`": burst_snippet,
-    f"`AsyncLimiter(1, P/{RATE.limit})`": paced_snippet,
-    SDK: sdk,
-}
-
-
-def omniscient(limiter: Limiter, count: int, start: float = 0.0) -> float:
-    """Seconds, if each request leaves as soon as the server would let it through."""
-    at = start
-    for _ in range(count):
-        while (wait := deepcopy(limiter).admit(at)) is not None:
-            at += wait
-        limiter.admit(at)
-    return at - start
-
-
-def measure(case: Case, client: str, seed: int) -> Result:
-    async def main() -> Result:
-        world = World(case, seed)
-        async with world.other_at_work():
-            started = now()
-            await CLIENTS[client](world)
-            took = (now() - started) / P
-        tokens = sum(len(issued) for issued in world.server.issued.values())
-        refused, spurned = len(world.server.arrivals) - tokens, world.server.refusals
-        left = max(1, RATE.limit - round(world.other_counted / took))
-        best = omniscient(World(case, seed, left).limiter, case.count) / P
-        return Result(took, tokens, refused, spurned, best, world.other_served / took)
-
-    return virtual_clock.run(main())
-
 
 # --- the tables
+
+
+def limits(case: Case) -> tuple[float | None, int | None]:
+    """The most periods and the most 429s allowed, where such a limit is set."""
+    if case.other:
+        return None, None
+    if case.stalls:
+        return None, 0
+    if case.overloaded:
+        return 2.3, None
+    if case.limiter in NEVER_REFUSE or (case.count <= 100 and case.limiter != "gcra"):
+        return (0.05 if case.count <= 100 else (ceil(case.count / 100) - 1) * 1.02 + 0.06), 0
+    if case.count != 250:
+        return None, None
+    match case.limiter, case.retry_after:
+        case "gcra", True:
+            return 2.55, 12
+        case "counter", _:
+            return 2.55, 20
+        case _:
+            return 3.0, None
 
 
 def measured(pool: ProcessPoolExecutor, cases: list[Case]) -> Iterator[tuple[Case, dict[str, list[Result]]]]:
@@ -347,7 +119,7 @@ def verdict(case: Case, results: list[Result]) -> str:
         return "NO: not all tokens"
     if case.overloaded and any(result.spurned for result in results):
         return "NO: 429s that nobody sent unasked"
-    most, most_refused = case.limits()
+    most, most_refused = limits(case)
     words = []
     if case.other:
         words.append(judged([result.took / result.best for result in results], 1.3, "≤ 1.3 times the omniscient"))

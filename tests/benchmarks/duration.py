@@ -1,0 +1,222 @@
+"""How long will it take? Measured on the virtual clock, beside what the tool says beforehand and what others need.
+
+    .venv/bin/pip install '.[test,plot]'
+    .venv/bin/python tests/benchmarks/duration.py   (20 seconds)
+
+The server counts a sliding window (or as its figure says), 100 requests a minute; a reply is there 100 ms after its
+request left, the way there and the way back sharing them by chance, or after 10 to 300 ms. Prints the figures and the
+README's table, and draws `duration.svg`: how many requests reached the server within the 60 s before each moment.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from io import StringIO
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from figures import Figure, each, show
+from worlds import BURST, NEVER_REFUSE, OURS, PACED, RATE, SDK, Case, P, Result, measure
+
+from batch_issuer.model import Secret, Settings
+from batch_issuer.progress import duration_text
+from batch_issuer.quota import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from matplotlib.axes import Axes
+
+DRIVERS = (50, 100, 250, 500, 1000, 2500, 5000)
+STEADY, UNSTEADY = (0.1, 0.1), (0.01, 0.3)
+"""Latencies, the least and the most seconds."""
+
+SEEDS = 10
+FEW_SEEDS = 3
+MOST_PERIODS = 9.2
+"""For 1,000 drivers, of which the last hundred cannot leave before the ninth is over."""
+
+SVG = Path(__file__).with_suffix(".svg")
+SHOWN = Case("sliding", 250, latency=STEADY, tries=1)
+"""What the picture shows, as `quota.py` measures it: the snippets do not retry."""
+
+PANELS = {
+    OURS: ("batch-issuer", "#0072B2"),
+    PACED: ("AsyncLimiter(1, 0.6) around a POST", "#009E73"),
+    BURST: ("AsyncLimiter(100, 60) around a POST", "#E69F00"),
+    SDK: ("official SDK, asyncio.gather", "#D55E00"),
+}
+"""Each client's name and its colour, of Okabe and Ito's palette, which the colour-blind can tell apart."""
+
+
+# --- the table
+
+
+@cache
+def steady(count: int, client: str) -> Result:
+    """One seed: where latency is steady, there is little luck."""
+    return measure(Case("sliding", count, latency=STEADY), client, 0)
+
+
+def said(count: int) -> float:
+    """Seconds that the tool says beforehand."""
+    settings = Settings(api_token=Secret("none"), rate=RATE)
+    return plan(RATE, count, RATE.limit, settings.concurrency)
+
+
+def table(counts: Iterable[int] = DRIVERS) -> str:
+    """The README's, in Markdown."""
+    return "\n".join(["| drivers | the very best | batch-issuer | paced |", "|---|---|---|---|", *map(line, counts)])
+
+
+def line(count: int) -> str:
+    ours, paced = steady(count, OURS), steady(count, PACED)
+    assert ours.tokens == paced.tokens == count
+    best = duration_text(ours.best * P) if ours.best else "at once"
+    return f"| {count:,} | {best} | {duration_text(ours.took * P)} | {duration_text(paced.took * P)} |"
+
+
+# --- the figures
+
+
+def thousand() -> Iterator[Figure]:
+    """1,000 drivers, whatever way a server counts that lets through who keeps within the limit."""
+    for latency, words in ((UNSTEADY, "10 to 300 ms"), (STEADY, "100 ms")):
+        for limiter in NEVER_REFUSE:
+            results = [measure(Case(limiter, 1000, latency=latency), OURS, seed) for seed in range(SEEDS)]
+            took, refused = [result.took for result in results], [result.refused for result in results]
+            name = f"1,000 drivers, {limiter}, latency {words}"
+            reading = f"{mean(took):.2f} P, worst {max(took):.2f} P"
+            complete = all(result.tokens == 1000 for result in results)
+            met = complete and max(took) <= MOST_PERIODS
+            yield Figure(f"{name}: time, mean of {SEEDS} seeds", reading, f"≤ {MOST_PERIODS} P, and the worst", met)
+            reading = f"{mean(refused):g}, worst {max(refused)}"
+            yield Figure(f"{name}: 429s, mean", reading, "0, and the worst", max(refused) == 0)
+
+
+def beforehand() -> Iterator[Figure]:
+    """Is it what the tool says beforehand?"""
+    for count in DRIVERS:
+        measured, told = duration_text(steady(count, OURS).took * P), duration_text(said(count))
+        yield Figure(f"{count:,} drivers, latency 100 ms", measured, f"{told}, as said beforehand", measured == told)
+    for count in DRIVERS:
+        cases = [measure(Case("sliding", count, latency=UNSTEADY), OURS, seed) for seed in range(FEW_SEEDS)]
+        worst = max(abs(result.took * P - said(count)) for result in cases)
+        reading = f"{worst:.1f} s, {worst / said(count):.1%}"
+        yield Figure(f"{count:,} drivers, latency 10 to 300 ms: most off what is said beforehand", reading)
+
+
+def in_any_window() -> Iterator[Figure]:
+    """What the picture shows."""
+    for client, (name, _) in PANELS.items():
+        result = shown(client)
+        most = max(count for _, count in windows(result.arrivals))
+        wanted, met = (f"≤ {RATE.limit}", most <= RATE.limit) if client == OURS else ("", None)
+        yield Figure(f"250 drivers, {name} ({outcome(result)}): most requests in any 60 s", str(most), wanted, met)
+
+
+def figures() -> Iterator[Figure]:
+    """All of them."""
+    return each(thousand, beforehand, in_any_window)
+
+
+# --- the picture
+
+
+@cache
+def shown(client: str) -> Result:
+    return measure(SHOWN, client, 0)
+
+
+def outcome(result: Result) -> str:
+    """What a client came to, in a few words."""
+    refused = f"{result.refused} times 429" if result.refused else "no 429"
+    return f"{result.tokens} of {SHOWN.count} tokens, {refused}, over after {duration_text(result.took * P)}"
+
+
+def windows(arrivals: Iterable[float]) -> list[tuple[float, int]]:
+    """From when on (seconds) how many requests arrived in (t - P, t]: those that got a 429 are counted, too."""
+    changes: dict[float, int] = {}
+    for at in arrivals:
+        changes[at] = changes.get(at, 0) + 1
+        changes[at + P] = changes.get(at + P, 0) - 1
+    count, steps = 0, []
+    for at, change in sorted(changes.items()):
+        count += change
+        steps.append((at, count))
+    return steps
+
+
+def outline(steps: list[tuple[float, int]], until: int) -> tuple[list[int], list[int]]:
+    """The most of each second, and between which seconds: coarser, so that the file is small, but no peak is lost."""
+    most = [0] * until
+    for (start, count), (end, _) in pairwise([*steps, (float(until), 0)]):
+        for second in range(int(start), min(ceil(end), until)):
+            most[second] = max(most[second], count)
+    changed = [second for second in range(until) if second == 0 or most[second] != most[second - 1]]
+    return [most[second] for second in changed], [*changed, until]
+
+
+def plot(path: Path) -> None:
+    """Draw it, the same bytes each time.
+
+    Raises:
+        SystemExit: matplotlib is missing.
+    """
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - the tests need no picture
+        from matplotlib.figure import Figure as Drawing  # noqa: PLC0415
+    except ImportError:
+        raise SystemExit("The picture needs matplotlib: pip install '.[plot]'") from None
+
+    results = {client: shown(client) for client in PANELS}
+    until = 30 * ceil((max(result.took for result in results.values()) + 1) * P / 30)
+    tallest = {client: max(count for _, count in windows(result.arrivals)) for client, result in results.items()}
+    title = f"Requests within 60 s, for {SHOWN.count} drivers: batch-issuer never exceeds the limit of {RATE.limit}"
+    with mpl.rc_context({"svg.hashsalt": "batch-issuer", "svg.fonttype": "none", "font.size": 11}):
+        drawing = Drawing(figsize=(9, 8.6), layout="constrained", facecolor="white")
+        # All at one scale: a panel is as high as its curve needs.
+        ratios = [most + 35 for most in tallest.values()]
+        panels = drawing.subplots(len(PANELS), sharex=True, height_ratios=ratios)
+        for axes, height, client in zip(panels, ratios, PANELS, strict=True):
+            draw(axes, client, results[client], until)
+            axes.set_ylim(0, height)
+        panels[-1].set_xlim(0, until)
+        panels[-1].set_xticks(range(0, until + 1, 30))
+        panels[-1].set_xlabel("seconds since the start")
+        drawing.supylabel("requests that reached the server in the 60 s before, those with a 429 included", fontsize=11)
+        metadata = {"Title": title, "Date": None, "Creator": None}
+        drawn = StringIO()
+        drawing.savefig(drawn, format="svg", metadata=metadata)
+    # Hundredths of a point are plenty, and what comes after them differs from one computer to the next.
+    path.write_text(re.sub(r"(\.\d\d)\d+| +$", r"\1", drawn.getvalue(), flags=re.MULTILINE), encoding="utf-8")
+
+
+def draw(axes: Axes, client: str, result: Result, until: int) -> None:
+    """One client's panel."""
+    name, colour = PANELS[client]
+    counts, seconds = outline(windows(result.arrivals), until)
+    axes.stairs(counts, seconds, fill=True, facecolor=(colour, 0.3), edgecolor=colour, linewidth=2)
+    above = [max(count, RATE.limit) for count in counts]
+    if max(above) > RATE.limit:
+        axes.stairs(above, seconds, baseline=RATE.limit, fill=True, facecolor=colour)
+    if max(above) >= RATE.limit + 50:
+        axes.text(58, RATE.limit + 8, "beyond the limit", ha="right", fontweight="bold")
+    axes.axhline(RATE.limit, color="black", linewidth=1.3, linestyle="--")
+    axes.annotate(f"limit: {RATE.limit}", (until, RATE.limit), (-4, 3), textcoords="offset points", ha="right")
+    axes.plot(result.took * P, 0, "o", color="black", clip_on=False)
+    axes.annotate("over", (result.took * P, 0), (6, 4), textcoords="offset points")
+    axes.set_title(f"{name}: {outcome(result)}", loc="left", fontsize=11, fontweight="bold")
+    axes.set_yticks(range(0, max(counts) + 1, 100))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    show(figures())
+    print(f"\n{table()}")
+    plot(SVG)
+    print(f"\n{SVG.name} drawn.")

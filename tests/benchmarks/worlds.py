@@ -1,0 +1,267 @@
+"""A server, a client and the luck of one seed on the virtual clock: what the benchmarks of the quota measure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+from aiolimiter import AsyncLimiter
+from clients import Server, limiter_around, official_sdk
+
+from batch_issuer.model import Identifier, IdentifierKind, Rate, Reply, Secret, Settings
+from batch_issuer.quota import MemoryLeases, Quota
+from batch_issuer.runner import Run
+from batch_issuer.sandbox import make_limiter
+
+sys.path.append(str(Path(__file__).parents[1]))
+import virtual_clock
+from model_server import ModelServer, drivers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from batch_issuer.sandbox import Limiter
+
+P = 60.0
+RATE = Rate(100, P)
+LIMITERS = ("fixed", "sliding", "sliding-strict", "bucket", "gcra", "counter", "counter-strict")
+NEVER_REFUSE = LIMITERS[:4]
+"""Servers that let every client through that keeps within the documented limit."""
+
+TRIES = 10
+"""How often a snippet asks for one driver."""
+
+OTHER_RATE = 40
+"""Requests that the other client wants each P."""
+
+
+# --- what is measured
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A server, and what is wanted of it.
+
+    limiter, count, retry_after: the server, how many tokens are wanted, whether its 429s say how long to wait.
+    overloaded: this share of the replies is a 429 all the same, which asks for ``overload_asks`` seconds.
+    stalls: this share of the requests takes 1 to 20 s.
+    other: another client of the same quota, a key of `OTHERS`.
+    latency: the least and the most seconds of the requests that do not stall.
+    tries: how often the snippets ask for one driver.
+    """
+
+    limiter: str
+    count: int = 250
+    retry_after: bool = True
+    overloaded: float = 0.0
+    overload_asks: float | None = None
+    stalls: float = 0.0
+    other: str = ""
+    latency: tuple[float, float] = (0.01, 0.3)
+    tries: int = TRIES
+
+    def __str__(self) -> str:
+        text = f"{self.limiter}{'' if self.retry_after else ', no Retry-After'}"
+        if self.overloaded:
+            asks = "no Retry-After" if self.overload_asks is None else f"Retry-After {self.overload_asks:g} s"
+            text = f"{self.overloaded:.0%} overloaded, {asks}"
+        if self.stalls:
+            text += f", {self.stalls:.0%} of the requests stall" if self.stalls < 1 else ", all requests stall"
+        return f"{text}, {self.other}" if self.other else text
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one client came to with one seed.
+
+    took, tokens, refused: periods until it was through, tokens it got, 429s.
+    spurned: the 429s that are the limiter's; all others are an overload's.
+    best: periods an omniscient client takes.
+    other_served: tokens that the other client got, each period.
+    arrivals: seconds from the start at which its requests reached the server, those that got a 429 among them.
+    """
+
+    took: float
+    tokens: int
+    refused: int
+    spurned: int
+    best: float
+    other_served: float = 0.0
+    arrivals: tuple[float, ...] = ()
+
+
+# --- the server of a case, on the virtual clock
+
+
+class Shifted:
+    """A limiter by whose clock it is later."""
+
+    def __init__(self, limiter: Limiter, by: float) -> None:
+        self._limiter, self._by = limiter, by
+
+    def admit(self, now: float) -> float | None:
+        return self._limiter.admit(now + self._by)
+
+
+class World:
+    """The server, the other client, and the luck of one seed."""
+
+    def __init__(self, case: Case, seed: int, limit: int = RATE.limit) -> None:
+        self.case = case
+        self.random = random.Random(seed)
+        burst = RATE.limit if case.limiter == "bucket" else None
+        self.limiter = Shifted(make_limiter(case.limiter, limit, P, burst), self.random.uniform(P, 2 * P))
+        self.server = ModelServer(self.limiter, self._latency, self._overload(), with_retry_after=case.retry_after)
+        self.other_counted = self.other_served = 0
+
+    def _latency(self) -> tuple[float, float]:
+        stalls = self.random.random() < self.case.stalls
+        latency, share = self.random.uniform(*((1.0, 20.0) if stalls else self.case.latency)), self.random.random()
+        return latency * share, latency * (1 - share)
+
+    def _overload(self) -> Iterator[Reply | None]:
+        reply = Reply(429, message="HTTP 429", retry_after=self.case.overload_asks)
+        while True:
+            yield reply if self.random.random() < self.case.overloaded else None
+
+    async def post(self, driver: int) -> Reply:
+        return await self.server.issue(Identifier(IdentifierKind.DRIVER_ID, str(driver)), "code")
+
+    def other_asks(self) -> float | None:
+        """One request of the other client; the seconds to wait if it was refused."""
+        wait = self.limiter.admit(now())
+        self.other_served += wait is None
+        self.other_counted += wait is None or self.case.limiter.endswith("-strict")
+        return wait if wait is None or self.case.retry_after else 1.0
+
+    async def other_insists(self) -> None:
+        """The same, again until it is served."""
+        while True:
+            wait = self.other_asks()
+            if wait is None:
+                return
+            await asyncio.sleep(wait)
+
+    @asynccontextmanager
+    async def other_at_work(self) -> AsyncIterator[None]:
+        """The other client has been there for some time, and goes on."""
+        if not self.case.other:
+            yield
+            return
+        task = asyncio.create_task(OTHERS[self.case.other](self))
+        await asyncio.sleep(self.random.uniform(P, 2 * P))
+        self.other_counted = self.other_served = 0
+        yield
+        task.cancel()
+
+
+async def steady(world: World) -> None:
+    """Asks evenly, and does without what is refused."""
+    while True:
+        await asyncio.sleep(P / OTHER_RATE)
+        world.other_asks()
+
+
+async def persistent(world: World) -> None:
+    """Asks evenly, and insists."""
+    while True:
+        await asyncio.sleep(P / OTHER_RATE)
+        await world.other_insists()
+
+
+async def bursty(world: World) -> None:
+    """Insists on its share at once, then rests for P."""
+    while True:
+        for _ in range(OTHER_RATE):
+            await world.other_insists()
+        await asyncio.sleep(P)
+
+
+OTHERS = {"steady": steady, "persistent": persistent, "bursty": bursty}
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+# --- the clients
+
+
+async def ours(world: World) -> None:
+    run = Run(drivers(world.case.count), Settings(api_token=Secret("none"), rate=RATE), uniform=world.random.uniform)
+    async for _ in run.outcomes(world.server, Quota(MemoryLeases(RATE))):
+        pass
+
+
+async def burst_snippet(world: World) -> None:
+    await limiter_around(world.post, world.case.count, AsyncLimiter(RATE.limit, P), tries=world.case.tries)
+
+
+async def paced_snippet(world: World) -> None:
+    await limiter_around(world.post, world.case.count, AsyncLimiter(1, RATE.spacing), tries=world.case.tries)
+
+
+async def sdk(world: World) -> None:
+    random.seed(world.random.random())  # the SDK's own jitter
+    await official_sdk(Server("http://127.0.0.1", "none"), world.case.count, ToModel(world))
+
+
+class ToModel(httpx.AsyncBaseTransport):
+    """What the SDK sends, the model answers."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        reply = await self._world.post(json.loads(request.content)["driverId"])
+        if reply.status == 200:
+            return httpx.Response(200, json={"data": {"token": reply.token, "expirationTime": 1}})
+        headers = {} if reply.retry_after is None else {"Retry-After": f"{reply.retry_after:.5f}"}
+        return httpx.Response(429, headers=headers, json={"message": reply.message})
+
+
+OURS = "ours"
+BURST = f"`AsyncLimiter({RATE.limit}, P)`"
+PACED = f"`AsyncLimiter(1, P/{RATE.limit})`"
+SDK = "official SDK"
+CLIENTS: dict[str, Callable[[World], Awaitable[None]]] = {
+    OURS: ours,
+    BURST: burst_snippet,
+    PACED: paced_snippet,
+    SDK: sdk,
+}
+
+
+def omniscient(limiter: Limiter, count: int, start: float = 0.0) -> float:
+    """Seconds, if each request leaves as soon as the server would let it through."""
+    at = start
+    for _ in range(count):
+        while (wait := deepcopy(limiter).admit(at)) is not None:
+            at += wait
+        limiter.admit(at)
+    return at - start
+
+
+def measure(case: Case, client: str, seed: int) -> Result:
+    async def main() -> Result:
+        world = World(case, seed)
+        async with world.other_at_work():
+            started = now()
+            await CLIENTS[client](world)
+            took = (now() - started) / P
+        tokens = sum(len(issued) for issued in world.server.issued.values())
+        refused, spurned = len(world.server.arrivals) - tokens, world.server.refusals
+        left = max(1, RATE.limit - round(world.other_counted / took))
+        best = omniscient(World(case, seed, left).limiter, case.count) / P
+        arrivals = tuple(at - started for at in world.server.arrivals)
+        return Result(took, tokens, refused, spurned, best, world.other_served / took, arrivals)
+
+    return virtual_clock.run(main())
