@@ -106,7 +106,8 @@ class CongestionControl:
 
     def leave(self, now: float) -> None:
         """A request leaves."""
-        if now - max(self._idle_since, self._gate_opens_at) > max(LEAST_REST, SOON * self._rate.spacing):  # after a rest
+        idle = now - max(self._idle_since, self._gate_opens_at)
+        if idle > max(LEAST_REST, SOON * self._rate.spacing):  # after a rest
             self._window = 1.0
             self._bouts = 0  # what comes now, the server may have saved up
         if self.paced:
