@@ -979,9 +979,9 @@ def test_config_shows_every_organization_or_the_one_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path, "[organizations.north]\nburst = 71\n[organizations.south]\nburst = 72\n")
-    said = config(capsys, file)
+    said = config(capsys, file).replace(str(tmp_path), "")  # whose number may be one of these
     assert said.index("organization north") < said.index("71") < said.index("organization south") < said.index("72")
-    said = config(capsys, file, "--org=south")
+    said = config(capsys, file, "--org=south").replace(str(tmp_path), "")
     assert "72" in said
     assert "north" not in said
     assert "no organization is named" in config(capsys, written(tmp_path, "", "blank.toml"))
