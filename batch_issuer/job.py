@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .client import Client, Connections, open_client
@@ -84,8 +84,8 @@ class Report:
     """
 
     ending: Ending
-    outcomes: list[Outcome]
-    lacking: list[Outcome]
+    outcomes: list[Outcome] = field(repr=False)
+    lacking: list[Outcome] = field(repr=False)
     path: Path
     guarded_cells: int
 
@@ -207,14 +207,17 @@ async def issue_shares(
     runs = [share.run for share in shares]
     if any(run.started for run in runs):
         raise ValueError("this Run has run already")
-    kept = [batch.outcomes[row] for row in batch.kept]
+    earlier = [batch.outcomes[row] for row in batch.with_token]
+    left_alone = set(batch.kept)
+    kept = [one for one in earlier if one.row in left_alone]
     for run in runs:
-        run.know(batch.outcomes.values())
+        run.know(earlier)
         whose = {batch.organization_of(driver.row) for driver in run.drivers}
         run.renew(one for one in kept if batch.organization_of(one.row) in whose)
     to_write = any(run.drivers for run in runs) or batch.changed or destination.partial.exists()
     if not to_write:
         return _report(runs, batch, batch.outcomes, Published(destination.path, 0))
+    del earlier, kept
     async with AsyncExitStack() as stack:
         doors = [
             (
@@ -230,7 +233,7 @@ async def issue_shares(
             )
         finally:  # cancelled or not: whatever was issued is published
             journal.close()
-            in_the_end = batch.outcomes | {outcome.row: outcome for run in runs for outcome in run.finished}
+            in_the_end = batch.outcomes.followed_by(outcome for run in runs for outcome in run.finished)
             published = _publish(runs, batch, in_the_end, destination, journal)
     return _report(runs, batch, in_the_end, published)
 
@@ -273,17 +276,17 @@ def _publish(
 
 def _report(runs: Sequence[Run], batch: Batch, outcomes: Mapping[int, Outcome], published: Published) -> Report:
     ending = max((run.ending or FINISHED for run in runs), key=lambda one: SEVERITY.index(one.kind), default=FINISHED)
-    before = {driver.row: driver.before for driver in batch.drivers}
-    good = ("", str(Hint.NO_EXPIRY))
+    before = {driver.row: driver.before for driver in batch.drivers if driver.before is not None}
+    good, refused = ("", str(Hint.NO_EXPIRY)), set(batch.refused)
+    in_order = [outcomes[row] for row in batch.row_numbers()]
     lacking = [
         outcome
-        for row, outcome in sorted(outcomes.items())
+        for outcome in in_order
         if not outcome.token
         or outcome.hint not in good  # it had expired when it came, or it could not be renewed
-        or row in batch.refused
-        or _same_token(outcome, before.get(row))
+        or outcome.row in refused
+        or _same_token(outcome, before.get(outcome.row))
     ]
-    in_order = [outcomes[row] for row in batch.row_numbers()]
     return Report(ending, in_order, lacking, published.path, published.guarded_cells)
 
 

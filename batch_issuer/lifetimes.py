@@ -6,6 +6,7 @@ computer's own clock may be wrong. No clock is read here: times are arguments, i
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ class Lifetimes:
         self.lifetime: float | None = None
         self.clock_ahead = 0.0
         self._min_validity = min_validity
-        self._valid_until: dict[int, float] = {}  # by row, on the event loop's clock
+        # Of each token its row, and until when it is valid on the event loop's clock; of a row, the last one counts.
+        self._rows, self._until = array("q"), array("d")
         self._earlier: dict[int, datetime] = {}  # by row, on the server's
         self._rounds = 0
 
@@ -50,7 +52,8 @@ class Lifetimes:
             self.clock_ahead = reply.clock_ahead
         if reply.lifetime is not None and not reply.expired:
             self.lifetime = reply.lifetime
-            self._valid_until[row] = now + reply.lifetime
+            self._rows.append(row)
+            self._until.append(now + reply.lifetime)
 
     @property
     def clock_is_off(self) -> bool:
@@ -80,10 +83,13 @@ class Lifetimes:
         """
         if self.lifetime is None or self._rounds >= ROUNDS:
             return []
-        until = dict(self._valid_until)
-        for row, expires_at in self._earlier.items():
-            left = (expires_at - wall_clock).total_seconds() + self.clock_ahead
-            until.setdefault(row, now + left)
+        until = {
+            row: now + (expires_at - wall_clock).total_seconds() + self.clock_ahead
+            for row, expires_at in self._earlier.items()
+        }
+        if min([min(self._until), *until.values()]) > now + plan(0) + self._min_validity:  # as usual
+            return []
+        until |= zip(self._rows, self._until, strict=True)
         order = sorted(until, key=until.__getitem__)
         times = [until[row] for row in order]
         count = -1

@@ -225,8 +225,8 @@ class Run:
         if self.ending is not None or not self._renewing or not self._done.empty():
             return 0
         now = asyncio.get_running_loop().time()
-        latest = self._others | {outcome.row: outcome for outcome in self.finished}
         short = self._lifetimes.short(now, self._wall_clock(), self._quota.plan)
+        latest = self._others | {outcome.row: outcome for outcome in self.finished} if short else {}
         again = [
             Driver(row, one.identifier, before=one)
             for row in short

@@ -90,7 +90,7 @@ def judged(data: bytes) -> None:
     from batch_issuer.errors import RosterError, SettingsError
     from batch_issuer.model import IdentifierKind, Status
     from batch_issuer.roster import Roster, named
-    from batch_issuer.roster.delimited import _read_quickly, check_width, read_rows
+    from batch_issuer.roster.delimited import check_width, read_quickly, read_rows
     from batch_issuer.roster_options import RosterOptions
 
     choice, data = (data[:1] or b"\0")[0], data[1:]
@@ -120,7 +120,7 @@ def judged(data: bytes) -> None:
         assert outcome.error.isprintable(), "an error that is not one line"
         assert outcome.status in (Status.INVALID, Status.DUPLICATE)
     text = data.decode("latin-1")
-    quick = None if "\0" in text else _read_quickly(text, ",")
+    quick = None if "\0" in text else read_quickly(text.encode(), ",")
     if quick is not None:
         header, *body = read_rows(text, ",", "fuzz")
         for cells in body:

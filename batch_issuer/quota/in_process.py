@@ -39,10 +39,11 @@ class Guard:
         if granted:
             self.hold(lease, run)
             self._waiting[run] = waiting - 1, now
+            return True, 0.0, 0.0, len(wanting)
         alone = wanting.keys() | self._held.keys() == {run}
         release = self._cooling[0][0] - now if self._cooling else None
         wait = gate or worth_waiting(free=limit - self._held.total(), alone=alone, release=release)
-        return granted, wait, gate, len(wanting)
+        return False, wait, gate, len(wanting)
 
     def hold(self, lease: str, run: str) -> None:
         """Hold a slot for a request, granted here or elsewhere."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ..errors import ResultsError, StorageError
@@ -14,6 +16,8 @@ from ..roster import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    import numpy.typing as npt
 
 AUTH_COLUMNS = (
     "auth_status",
@@ -33,6 +37,15 @@ AUTH_COLUMNS = (
 EXACT_COLUMNS = frozenset(AUTH_COLUMNS) - {"auth_error", "auth_hint", "auth_request_id"}
 """Those never guarded: a token and a code must stay byte-exact; the others hold nothing that would run."""
 
+_STATUSES = {str(status): status for status in Status}
+
+_AS_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+"""A time, by `utc_text`."""
+
+_WHOLE = re.compile(r"\s*(\d{1,9})(?:[.,]0*)?\s*", re.ASCII)
+
+_GUARDED = tuple(position for position, column in enumerate(AUTH_COLUMNS) if column not in EXACT_COLUMNS)
+
 PARTIAL = ".partial"
 """Ends a journal's name."""
 
@@ -44,12 +57,22 @@ ROW_COLUMN = "auth_row"
 _FORMULA = re.compile(r"'*(?:[=@\t\r\n]|[+-](?!\d[\d\s().,/-]*(?:[eE][+-]?\d+)?%?$))", re.DOTALL)
 
 
+_FIRST_OF_FORMULAS = frozenset("'=@\t\r\n+-")
+
+
 def guard_cell(text: str) -> str:
     """A cell that no spreadsheet program runs as a formula: such a cell gets one leading apostrophe.
 
     So does one that is apostrophes and then a formula; therefore `unguard_cell` gives back exactly what was there.
     """
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def guard_column(cells: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    """The same of many cells; just these, if none is changed."""
+    if {cell[:1] for cell in cells}.isdisjoint(_FIRST_OF_FORMULAS):
+        return cells
+    return np.array([guard_cell(cell) for cell in cells], dtype=object)
 
 
 def unguard_cell(text: str) -> str:
@@ -59,13 +82,13 @@ def unguard_cell(text: str) -> str:
 
 def utc_text(at: datetime | None) -> str:
     """ISO 8601 in UTC to the second, blank for None."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
+    return f"{at.astimezone(UTC).isoformat('T', 'seconds')[:-6]}Z" if at else ""
 
 
 def auth_cells(outcome: Outcome) -> tuple[str, ...]:
     """An outcome as the cells of `AUTH_COLUMNS`."""
     return (
-        outcome.status,
+        outcome.status.value,
         outcome.token,
         outcome.code,
         utc_text(outcome.expires_at),
@@ -81,8 +104,11 @@ def auth_cells(outcome: Outcome) -> tuple[str, ...]:
 
 def guarded(cells: Iterable[str]) -> list[str]:
     """Cells of `AUTH_COLUMNS` that no spreadsheet program runs."""
-    named_cells = zip(AUTH_COLUMNS, cells, strict=True)
-    return [cell if column in EXACT_COLUMNS else guard_cell(cell) for column, cell in named_cells]
+    found = list(cells)
+    for position in _GUARDED:
+        if found[position]:
+            found[position] = guard_cell(found[position])
+    return found
 
 
 def outcome_of(row: int, cells: Mapping[str, str]) -> Outcome:
@@ -99,7 +125,7 @@ def outcome_of(row: int, cells: Mapping[str, str]) -> Outcome:
         ResultsError: its status or identifier is none.
     """
     status, identifier = cells["auth_status"].strip(), cells["auth_identifier"].strip()
-    if status not in tuple(Status):  # not quoted: in a file whose columns were shifted it may be a token
+    if status not in _STATUSES:  # not quoted: in a file whose columns were shifted it may be a token
         raise ResultsError(
             f"row {row}: its auth_status is none of {', '.join(Status)}",
             "correct the cell, or clear all cells of the row that begin with auth_ to ask anew",
@@ -110,19 +136,23 @@ def outcome_of(row: int, cells: Mapping[str, str]) -> Outcome:
             f"row {row}: its auth_identifier names no driver",
             "correct the cell, or clear all cells of the row that begin with auth_ to ask anew",
         )
-    http_status, attempts = (_whole(cells[column]) for column in ("auth_http_status", "auth_attempts"))
+    return told(row, who, cells)
+
+
+def told(row: int, who: Identifier | None, cells: Mapping[str, str]) -> Outcome:
+    """The same, where it is known that the status is one, and whom the identifier names."""
     return Outcome(
         row,
-        Status(status),
+        _STATUSES[cells["auth_status"].strip()],
         who,
         token=cells["auth_token"],
         code=cells["auth_code"],
         expires_at=utc_time(cells["auth_expires_at"]),
         error=cells["auth_error"],
         hint=cells["auth_hint"],
-        http_status=http_status or None,
+        http_status=_whole(cells["auth_http_status"]) or None,
         request_id=cells["auth_request_id"],
-        attempts=attempts,
+        attempts=_whole(cells["auth_attempts"]),
         issued_at=utc_time(cells["auth_issued_at"]),
     )
 
@@ -144,6 +174,9 @@ def utc_time(text: str) -> datetime | None:
 
     With slashes it could be the day or the month that comes first: nothing is guessed.
     """
+    if _AS_WRITTEN.fullmatch(text):  # nearly all are
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
     text = text.strip()
     if ":" not in text:  # a day alone is no time
         return None
@@ -161,7 +194,7 @@ def utc_time(text: str) -> datetime | None:
 
 def _whole(text: str) -> int:
     """A small number, also as 200.0; 0 for anything else."""
-    match = re.fullmatch(r"\s*(\d{1,9})(?:[.,]0*)?\s*", text, re.ASCII)
+    match = _WHOLE.fullmatch(text) if text else None
     return int(match[1]) if match else 0
 
 

@@ -21,7 +21,7 @@ from .files import exposure
 from .journal import Journal
 from .reading import read_results
 from .replacement import Published, Replacement, free_name
-from .table import composed, finish, write_csv
+from .table import composed, finish, slices, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -296,11 +296,10 @@ class Destination:
 
     def rescue(self, batch: Batch, outcomes: Mapping[int, Outcome]) -> Path | None:
         """Write the results into the system's folder of temporary files, as CSV; None if not even that is possible."""
-        table = composed(batch, outcomes)
         try:
             descriptor, name = tempfile.mkstemp(suffix=".csv", prefix="batch-issuer-")  # private from birth
             try:
-                write_csv(descriptor, table, batch.delimiter)
+                write_csv(descriptor, composed(batch, outcomes), batch.delimiter)
                 finish(descriptor)
             finally:
                 os.close(descriptor)
@@ -333,7 +332,7 @@ class Destination:
         if blanked.any():
             table = results.frame
             table.loc[blanked, ["auth_token", "auth_code"]] = ""
-            path = self._replacement.put(table, results.delimiter).path
+            path = self._replacement.put((table.iloc[part] for part in slices(len(table))), results.delimiter).path
             if path != self.path:
                 with contextlib.suppress(OSError):
                     path.unlink()

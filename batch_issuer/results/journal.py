@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
-import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
 from .columns import ROW_COLUMN, guard_cell, guarded
 from .files import BOM, LINE_END, create_private, is_at, sync_folder, write_all
+from .table import GuardedCells, slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from ..model import Outcome
@@ -33,6 +34,12 @@ def _flushers(_process: int) -> ThreadPoolExecutor:
     A process that was forked has none of its parent's.
     """
     return ThreadPoolExecutor(4, "batch-issuer-flush")
+
+
+class _Text(list[str]):
+    """What a csv writer has written; one writer serves all lines, since making one costs as much as a line."""
+
+    write = list.append
 
 
 class Journal:
@@ -55,19 +62,25 @@ class Journal:
         self.path = path
         self.is_whole = False
         self._batch = batch
-        self._cells = batch.cells.map(guard_cell).to_numpy().tolist()
+        self._cells = GuardedCells(batch.cells)
         self._first_row = batch.row_numbers().start
+        self._in_order: Callable[[Sequence[str]], tuple[str, ...]] = itemgetter(*batch.order)
+        self._text = _Text()
+        self._writer = csv.writer(self._text, delimiter=batch.delimiter, lineterminator=LINE_END)
         self._dirty = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._torn: StorageError | None = None
         header = [ROW_COLUMN, *(guard_cell(column) for column in batch.header)]
-        outcomes = [batch.outcomes[row] for row in batch.row_numbers()]
-        data = BOM.encode() + self._lines([header]) + self._outcome_lines(outcomes)
         being_born = self.being_born(path)
         being_born.unlink(missing_ok=True)  # of a run that was killed here
         self._descriptor = create_private(being_born)
+        self._size = 0
         try:
-            write_all(self._descriptor, data)
+            beginning = BOM.encode() + self._lines([header])
+            for part in slices(len(batch)):
+                outcomes = (batch.outcomes[row] for row in batch.row_numbers()[part])
+                self._append(beginning + self._outcome_lines(outcomes))
+                beginning = b""
             os.fsync(self._descriptor)
             self._take_name(being_born)
         except BaseException:
@@ -77,7 +90,10 @@ class Journal:
                 being_born.unlink()
             raise
         sync_folder(path.parent)
-        self._size = len(data)
+
+    def _append(self, data: bytes) -> None:
+        write_all(self._descriptor, data)
+        self._size += len(data)
 
     @staticmethod
     def being_born(path: Path) -> Path:
@@ -104,20 +120,20 @@ class Journal:
     def _outcome_lines(self, outcomes: Iterable[Outcome]) -> bytes:
         return self._lines([outcome.row, *self._row(outcome)] for outcome in outcomes)
 
-    def _row(self, outcome: Outcome) -> list[str]:
+    def _row(self, outcome: Outcome) -> tuple[str, ...]:
         cells = [*self._cells[outcome.row - self._first_row], *guarded(self._batch.auth_cells(outcome))]
-        return [cells[position] for position in self._batch.order]
+        return self._in_order(cells)
 
     def _lines(self, rows: Iterable[Iterable[object]]) -> bytes:
-        buffer = io.StringIO()
-        csv.writer(buffer, delimiter=self._batch.delimiter, lineterminator=LINE_END).writerows(rows)
-        return buffer.getvalue().encode()
+        self._text.clear()
+        self._writer.writerows(rows)
+        return "".join(self._text).encode()
 
     def _write(self, data: bytes) -> None:
         if self._torn is not None:
             raise self._torn
         try:
-            write_all(self._descriptor, data)
+            self._append(data)
         except OSError as error:
             try:  # no torn line: the file stays valid CSV
                 os.ftruncate(self._descriptor, self._size)
@@ -125,7 +141,6 @@ class Journal:
             except OSError:  # then it is the last one, which is not read
                 self._torn = self._broken(error.strerror)
             raise self._broken(error.strerror) from None
-        self._size += len(data)
         self._dirty.set()
 
     async def keep_synced(self) -> None:

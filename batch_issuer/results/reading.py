@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,8 +19,12 @@ from ..roster import (
     check_width,
     decode,
     delimiter_of,
+    has_short_lines,
     is_workbook,
+    longest_cell,
+    plain_utf8,
     read_bytes,
+    read_quickly,
     read_rows,
     read_workbook,
     split_separator_line,
@@ -33,6 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+
+# Where ours stand side by side there is no doubt about the separator, whatever else the header holds.
+_OURS = re.compile(r'auth_status"?([,;\t|])"?auth_token')
+
+_LOOKED_AT = 1000
 
 UNREADABLE = "(unreadable)"
 """Stands for an ``auth_status`` that is none."""
@@ -189,20 +199,66 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         sheet = read_workbook(data, path.name, _is_header)
         header, *body = sheet.rows
         _check_header(header, path)
-        return _results(header, body, others=sheet.others)
+        return _results(header, _frame(body, header), others=sheet.others)
     if b"auth_token" not in data.replace(b"\0", b""):  # as in UTF-16
         raise _not_one(path)
     is_journal = re.match(rb'"?auth_row"?[,;\t|]', data.removeprefix(BOM.encode())) is not None
-    _, text = split_separator_line(decode(_whole_lines(data) if is_journal else data, path.name, ours=True))
-    delimiter = _delimiter(text, path.name)
-    lines = read_rows(text, delimiter, path.name)
-    header = [unguard_cell(column) for column in next(lines)]
+    if is_journal:
+        data = _whole_lines(data)
+    table = _quickly(data) or _strictly(data, path)
+    del data
+    header, frame, rows = [unguard_cell(column) for column in table.header], table.frame, None
     _check_header(header, path)
-    checked = _checked(lines, header, path.name)
-    if not is_journal:
-        return _results(header, list(checked), delimiter, guarded=True)
-    rows, body = _last_lines(checked, path.name)
-    return _results(header[1:], body, delimiter, guarded=True, rows=rows)
+    if is_journal:
+        rows, frame = _last_lines(frame, path.name)
+        header = header[1:]
+    if table.guarded:
+        _unguard(frame, header)
+    return _results(header, frame, table.delimiter, rows=rows)
+
+
+class _Table(NamedTuple):
+    """A CSV file as it stands: ``guarded`` is false if no cell begins with an apostrophe."""
+
+    header: list[str]
+    frame: pd.DataFrame
+    delimiter: str
+    guarded: bool
+
+
+def _quickly(data: bytes) -> _Table | None:
+    """A CSV file; None where it is not certain to be read as strictly."""
+    content = plain_utf8(data)
+    found = re.search(_OURS.pattern.encode(), content) if content else None
+    if not content or not found or split_separator_line(content[:_LOOKED_AT].decode("latin-1"))[0]:
+        return None
+    delimiter = found[1].decode()
+    quick = read_quickly(content, delimiter)
+    if quick is None or (not has_short_lines(content) and longest_cell(quick[1]) > csv.field_size_limit()):
+        return None
+    guarded = b"'" in content and any(f"{before}'".encode() in content for before in f'{delimiter}"\r\n')
+    return _Table(*quick, delimiter, guarded)
+
+
+def _strictly(data: bytes, path: Path) -> _Table:
+    """The same.
+
+    Raises:
+        RosterError: it is not valid CSV.
+        ResultsError: it is not a results file.
+    """
+    _, text = split_separator_line(decode(data, path.name, ours=True))
+    found = _OURS.search(text)
+    delimiter = found[1] if found else delimiter_of(text, _is_header, path.name)
+    lines = read_rows(text, delimiter, path.name)
+    header = next(lines)
+    named = [unguard_cell(column) for column in header]
+    _check_header(named, path)
+    return _Table(header, _frame(list(_checked(lines, named, path.name)), header), delimiter, guarded=True)
+
+
+def _frame(body: Sequence[Sequence[str]], header: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(body, columns=range(len(header)), dtype=object)
 
 
 def _not_one(path: Path) -> ResultsError:
@@ -226,23 +282,15 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 
 def _results(
     header: Sequence[str],
-    body: list[list[str]],
+    frame: pd.DataFrame,
     delimiter: str = ",",
     *,
-    guarded: bool = False,
     rows: list[int] | None = None,
     others: Sequence[str] = (),
 ) -> Results:
-    columns = {
-        position: [
-            unguard_cell(cells[position]) if guarded and column not in EXACT_COLUMNS else cells[position]
-            for cells in body
-        ]
-        for position, column in enumerate(header)
-    }
-    frame = pd.DataFrame(columns, dtype=object)
-    rows = list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(body))) if rows is None else rows
-    return Results(frame.set_axis(list(header), axis=1), rows, delimiter, list(others))
+    frame.columns = pd.Index(list(header))
+    rows = list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(frame))) if rows is None else rows
+    return Results(frame, rows, delimiter, list(others))
 
 
 def _whole_lines(data: bytes) -> bytes:
@@ -268,28 +316,25 @@ def _checked(lines: Iterator[list[str]], header: list[str], name: str) -> Iterat
         yield cells
 
 
-def _last_lines(lines: Iterator[list[str]], name: str) -> tuple[list[int], list[list[str]]]:
+def _unguard(frame: pd.DataFrame, header: Sequence[str]) -> None:
+    for position, column in enumerate(header):
+        cells = frame.iloc[:, position].tolist()
+        if column not in EXACT_COLUMNS and "\n'" in "\n".join(["", *cells]):
+            frame[frame.columns[position]] = pd.Series([unguard_cell(cell) for cell in cells], dtype=object)
+
+
+def _last_lines(frame: pd.DataFrame, name: str) -> tuple[list[int], pd.DataFrame]:
     """The row numbers of a journal, in order, and what its last line says of each."""
-    latest: dict[int, list[str]] = {}
-    number_of_lines = 0
     try:
-        for row, *cells in lines:
-            latest[int(row)] = cells
-            number_of_lines += 1
+        latest = {int(row): line for line, row in enumerate(frame[frame.columns[0]])}
     except ValueError:
         raise ResultsError(
             f"{name}: its column {ROW_COLUMN} holds no row numbers", "leave journals as they are"
         ) from None
-    if PARTIAL not in name and number_of_lines > len(latest):
+    if PARTIAL not in name and len(frame) > len(latest):
         raise ResultsError(
             f"{name} is the journal of a run under another name, with several lines of a row",
             f"give it back its name, which ends with {PARTIAL}",
         )
     rows = sorted(latest)
-    return rows, [latest[row] for row in rows]
-
-
-def _delimiter(text: str, name: str) -> str:
-    """The separator of the columns; where ours stand side by side there is no doubt, whatever else the header holds."""
-    found = re.search(r'auth_status"?([,;\t|])"?auth_token', text)
-    return found[1] if found else delimiter_of(text, _is_header, name)
+    return rows, frame.iloc[[latest[row] for row in rows], 1:].reset_index(drop=True)

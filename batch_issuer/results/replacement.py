@@ -12,6 +12,7 @@ from .table import finish, write_csv
 from .workbook import SUFFIX, write_workbook
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     import pandas as pd
@@ -77,8 +78,8 @@ class Replacement:
                 if is_there:
                     self.new.unlink()
 
-    def put(self, table: pd.DataFrame, delimiter: str) -> Published:
-        """Fill it with a table, flush it, and put it in the place of OUT in one step.
+    def put(self, tables: Iterable[pd.DataFrame], delimiter: str) -> Published:
+        """Fill it with the slices of a table, flush it, and put it in the place of OUT in one step.
 
         Where OUT cannot be replaced, or was changed meanwhile, it gets a free name next to it.
 
@@ -90,7 +91,7 @@ class Replacement:
             if descriptor is None or not is_at(descriptor, self.new):
                 self.give_up()
                 descriptor = self._created()
-            guarded_cells = self._fill(descriptor, table, delimiter)
+            guarded_cells = self._fill(descriptor, tables, delimiter)
             os.close(descriptor)
             self._descriptor = None
             path = self._take_name()
@@ -103,12 +104,12 @@ class Replacement:
         sync_folder(self.path.parent)
         return Published(path, guarded_cells)
 
-    def _fill(self, descriptor: int, table: pd.DataFrame, delimiter: str) -> int:
+    def _fill(self, descriptor: int, tables: Iterable[pd.DataFrame], delimiter: str) -> int:
         guarded_cells = 0
         if self.is_workbook:
-            write_workbook(descriptor, table)
+            write_workbook(descriptor, tables)
         else:
-            guarded_cells = write_csv(descriptor, table, delimiter)
+            guarded_cells = write_csv(descriptor, tables, delimiter)
         finish(descriptor)
         return guarded_cells
 

@@ -3,47 +3,80 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from .columns import AUTH_COLUMNS, EXACT_COLUMNS, auth_frame, guard_cell
+from .columns import AUTH_COLUMNS, EXACT_COLUMNS, auth_frame, guard_cell, guard_column
 from .files import BOM, LINE_END
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..model import Outcome
     from .batch import Batch
 
 
-def composed(batch: Batch, outcomes: Mapping[int, Outcome]) -> pd.DataFrame:
-    """The table as it is published, every cell a string."""
-    auth = auth_frame(batch.whose(), batch.row_numbers(), outcomes, batch.auth_cells)
-    cells = batch.cells.set_axis(range(batch.cells.shape[1]), axis=1)
-    auth = auth.set_axis(range(cells.shape[1], cells.shape[1] + len(AUTH_COLUMNS)), axis=1)
-    return pd.concat([cells, auth], axis=1)[batch.order].set_axis(batch.header, axis=1)
+ROWS_AT_ONCE = 10_000
+"""Rows that are composed and written together: the table as a whole is never in memory."""
+
+
+def slices(length: int) -> Iterator[slice]:
+    """All rows, so many at once; a slice of none if there are none."""
+    return (slice(start, start + ROWS_AT_ONCE) for start in range(0, length or 1, ROWS_AT_ONCE))
+
+
+def composed(batch: Batch, outcomes: Mapping[int, Outcome]) -> Iterator[pd.DataFrame]:
+    """The table as it is published, every cell a string, slice by slice.
+
+    Raises:
+        StorageError: an outcome names another driver than its row; a bug, never the user's fault.
+    """
+    whose, numbers = batch.whose(), batch.row_numbers()
+    for part in slices(len(batch)):
+        cells = batch.cells.iloc[part].set_axis(range(batch.cells.shape[1]), axis=1)
+        auth = auth_frame(islice(whose, len(cells)), numbers[part], outcomes, batch.auth_cells)
+        auth.columns = pd.RangeIndex(cells.shape[1], cells.shape[1] + len(AUTH_COLUMNS))
+        auth.index = cells.index
+        yield pd.concat([cells, auth], axis=1)[batch.order].set_axis(batch.header, axis=1)
+
+
+class GuardedCells:
+    """The cells of each row as no spreadsheet program runs them; only columns that need it are copied for that."""
+
+    def __init__(self, cells: pd.DataFrame) -> None:
+        columns = [cells.iloc[:, position].to_numpy() for position in range(cells.shape[1])]
+        self._columns = [guard_column(column) for column in columns]
+
+    def __getitem__(self, row: int) -> list[str]:
+        return [column[row] for column in self._columns]
 
 
 def guarded_table(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """A table that no spreadsheet program runs, and how many cells of its own columns were changed for that."""
-    header = [guard_cell(column) for column in table.columns]
-    changed = sum(name != column for name, column in zip(header, table.columns, strict=True))
-    columns: dict[int, list[str]] = {}
+    changed = 0
+    columns = {}
     for position, column in enumerate(table.columns):
-        cells = table.iloc[:, position].tolist()
-        columns[position] = cells if column in EXACT_COLUMNS else [guard_cell(cell) for cell in cells]
-        if column not in AUTH_COLUMNS:
+        cells = table.iloc[:, position].to_numpy()
+        columns[position] = cells if column in EXACT_COLUMNS else guard_column(cells)
+        if column not in AUTH_COLUMNS and columns[position] is not cells:
             changed += sum(guarded != cell for guarded, cell in zip(columns[position], cells, strict=True))
+    header = [guard_cell(column) for column in table.columns]
     return pd.DataFrame(columns, dtype=object).set_axis(header, axis=1), changed
 
 
-def write_csv(descriptor: int, table: pd.DataFrame, delimiter: str) -> int:
-    """Fill a file; returns how many cells got an apostrophe."""
-    table, changed = guarded_table(table)
+def write_csv(descriptor: int, tables: Iterable[pd.DataFrame], delimiter: str) -> int:
+    """Fill a file with the slices of a table; returns how many cells got an apostrophe."""
+    changed = 0
     with open(descriptor, "w", encoding="utf-8", newline="", closefd=False) as file:
         file.write(BOM)
-        table.to_csv(file, sep=delimiter, index=False, lineterminator=LINE_END)
+        for number, table in enumerate(tables):
+            guarded, cells = guarded_table(table)
+            changed += cells
+            if number == 0:
+                changed += sum(name != column for name, column in zip(guarded.columns, table.columns, strict=True))
+            guarded.to_csv(file, sep=delimiter, index=False, header=number == 0, lineterminator=LINE_END)
     return changed
 
 

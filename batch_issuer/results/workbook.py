@@ -7,12 +7,15 @@ import io
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from ..errors import ResultsError
 from ..model import Status
 from .files import write_all
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Iterable
+
     import xlsxwriter
     from xlsxwriter.format import Format
     from xlsxwriter.worksheet import Worksheet
@@ -69,8 +72,8 @@ def _units(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def write_workbook(descriptor: int, table: pd.DataFrame) -> None:
-    """Fill a file, at its beginning; rows without a token are tinted.
+def write_workbook(descriptor: int, tables: Iterable[pd.DataFrame]) -> None:
+    """Fill a file, at its beginning, with the slices of a table; rows without a token are tinted.
 
     Raises:
         OSError: it could not be written.
@@ -79,7 +82,7 @@ def write_workbook(descriptor: int, table: pd.DataFrame) -> None:
 
     content = io.BytesIO()
     book = xlsxwriter.Workbook(content, {"in_memory": True})  # a temporary file might outlive a crash, with tokens
-    _fill(book, table)
+    _fill(book, pd.concat(list(tables), ignore_index=True))
     book.close()
     write_all(descriptor, content.getvalue())
 

@@ -9,9 +9,20 @@ Never is an identifier guessed, never a row padded or shifted.
 """
 
 from .checked import Roster
+from .collecting import collecting_later
 from .columns import LABELS, Column, Columns, identifier_columns, plain
-from .decoding import decode, is_workbook
-from .delimited import HEADER_ROW, check_width, delimiter_of, read_rows, split_separator_line
+from .decoding import decode, is_workbook, plain_utf8
+from .delimited import (
+    HEADER_ROW,
+    check_width,
+    delimiter_of,
+    has_short_lines,
+    longest_cell,
+    read_quickly,
+    read_rows,
+    split_separator_line,
+)
+from .forms import Form
 from .identifiers import Problem, named
 from .organizations import organization_position, organizations_of
 from .rows import Rows
@@ -24,20 +35,26 @@ __all__ = [
     "LABELS",
     "Column",
     "Columns",
+    "Form",
     "Problem",
     "Roster",
     "Rows",
     "check_width",
+    "collecting_later",
     "decode",
     "delimiter_of",
     "duplicate",
+    "has_short_lines",
     "identifier_columns",
     "is_workbook",
+    "longest_cell",
     "named",
     "organization_position",
     "organizations_of",
     "plain",
+    "plain_utf8",
     "read_bytes",
+    "read_quickly",
     "read_rows",
     "read_table",
     "read_workbook",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import RosterError
 from ..model import Driver, Outcome, Status
 from ..roster_options import RosterOptions
+from .collecting import collecting_later
 from .columns import identifier_columns, is_password
 from .frames import as_texts
 from .identifiers import Problem
@@ -26,19 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..model import Identifier, IdentifierKind
-
-
-@contextmanager
-def _collecting_later() -> Iterator[None]:
-    """Spare Python the search for cycles, of which reading makes none: it goes over all rows again and again."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class Roster:
@@ -102,7 +88,7 @@ class Roster:
             RosterError: it cannot be used as a whole; says why and what to do.
             SettingsError: ``options`` do not go with it.
         """
-        with _collecting_later():
+        with collecting_later():
             frame, notes = read_table(data, name, options)
             return cls(frame, name, options, notes=notes)
 
@@ -147,6 +133,10 @@ class Roster:
     def identifiers(self) -> Iterator[Identifier | Problem]:
         """For each row, read afresh from its cells: what would be sent, or why nothing is."""
         return Rows(self.frame, self.named_by).who()
+
+    def identifier(self, row: int) -> Identifier:
+        """The driver of a row worth sending, by the row's number."""
+        return self._rows.identifier(row - self.row_numbers().start)
 
     def of_organization(self, name: str) -> list[Driver]:
         """The rows worth sending that are of an organization, in order."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -132,9 +133,9 @@ def read_columns(text: str, delimiter: str, name: str) -> tuple[list[str], pd.Da
     Raises:
         RosterError: it is not valid CSV, has no header, a row with more or fewer cells than that, or an endless cell.
     """
-    quick = _read_quickly(text, delimiter)
-    if quick is not None:
-        return quick
+    with suppress(UnicodeEncodeError):
+        if (quick := read_quickly(text.encode(), delimiter)) is not None:
+            return quick
     header, *body = read_rows(text, delimiter, name)
     for number, cells in enumerate(body, HEADER_ROW + 1):
         check_width(cells, header, number, name)
@@ -155,30 +156,49 @@ def check_lengths(frame: pd.DataFrame, name: str) -> None:
             raise RosterError(f"{name}, row {row}: a cell with {longest} characters", "shorten it")
 
 
-def _read_quickly(text: str, delimiter: str) -> tuple[list[str], pd.DataFrame] | None:
-    """The same by pandas, None where it is not certain to be the same.
+def has_short_lines(data: bytes) -> bool:
+    """Whether it is seen at a glance that no cell is longer than the csv module reads."""
+    part = csv.field_size_limit() // 2 or 1  # such a cell would fill one of these parts at least
+    parts = range(0, len(data) - part + 1, part)
+    return b'"' not in data and all(data.find(b"\n", start, start + part) >= 0 for start in parts)
+
+
+def longest_cell(frame: pd.DataFrame) -> int:
+    """Its characters."""
+    return max((max(map(len, frame[column].tolist()), default=0) for column in frame), default=0)
+
+
+def read_quickly(data: bytes, delimiter: str) -> tuple[list[str], pd.DataFrame] | None:
+    """The same of UTF-8 by pandas, None where it is not certain to be the same; of endless cells nothing is said.
 
     It is, if every quotation mark opens or closes a cell or is doubled within one, and if no row is shorter than the
     header: pandas itself refuses longer ones, so there must be as many separators as that many full rows have. That is
     seen beforehand, so that it never fills a huge table with blanks.
+
+    Args:
+        data: without byte order mark and NUL characters, which pandas would pass over.
+        delimiter: what separates the cells.
     """
-    text = text.rstrip("\r\n")  # blank rows at the end; within quotation marks there is one after them
-    parts = text.split('"')
-    if not text or len(parts) % 2 == 0 or text[0] in "\r\n":
+    # Blank rows at the end; within quotation marks there is one after them. What is large is let go only in the end:
+    # else the C library keeps later buffers among what lasts, and the room they leave stays taken.
+    content = data.rstrip(b"\r\n")
+    parts = content.split(b'"')
+    if not content or len(parts) % 2 == 0 or content[:1] in b"\r\n":
         return None
     outside = parts[::2]
-    unquoted = "".join(outside)
-    lines = unquoted.count("\n") + unquoted.count("\r") - unquoted.count("\r\n") + 1
-    header_end = re.search(r"[\r\n]|$", unquoted)
-    in_header = unquoted.count(delimiter, 0, header_end.start() if header_end else 0)
-    if unquoted.count(delimiter) != in_header * lines:
+    unquoted = b"".join(outside)
+    lines = unquoted.count(b"\n") + unquoted.count(b"\r") - unquoted.count(b"\r\n") + 1
+    separator = delimiter.encode()
+    header_end = re.search(rb"[\r\n]|$", unquoted)
+    in_header = unquoted.count(separator, 0, header_end.start() if header_end else 0)
+    if unquoted.count(separator) != in_header * lines:
         return None
-    beside = {"", delimiter, "\r", "\n"}
+    beside = {b"", separator, b"\r", b"\n"}
     if not {part[:1] for part in outside[1:]} <= beside or not {part[-1:] for part in outside[:-1]} <= beside:
         return None
     try:
         table = pd.read_csv(
-            io.BytesIO(text.encode()),
+            io.BytesIO(content),
             sep=delimiter,
             header=None,
             dtype=object,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..hints import Hint
 from ..model import Identifier, IdentifierKind
-from .identifiers import PLAIN, PLAIN_LINES, Problem, named, remark
+from .identifiers import PLAIN, Problem, named, remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ class Reading:
 
 def read_column(kind: IdentifierKind, cells: list[str], column: Column) -> Reading:
     """All cells of a column."""
-    second_look = range(len(cells)) if column.only_key else _not_plain(kind, cells)
+    second_look = range(len(cells)) if column.only_key else PLAIN[kind].misses(cells)
     if not second_look:
         return Reading(cells, {}, {})
     reading = Reading(texts := list(cells), {}, {})
@@ -64,20 +64,6 @@ def read_column(kind: IdentifierKind, cells: list[str], column: Column) -> Readi
             if said := remark(kind, cell, found.value):
                 reading.remarks[row] = said
     return reading
-
-
-def _not_plain(kind: IdentifierKind, cells: list[str]) -> list[int]:
-    """Positions of cells that need a second look; nearly all need none, so those between are passed over at once."""
-    lines = "\n".join([*cells, ""])
-    if lines.count("\n") > len(cells):  # a cell holds line ends of its own
-        return [position for position, cell in enumerate(cells) if not PLAIN[kind].fullmatch(cell)]
-    found: list[int] = []
-    start = position = 0
-    while (passed := PLAIN_LINES[kind].match(lines, start)) and passed.end() < len(lines):
-        position += lines.count("\n", start, passed.end())
-        found.append(position)
-        position, start = position + 1, lines.index("\n", passed.end()) + 1
-    return found
 
 
 _ADDS_UP = Problem("this row adds up others, it is no driver", Hint.TOTALS)
@@ -142,21 +128,39 @@ class Rows:
             raise ValueError(f"row {row} names no driver")
         return Identifier(kind, self.readings[kind].texts[row])
 
-    def who(self) -> Iterator[Identifier | Problem]:
-        """For each row, the driver it goes by, or why none."""
-        for row in range(len(self)):
-            yield self.problems.get(row) or self.identifier(row)
+    def whom(self, row: int) -> Identifier | Problem:
+        """The driver that a row goes by, or why none."""
+        return self.problems.get(row) or self.identifier(row)
 
-    def all_named(self) -> Iterator[dict[IdentifierKind, Identifier | Problem]]:
-        """For each row, what each of its cells says that is not blank, by kind."""
-        for row in range(len(self)):
-            found: dict[IdentifierKind, Identifier | Problem] = {}
-            for kind, reading in self.readings.items():
-                if problem := reading.problems.get(row):
-                    found[kind] = problem
-                elif value := reading.texts[row]:
-                    found[kind] = Identifier(kind, value)
-            yield found
+    def who(self) -> Iterator[Identifier | Problem]:
+        """The same of each row."""
+        return map(self.whom, range(len(self)))
+
+    def names(self) -> list[str]:
+        """For each row, the driver it goes by as a text; blank where it has none, or one that needs a second look."""
+        found = [""] * len(self)
+        for kind in [kind for kind in self.readings if kind in self.kinds]:
+            texts = self.readings[kind].texts
+            found = [
+                f"{kind}={text}" if of is kind else before
+                for text, of, before in zip(texts, self.kinds, found, strict=True)
+            ]
+            for row in PLAIN[kind].misses(texts):
+                if self.kinds[row] is kind:
+                    found[row] = ""
+        for row in self.problems:
+            found[row] = ""
+        return found
+
+    def named(self, row: int) -> dict[IdentifierKind, Identifier | Problem]:
+        """What each cell of a row says that is not blank, by kind."""
+        found: dict[IdentifierKind, Identifier | Problem] = {}
+        for kind, reading in self.readings.items():
+            if problem := reading.problems.get(row):
+                found[kind] = problem
+            elif value := reading.texts[row]:
+                found[kind] = Identifier(kind, value)
+        return found
 
     def remarks(self) -> Iterator[tuple[int, str]]:
         """What a person should know of the identifiers that rows go by."""
