@@ -1,7 +1,7 @@
 """What the README promises, taken out of it: commands, help texts, hints, examples.
 
 python tests/readme.py command main     prints a command, for .ci/run
-python tests/readme.py --write          brings help texts, hints and events up to date
+python tests/readme.py --write          brings help texts, hints, events and figures up to date
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parent.parent / "README.md"
+FIGURES = Path(__file__).parent / "benchmarks" / "figures.md"
+"""What ``python tests/benchmarks`` measured last."""
 
 _BLOCK = r"```\w*\n(.*?)```\n"
 
@@ -42,7 +44,7 @@ def examples() -> list[tuple[str, str]]:
 
 
 def up_to_date() -> str:
-    """The README with help texts, hints and events as the program has them now."""
+    """The README with help texts, hints and events as the program has them now, and figures as they were measured."""
     from batch_issuer.cli.parser import make_parser, subcommands  # noqa: PLC0415 - .ci/run asks before it is installed
     from batch_issuer.event_log import EVENTS  # noqa: PLC0415
     from batch_issuer.hints import Hint  # noqa: PLC0415
@@ -59,6 +61,8 @@ def up_to_date() -> str:
     table = "\n".join(["| event | fields |", "|---|---|", *events])
     content = re.sub(rf"(<!-- help:([ \w]*) -->)\n{_BLOCK}", help_block, text(), flags=re.DOTALL)
     content = re.sub(r"<!-- events -->\n(\|.*\n)*", lambda _: f"<!-- events -->\n{table}\n", content)
+    figures = f"<!-- figures -->\n\n{FIGURES.read_text(encoding='utf-8')}\n<!-- end -->"
+    content = re.sub(r"<!-- figures -->\n.*?<!-- end -->", lambda _: figures, content, flags=re.DOTALL)
     return re.sub(r"<!-- hints -->\n\n(\|.*\n)*", lambda _: f"<!-- hints -->\n\n{hints}\n", content)
 
 

@@ -1,0 +1,40 @@
+"""All figures that the project set itself limits for, in one run.
+
+    .venv/bin/pip install '.[test,plot]' && .venv/bin/python tests/benchmarks    (half an hour; let nothing else run)
+
+Prints each as it comes, then writes `figures.md`, which the README quotes once `python tests/readme.py --write` has
+run, and draws `duration.svg`. The other files here have more to tell, and can be run alone.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duration
+import engine
+import startup
+from figures import HEAD, each
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    print(HEAD, flush=True)
+    lines = []
+    for figure in each(startup.figures, duration.figures, engine.figures):
+        print(figure, flush=True)
+        lines.append(str(figure))
+    system = f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
+    when = f"Measured on {datetime.now(UTC):%Y-%m-%d} with {system}. Ratios are the median of pairs that took turns,\n"
+    how = "with the least and the greatest of them in brackets."
+    what = "What `pip install .` brings, with its size on the disk:"
+    text = [f"{when}{how}", "", HEAD, *lines, "", what, "", startup.install_table(), ""]
+    (HERE / "figures.md").write_text("\n".join(text), encoding="utf-8")
+    duration.plot(HERE / "duration.svg")
+
+
+if __name__ == "__main__":
+    main()
