@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gc
 import gzip
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import xlsxwriter
+from figures import Pairs, timed
 
 sys.path.append(str(Path(__file__).parents[1]))
 from corpus.make import HEAD, number, row, workbook
@@ -103,15 +101,6 @@ def write_workbook(path: Path, body: list[list[str]]) -> Path:
     return path
 
 
-def seconds(action: Callable[[], object]) -> float:
-    gc.collect()
-    start = time.perf_counter()
-    result = action()
-    took = time.perf_counter() - start
-    del result
-    return took
-
-
 def checked(data: bytes) -> Callable[[], object]:
     def check() -> object:
         try:
@@ -123,9 +112,8 @@ def checked(data: bytes) -> Callable[[], object]:
 
 
 def ratios(one: Callable[[], object], other: Callable[[], object]) -> str:
-    seconds(one), seconds(other)
-    found = sorted(seconds(one) / seconds(other) for _ in range(PAIRS))
-    return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+    timed(one), timed(other)
+    return str(Pairs(lambda: timed(one), lambda: timed(other), PAIRS))
 
 
 def peak(action: str, imports: str = "") -> int:
