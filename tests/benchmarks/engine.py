@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pandas as pd
 from clients import CODE, FIRST_DRIVER, Server, official_sdk, sandbox
-from figures import Figure, Pairs, show, timed
+from figures import Figure, Pairs, show, spread, timed
 
 from batch_issuer import AUTH_COLUMNS, Destination, Rate, Roster, Secret, Settings, Validity, issue_file
 from batch_issuer.cli.loop import run_async
@@ -233,8 +233,7 @@ def cpu(scale: Scale) -> Iterator[Figure]:
     yield Figure("CPU time per row without HTTP, from roster to published file", each)
     times = scale.many / scale.rows
     ratios = [ratio * times for ratio in pairs.ratios]
-    reading = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-    yield Figure(f"the same for {times:g} times the rows", reading, "≤ 10.5", median(ratios) <= times * 1.05)
+    yield Figure(f"the same for {times:g} times the rows", spread(ratios), "≤ 10.5", median(ratios) <= times * 1.05)
 
 
 def many(scale: Scale) -> Iterator[Figure]:

@@ -44,6 +44,12 @@ def show(figures: Iterable[Figure]) -> None:
         print(figure, flush=True)
 
 
+def spread(readings: Iterable[float], unit: str = "") -> str:
+    """Their median, with the least and the greatest."""
+    least, *_, most = found = sorted(readings)
+    return f"{median(found):.2f}{unit} ({least:.2f} to {most:.2f})"
+
+
 class Pairs:
     """Readings of two things, taken turn by turn in one run, so that a machine's moods hit both.
 
@@ -68,7 +74,7 @@ class Pairs:
         return median(self.ratios)
 
     def __str__(self) -> str:
-        return f"{self.ratio:.2f} ({self.ratios[0]:.2f} to {self.ratios[-1]:.2f})"
+        return spread(self.ratios)
 
 
 def timed(action: Callable[[], object]) -> float:
