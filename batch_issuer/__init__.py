@@ -10,35 +10,31 @@ from __future__ import annotations
 TYPE_CHECKING = False  # importing typing would make --help a sixth slower
 if TYPE_CHECKING:
     from .errors import BatchIssuerError, ResultsError, RosterError, SettingsError, StorageError, UsageError
-    from .events import Ending, EndingKind
-    from .job import Report, issue, issue_batch, issue_file, issue_frame, retry_file
-    from .model import Identifier, IdentifierKind, Outcome, Rate, Secret, Settings, Status
+    from .jobs.job import Report, issue, issue_batch, issue_file, issue_frame, retry_file
+    from .model import Identifier, IdentifierKind, Outcome, Status
+    from .pipeline.endings import Ending, EndingKind
+    from .pipeline.run import Run
     from .results import AUTH_COLUMNS, Batch, Destination, Validity, read_results
     from .roster import Roster
-    from .roster_options import RosterOptions
-    from .runner import Run
     from .sandbox import Sandbox
+    from .settings.roster_options import RosterOptions
+    from .settings.run_settings import Rate, Settings
+    from .settings.secrets import Secret
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "errors": ("BatchIssuerError", "ResultsError", "RosterError", "SettingsError", "StorageError", "UsageError"),
-    "job": ("Report", "issue", "issue_batch", "issue_file", "issue_frame", "retry_file"),
-    "events": ("Ending", "EndingKind"),
-    "model": (
-        "Identifier",
-        "IdentifierKind",
-        "Outcome",
-        "Rate",
-        "Secret",
-        "Settings",
-        "Status",
-    ),
+    "jobs.job": ("Report", "issue", "issue_batch", "issue_file", "issue_frame", "retry_file"),
+    "model": ("Identifier", "IdentifierKind", "Outcome", "Status"),
+    "pipeline.endings": ("Ending", "EndingKind"),
+    "pipeline.run": ("Run",),
     "results": ("AUTH_COLUMNS", "Batch", "Destination", "Validity", "read_results"),
     "roster": ("Roster",),
-    "roster_options": ("RosterOptions",),
-    "runner": ("Run",),
     "sandbox": ("Sandbox",),
+    "settings.roster_options": ("RosterOptions",),
+    "settings.run_settings": ("Rate", "Settings"),
+    "settings.secrets": ("Secret",),
 }
 
 __all__ = [

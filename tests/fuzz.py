@@ -90,8 +90,8 @@ def judged(data: bytes) -> None:
     from batch_issuer.errors import RosterError, SettingsError
     from batch_issuer.model import IdentifierKind, Status
     from batch_issuer.roster import Roster, named
-    from batch_issuer.roster.delimited import check_width, read_quickly, read_rows
-    from batch_issuer.roster_options import RosterOptions
+    from batch_issuer.roster.csv_reader import check_width, read_quickly, read_rows
+    from batch_issuer.settings.roster_options import RosterOptions
 
     choice, data = (data[:1] or b"\0")[0], data[1:]
     wrapping, choice = choice % 8, choice // 8

@@ -12,10 +12,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-import failing_disk
 import pytest
-from failing_disk import Commands, issued, roster, rows, take_turns, tokens
-from live_sandbox import live_sandbox
+from support import disks as failing_disk
+from support.disks import Commands, issued, roster, rows, take_turns, tokens
+from support.live_sandbox import live_sandbox
 
 from batch_issuer.cli import main
 from batch_issuer.errors import ResultsError

@@ -15,20 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_issuer.api.replies import utc_from_milliseconds
 from batch_issuer.errors import SettingsError
-from batch_issuer.model import (
-    REGIONS,
-    Identifier,
-    IdentifierKind,
-    Outcome,
-    Rate,
-    Reply,
-    Secret,
-    Settings,
-    Status,
-    is_loopback,
-    utc_from_milliseconds,
-)
+from batch_issuer.model import Identifier, IdentifierKind, Outcome, Reply, Status
+from batch_issuer.settings.addresses import REGIONS, is_loopback
+from batch_issuer.settings.run_settings import Rate, Settings
+from batch_issuer.settings.secrets import Secret
 
 HIDDEN = "hunter2hunter2"
 

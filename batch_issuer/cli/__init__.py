@@ -13,7 +13,6 @@ import signal
 import sys
 
 from ..errors import BatchIssuerError
-from .exit_codes import EXIT_SIGNAL, EXIT_STOPPED_EARLY, exit_code_of
 from .parser import make_parser
 
 TYPE_CHECKING = False  # importing typing would make --help a sixth slower
@@ -37,14 +36,18 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         options = make_parser().parse_args(argv)
         return _run(options, os.environ if environ is None else environ)
     except BatchIssuerError as error:
-        from .telling import say_error
+        from ..reporting.exit_codes import exit_code_of
+        from .messages import say_error
 
         say_error(error)
         return exit_code_of(error)
     except KeyboardInterrupt:
+        from ..reporting.exit_codes import EXIT_SIGNAL
+
         return EXIT_SIGNAL + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user, and its text may hold a secret
-        from .telling import say, unexpected
+        from ..reporting.exit_codes import EXIT_STOPPED_EARLY
+        from .messages import say, unexpected
 
         say(
             unexpected(error),

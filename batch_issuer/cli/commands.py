@@ -12,14 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..errors import ResultsError, SettingsError
-from ..model import REGIONS
-from ..settings import API_TOKEN_VARIABLE
-from ..settings_file import FILE_NAME
-from .exit_codes import EXIT_COMPLETE, EXIT_ROWS_WITHOUT_TOKEN
+from ..reporting.exit_codes import EXIT_COMPLETE, EXIT_ROWS_WITHOUT_TOKEN
+from ..settings.addresses import REGIONS
+from ..settings.file import FILE_NAME
+from ..settings.layers import API_TOKEN_VARIABLE
+from ..wording import amount
 from .loop import on_signal, run_async
-from .tasks import Preparation
-from .telling import (
-    amount,
+from .messages import (
     as_json,
     columns_line,
     failure,
@@ -33,19 +32,20 @@ from .telling import (
     table,
     warn_of_secrets,
 )
+from .tasks import Preparation
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-    from ..model import Settings
     from ..sandbox import Sandbox
+    from ..settings.run_settings import Settings
 
 
 def check(options: Namespace, environ: Mapping[str, str]) -> int:
     """``check ROSTER``: look at a roster, send nothing."""
-    from ..progress import duration_text
     from ..quota import plan
+    from ..wording import duration_text
 
     preparation = Preparation(options, environ)
     roster, choices = preparation.to_check()
@@ -126,8 +126,8 @@ def quota(options: Namespace, environ: Mapping[str, str]) -> int:
 
 
 async def _budget(settings: Settings) -> list[str]:
-    from ..progress import duration_text
     from ..quota import open_quota
+    from ..wording import duration_text
 
     async with open_quota(settings) as quota:
         budget = await quota.look()

@@ -12,44 +12,37 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import BatchIssuerError, SettingsError, StorageError
-from ..events import FINISHED, EndingKind
-from ..settings import Choice
-from ..settings_file import UNASSIGNED
-from .exit_codes import (
-    EXIT_COMPLETE,
-    EXIT_KEY_REFUSED,
-    EXIT_ROWS_WITHOUT_TOKEN,
-    EXIT_SIGNAL,
-    EXIT_STOPPED_EARLY,
-    exit_code_of,
-)
+from ..pipeline.endings import FINISHED, EndingKind
+from ..reporting.exit_codes import EXIT_SIGNAL, EXIT_STOPPED_EARLY, exit_code_of, exit_code_of_ending
+from ..reporting.notification import notify
+from ..settings.file import UNASSIGNED
+from ..settings.layers import Choice
 from .loop import raise_descriptor_limit, run_async, stopped_by_signals
+from .messages import found_lines, go_on, say, say_error, tell, tell_all, unexpected, warn_of_secrets
 from .parser import SANDBOX_LATENCY
 from .tasks import Preparation, Task
-from .telling import found_lines, go_on, say, say_error, tell, tell_all, unexpected, warn_of_secrets
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from ..client import Connections
-    from ..event_log import EventLog
-    from ..events import Ending, Event
-    from ..job import Report
-    from ..model import Outcome, Settings
-    from ..progress import Progress
-    from ..report import Entry
-    from ..runner import Run
-    from ..settings import ReportOptions
+    from ..api.client import Connections
+    from ..jobs.job import Report
+    from ..model import Outcome
+    from ..pipeline.events import Event
+    from ..pipeline.run import Run
+    from ..reporting.event_log import EventLog
+    from ..reporting.progress import Progress
+    from ..reporting.summary import Entry
+    from ..settings.layers import ReportOptions
+    from ..settings.run_settings import Settings
 
 MOST_IN_FLIGHT = 400
 """Requests of all organizations together, so that neither sockets nor memory run out."""
 
 DESCRIPTORS_OF_A_TASK = 4
 """Files that one holds: a lock, the journal, room for the results, and one to spare."""
-
-NOTIFY_SECONDS = 15.0
 
 
 def issue(options: Namespace, environ: Mapping[str, str]) -> int:
@@ -88,7 +81,7 @@ class _Command:
         Raises:
             BatchIssuerError: there is only one task and it could not be done, or none at all.
         """
-        from ..report import check_summary
+        from ..reporting.summary import check_summary
 
         options = self._options
         warn_of_secrets(options)
@@ -128,7 +121,7 @@ class _Command:
 
     def _open_log(self, report_options: ReportOptions, stack: ExitStack) -> None:
         if report_options.log_file is not None:
-            from ..event_log import EventLog
+            from ..reporting.event_log import EventLog
 
             _check_log(report_options.log_file)
             form: Literal["text", "json"] = "json" if report_options.log_format == "json" else "text"
@@ -163,9 +156,9 @@ class _Command:
     async def _issue(self, tasks: Sequence[Task], settings: dict[str, Settings]) -> None:
         import asyncio
 
-        from ..client import open_connections
-        from ..progress import Progress
-        from ..runner import Run
+        from ..api.client import open_connections
+        from ..pipeline.run import Run
+        from ..reporting.progress import Progress
 
         async with AsyncExitStack() as stack:
             if self._options.sandbox:
@@ -219,7 +212,7 @@ class _Command:
 
     async def _one(self, running: _Running, connections: Connections | None) -> None:
         """One task to its end; what goes wrong leaves the others alone."""
-        from ..job import Share, issue_shares
+        from ..jobs.job import Share, issue_shares
 
         task = running.task
         if task.batch is None or task.destination is None:
@@ -247,7 +240,7 @@ class _Command:
         return entries
 
     def _entries_of(self, task: Task, running: _Running | None, now: datetime) -> list[Entry]:
-        from ..report import Entry
+        from ..reporting.summary import Entry
 
         if running is None or running.report is None:
             names = [choice.organization for choice in task.choices] or [UNASSIGNED]
@@ -264,7 +257,7 @@ class _Command:
             found.append(
                 Entry(
                     organization=name,
-                    exit_code=_exit_code(ending, complete=not lacking, moved=moved),
+                    exit_code=exit_code_of_ending(ending, complete=not lacking, moved=moved),
                     ending=str(ending.kind),
                     message=ending.message,
                     tip=ending.tip,
@@ -304,7 +297,7 @@ class _Command:
         self, task: Task | None, name: str, error: BaseException | None, now: datetime, running: _Running | None = None
     ) -> Entry:
         """What became of one that did not come to its end."""
-        from ..report import Entry
+        from ..reporting.summary import Entry
 
         if isinstance(error, BatchIssuerError):
             code, message, tip = exit_code_of(error), error.message, error.tip
@@ -334,7 +327,7 @@ class _Command:
 
     def _hand_out(self, entries: Sequence[Entry], report_options: ReportOptions, choice: Choice) -> None:
         """Log, summary and notification: trouble with them is told, and changes nothing."""
-        from ..report import summary, worst, write_summary
+        from ..reporting.summary import summary, worst, write_summary
 
         if self._log is not None:
             for entry in entries:
@@ -355,12 +348,12 @@ class _Command:
                 say(f"Warning: {error.message}. What to do: {error.tip}.")
         code = worst(entry.exit_code for entry in entries)
         if report_options.notify is not None and (code or report_options.notify_on == "always"):
-            problem = notify(report_options, choice, entries, document)
+            problem = run_async(notify(report_options.notify, choice, entries, document))
             if problem:
                 say(f"Warning: nobody could be notified: {problem}.")
 
     def _tell(self, tasks: Sequence[Task], entries: Sequence[Entry]) -> int:
-        from ..report import worst
+        from ..reporting.summary import worst
 
         code = worst(entry.exit_code for entry in entries)
         running = {id(one.task): one for one in self._running}
@@ -392,41 +385,3 @@ def _check_log(path: Path) -> None:
         return
     if start and not re.match(rb'\s*(?:\{"time": "|\d{4}-\d\d-\d\dT)', start):
         raise SettingsError(f"{path} is no log of this program", "name another file for --log-file")
-
-
-def notify(report_options: ReportOptions, choice: Choice, entries: Sequence[Entry], document: dict[str, object]) -> str:
-    """Post a sentence and the summary; what went wrong, if anything did."""
-    from ..client import post_json
-    from ..model import Secret
-    from ..report import sentence
-
-    if report_options.notify is None:
-        return ""
-    address = Secret(report_options.notify.reveal().replace("{exit_code}", str(document["exit_code"])))
-    try:
-        proxy, ca_file = choice.way_to(address.reveal())
-        return run_async(
-            post_json(
-                address,
-                {"text": sentence(entries), "summary": document},
-                proxy=proxy,
-                ca_file=ca_file,
-                seconds=NOTIFY_SECONDS,
-            )
-        )
-    except BatchIssuerError as error:
-        return error.message
-
-
-def _exit_code(ending: Ending, *, complete: bool, moved: bool) -> int:
-    match ending.kind:
-        case EndingKind.FINISHED if moved:
-            return EXIT_STOPPED_EARLY
-        case EndingKind.FINISHED:
-            return EXIT_COMPLETE if complete else EXIT_ROWS_WITHOUT_TOKEN
-        case EndingKind.KEY_REFUSED:
-            return EXIT_KEY_REFUSED
-        case EndingKind.INTERRUPTED:
-            return EXIT_SIGNAL + (ending.signal or signal.SIGINT)
-        case _:
-            return EXIT_STOPPED_EARLY

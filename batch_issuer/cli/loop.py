@@ -13,15 +13,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..errors import SettingsError
-from ..events import Ending, EndingKind
-from .exit_codes import EXIT_SIGNAL
-from .telling import say, unexpected
+from ..pipeline.endings import Ending, EndingKind
+from ..reporting.exit_codes import EXIT_SIGNAL
+from .messages import say, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
+    from ..pipeline.run import Run
     from ..results import Destination
-    from ..runner import Run
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import NoReturn
 
-    from ..model import IdentifierKind, Rate
+    from ..model import IdentifierKind
+    from ..settings.run_settings import Rate
 
 SANDBOX_LATENCY = (0.05, 0.15)
 """Seconds that a request to the built-in sandbox takes: about what Samsara takes."""
@@ -453,30 +454,30 @@ def _path(text: str) -> Path:
 
 
 def _seconds(text: str) -> float:
-    from ..times import seconds
+    from ..settings.durations import seconds
 
     return seconds(text)
 
 
 def _deadline(text: str) -> time | timedelta:
-    from ..times import deadline
+    from ..settings.durations import deadline
 
     return deadline(text)
 
 
 def _rate(text: str) -> Rate:
-    from ..model import Rate
+    from ..settings.run_settings import Rate
 
     return Rate.parse(text)
 
 
 def _mapping(text: str) -> tuple[IdentifierKind, str]:
-    from ..roster_options import mapping
+    from ..settings.roster_options import mapping
 
     return mapping(text)
 
 
 def _kinds(text: str) -> tuple[IdentifierKind, ...]:
-    from ..roster_options import kinds
+    from ..settings.roster_options import kinds
 
     return kinds(text)

@@ -5,28 +5,32 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import pandas as pd
+
 from ..errors import BatchIssuerError, ResultsError, RosterError, SettingsError
-from ..settings import Choice, results_path
-from ..settings_file import UNASSIGNED, find_settings_file, in_file_name, read_settings_file
-from .telling import about_roster, amount, say
+from ..results import Destination, Validity, read_results
+from ..roster import Roster, organization_position, organizations_of, read_bytes, read_table
+from ..settings.file import UNASSIGNED, find_settings_file, in_file_name, read_settings_file
+from ..settings.layers import Choice, results_path
+from ..wording import amount
+from .messages import about_roster, say
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Mapping, Sequence
 
-    import pandas as pd
-
-    from ..model import Driver, Settings
-    from ..results import Batch, Destination, Validity
-    from ..roster import Problem, Roster
-    from ..roster_options import RosterOptions
-    from ..settings_file import SettingsFile
+    from ..model import Driver
+    from ..results import Batch
+    from ..roster import Problem
+    from ..settings.file import SettingsFile
+    from ..settings.roster_options import RosterOptions
+    from ..settings.run_settings import Settings
 
 
 @dataclass(slots=True)
@@ -156,12 +160,6 @@ class Preparation:
 
     def _together(self, choices: Sequence[Choice]) -> list[Task]:
         """The rosters below each other, with a column that says whose each row is."""
-        from dataclasses import replace
-
-        import pandas as pd
-
-        from ..roster import Roster, organization_position, read_bytes, read_table
-
         common = self.choice()
         column = common.organization_column()
         frames: dict[str, pd.DataFrame] = {}
@@ -208,10 +206,6 @@ class Preparation:
 
     def _whose(self, frame: pd.DataFrame, name: str, choice: Choice) -> list[str | Problem] | None:
         """For each row its organization, by the column that says so; None if there is no such column."""
-        from dataclasses import replace
-
-        from ..roster import organization_position, organizations_of
-
         column = choice.organization_column()
         if organization_position([str(title) for title in frame.columns], column, name) is None:
             return None
@@ -258,8 +252,6 @@ class Preparation:
         return self._prepared(task, prepare)
 
     def _read_own(self, path: Path, choice: Choice) -> Roster:
-        from ..roster import Roster, read_bytes, read_table
-
         if not self.file.organizations:
             return self._read(str(path), choice.roster_options())
         frame, notes = read_table(read_bytes(path), path.name, choice.roster_options())
@@ -278,10 +270,6 @@ class Preparation:
         return self._of_shared_roster(source, one)
 
     def _of_shared_roster(self, source: str, one: str | None) -> list[Task]:
-        from dataclasses import replace
-
-        from ..roster import Roster, read_table
-
         common = self.choice(one or "")
         column = common.organization_column()
         data, name = self._data(source)
@@ -311,8 +299,6 @@ class Preparation:
 
     def _of_part(self, source: str, name: str, frame: pd.DataFrame, organization: str, options: RosterOptions) -> Task:
         """Those rows of a roster that are of one organization, in a results file of their own and numbered anew."""
-        from ..roster import Roster
-
         nobodys = organization == UNASSIGNED
         choices = [] if nobodys else [self.choice(organization)]
         task = Task(choices, "" if self.options.org else organization, source)
@@ -324,15 +310,11 @@ class Preparation:
         return self._prepared(task, prepare)
 
     def _data(self, source: str) -> tuple[bytes, str]:
-        from ..roster import read_bytes
-
         if source == "-":
             return sys.stdin.buffer.read(), "stdin"
         return read_bytes(Path(source)), Path(source).name
 
     def _read(self, source: str, roster_options: RosterOptions) -> Roster:
-        from ..roster import Roster
-
         if source != "-":
             return Roster.from_path(Path(source), roster_options)
         data, name = self._data(source)
@@ -340,8 +322,6 @@ class Preparation:
 
     def _begin(self, task: Task, read: Callable[[], Roster], organization: str = "") -> None:
         """Hold the results file of a roster, and see what is to be asked for."""
-        from ..results import Destination
-
         choice = task.choices[0] if len(task.choices) == 1 else self.choice()
         output = self._output(choice, task.source, organization or choice.organization)
         if output.absolute() in self._outputs:
@@ -383,10 +363,6 @@ class Preparation:
         Raises:
             BatchIssuerError: it cannot be used as a whole.
         """
-        from dataclasses import replace
-
-        from ..roster import Roster, read_table
-
         one = self._one_organization()
         choice = self.choice(one or "")
         roster_options = choice.roster_options()
@@ -410,10 +386,6 @@ class Preparation:
         Raises:
             BatchIssuerError: it cannot be prepared, and why.
         """
-        from dataclasses import replace
-
-        from ..results import Destination
-
         one = self._one_organization() if self.options.org else self._whose_results(self.options.results)
         task = Task([self.choice(name) for name in ([one] if one is not None else self.file.organizations)])
         common = self.choice(one or "")
@@ -451,16 +423,12 @@ class Preparation:
         return re.fullmatch(f"{wanted}(?:{re.escape('.partial')})?", str(path.absolute())) is not None
 
     def _has_organizations(self, destination: Destination, choice: Choice) -> bool:
-        from ..results import read_results
-
         path = destination.partial if destination.partial.exists() and not self.options.restart else destination.path
         return self._whose(read_results(path).cells, path.name, choice) is not None
 
     # --- both
 
     def _validity(self, task: Task) -> Validity:
-        from ..results import Validity
-
         least = max((choice.min_validity() for choice in task.choices), default=0.0)
         real = not self.options.sandbox and any(choice.is_remote() for choice in task.choices)
         return Validity.until(least, real=real)

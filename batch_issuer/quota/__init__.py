@@ -13,10 +13,11 @@
 
 from __future__ import annotations
 
-from .admission import Permit, Quota, Trouble, plan
-from .choice import open_quota
-from .in_process import MemoryLeases
+from .estimate import plan
 from .leases import Budget
+from .memory_leases import MemoryLeases
+from .opening import open_quota
+from .quota import Permit, Quota, Trouble
 
 __all__ = [
     "Budget",

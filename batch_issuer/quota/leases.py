@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..model import Rate
+    from ..settings.run_settings import Rate
 
 CLOCK_SLACK = 0.001
 """How much longer than P a slot cools, as a share of P: two clocks never tick quite alike."""

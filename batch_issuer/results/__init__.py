@@ -8,12 +8,13 @@ in roster order into a second temporary file, for which room is reserved at the 
 Files are born with mode 0600 and never opened through a symbolic link: they hold login tokens.
 """
 
+from .atomic_file import Published
+from .auth_columns import AUTH_COLUMNS, ROW_COLUMN, auth_frame
 from .batch import Batch
-from .columns import AUTH_COLUMNS, ROW_COLUMN, auth_frame, guard_cell, unguard_cell
 from .destination import Destination
+from .formulas import guard_cell, unguard_cell
 from .journal import Journal
 from .reading import Failure, Results, Summary, read_results
-from .replacement import Published
 from .validity import SANDBOX_TOKEN, Validity
 
 __all__ = [

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from ..errors import ResultsError
 from ..roster import HEADER_ROW, Problem, Rows, collecting_later, identifier_columns, organizations_of
-from ..roster_options import RosterOptions
-from .columns import AUTH_COLUMNS, auth_cells
+from ..settings.roster_options import RosterOptions
+from .auth_columns import AUTH_COLUMNS, auth_cells, auth_frame
+from .csv_writer import slices
 from .outcomes import Outcomes
-from .planning import Plan, may_exist, not_attempted
+from .resume import Plan, may_exist, not_attempted
 from .validity import SANDBOX_TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import pandas as pd
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ..model import Driver, Identifier, Outcome
     from ..roster import Columns, Roster
@@ -188,3 +190,18 @@ class Batch:
 
 def _is_newer(one: Outcome, other: Outcome) -> bool:
     return bool(one.token and one.issued_at and other.issued_at and one.issued_at > other.issued_at)
+
+
+def composed(batch: Batch, outcomes: Mapping[int, Outcome]) -> Iterator[pd.DataFrame]:
+    """The table as it is published, every cell a string, slice by slice.
+
+    Raises:
+        StorageError: an outcome names another driver than its row; a bug, never the user's fault.
+    """
+    whose, numbers = batch.whose(), batch.row_numbers()
+    for part in slices(len(batch)):
+        cells = batch.cells.iloc[part].set_axis(range(batch.cells.shape[1]), axis=1)
+        auth = auth_frame(islice(whose, len(cells)), numbers[part], outcomes, batch.auth_cells)
+        auth.columns = pd.RangeIndex(cells.shape[1], cells.shape[1] + len(AUTH_COLUMNS))
+        auth.index = cells.index
+        yield pd.concat([cells, auth], axis=1)[batch.order].set_axis(batch.header, axis=1)

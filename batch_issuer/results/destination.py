@@ -14,14 +14,14 @@ import pandas as pd
 
 from ..errors import ResultsError, StorageError, UsageError
 from ..locks import Lock
-from . import workbook
-from .batch import Batch
-from .columns import PARTIAL
-from .files import exposure
+from . import xlsx_writer
+from .atomic_file import Published, Replacement, free_name
+from .auth_columns import PARTIAL
+from .batch import Batch, composed
+from .csv_writer import finish, slices, write_csv
 from .journal import Journal
+from .private_files import exposure
 from .reading import read_results
-from .replacement import Published, Replacement, free_name
-from .table import composed, finish, slices, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..model import Outcome
     from ..roster import Roster
-    from ..roster_options import RosterOptions
+    from ..settings.roster_options import RosterOptions
     from .reading import Results
     from .validity import Validity
 
@@ -65,7 +65,7 @@ class Destination:
             raise ResultsError(f"{path} is a folder", "name a file, such as depot.results.csv")
         if path.suffix.lower() in (".xls", ".xlsm", ".xlsb", ".ods", ".gz"):
             raise ResultsError(
-                f"{path}: results are kept as .csv or {workbook.SUFFIX}, not as {path.suffix}",
+                f"{path}: results are kept as .csv or {xlsx_writer.SUFFIX}, not as {path.suffix}",
                 "give it a name that ends so; the spreadsheet program can save it as another kind",
             )
         self._replacement = Replacement(path)
@@ -89,7 +89,7 @@ class Destination:
                 ``xlsx`` is not installed.
         """
         if self._replacement.is_workbook:
-            workbook.check_available(self.path)
+            xlsx_writer.check_available(self.path)
         if not self.path.parent.is_dir():
             raise ResultsError(f"there is no folder {self.path.parent}", "create it, or name another")
         now = datetime.now().astimezone()
@@ -264,7 +264,7 @@ class Destination:
         if not self._entered:
             raise RuntimeError("a Destination is used as a context: with Destination(path) as destination")
         if self._replacement.is_workbook:
-            workbook.check_fits(batch.cells, len(batch.header) - batch.cells.shape[1])
+            xlsx_writer.check_fits(batch.cells, len(batch.header) - batch.cells.shape[1])
         try:
             self._replacement.make_room(_room_for(batch))
             if self._restart and self.partial.exists():

@@ -12,9 +12,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
-from .columns import ROW_COLUMN, guard_cell, guarded
-from .files import BOM, LINE_END, create_private, is_at, sync_folder, write_all
-from .table import GuardedCells, slices
+from .auth_columns import ROW_COLUMN, guarded
+from .csv_writer import GuardedCells, slices
+from .formulas import guard_cell
+from .private_files import BOM, LINE_END, create_private, is_at, sync_folder, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

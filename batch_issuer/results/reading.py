@@ -29,8 +29,9 @@ from ..roster import (
     read_workbook,
     split_separator_line,
 )
-from .columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, ROW_COLUMN, identifier_of, unguard_cell, utc_time
-from .files import BOM
+from .auth_columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, ROW_COLUMN, identifier_of, utc_time
+from .formulas import unguard_cell
+from .private_files import BOM
 from .validity import is_spoilt
 
 if TYPE_CHECKING:

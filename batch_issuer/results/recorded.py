@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..model import Status
-from .columns import AUTH_COLUMNS, outcome_of, told, utc_time
+from .auth_columns import AUTH_COLUMNS, outcome_of, told, utc_time
 from .validity import SANDBOX_TOKEN, spoilt_rows
 
 if TYPE_CHECKING:

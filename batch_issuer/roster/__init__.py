@@ -8,11 +8,9 @@
 Never is an identifier guessed, never a row padded or shifted.
 """
 
-from .checked import Roster
 from .collecting import collecting_later
 from .columns import LABELS, Column, Columns, identifier_columns, plain
-from .decoding import decode, is_workbook, plain_utf8
-from .delimited import (
+from .csv_reader import (
     HEADER_ROW,
     check_width,
     delimiter_of,
@@ -22,13 +20,15 @@ from .delimited import (
     read_rows,
     split_separator_line,
 )
+from .decoding import decode, is_workbook, plain_utf8
+from .duplicates import duplicate, same_drivers
 from .forms import Form
 from .identifiers import Problem, named
+from .naming import Rows
 from .organizations import organization_position, organizations_of
-from .rows import Rows
-from .sameness import duplicate, same_drivers
-from .table import read_bytes, read_table
-from .workbook import read_workbook
+from .reading import read_bytes, read_table
+from .roster import Roster
+from .xlsx.workbook import read_workbook
 
 __all__ = [
     "HEADER_ROW",

@@ -13,7 +13,7 @@ from ..model import IdentifierKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..roster_options import RosterOptions
+    from ..settings.roster_options import RosterOptions
 
 MOST_COLUMNS_SHOWN = 8
 """Columns that a message lists."""

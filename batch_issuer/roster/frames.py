@@ -8,7 +8,7 @@ import re
 import pandas as pd
 
 from ..errors import RosterError
-from .delimited import HEADER_ROW
+from .csv_reader import HEADER_ROW
 
 
 def as_texts(frame: pd.DataFrame) -> pd.DataFrame:

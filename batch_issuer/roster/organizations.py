@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ..roster_options import RosterOptions
+    from ..settings.roster_options import RosterOptions
 
 _SPELLINGS = {"organization": ("organization", "organisation", "org", "samsaraorganization", "samsaraorganisation")}
 """Of a column's name, compared without regard to case, spaces and punctuation."""

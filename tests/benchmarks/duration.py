@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 from figures import Figure, each, show
 from worlds import BURST, NEVER_REFUSE, OURS, PACED, RATE, SDK, Case, P, Result, measure
 
-from batch_issuer.model import Secret, Settings
-from batch_issuer.progress import duration_text
 from batch_issuer.quota import plan
+from batch_issuer.settings.run_settings import Settings
+from batch_issuer.settings.secrets import Secret
+from batch_issuer.wording import duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

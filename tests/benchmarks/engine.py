@@ -34,9 +34,9 @@ from figures import Figure, Pairs, show, spread, timed
 from batch_issuer import AUTH_COLUMNS, Destination, Rate, Roster, Secret, Settings, Validity, issue_file
 from batch_issuer.cli.loop import run_async
 from batch_issuer.model import Reply
+from batch_issuer.pipeline.attempts import Row, new_code
+from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import open_quota
-from batch_issuer.row import Row, new_code
-from batch_issuer.runner import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,14 +19,15 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from batch_issuer.model import Rate, Secret
-from batch_issuer.quota.in_process import MemoryLeases
 from batch_issuer.quota.leases import End
-from batch_issuer.quota.on_host import HostLeases
-from batch_issuer.quota.on_hosts import RedisLeases
+from batch_issuer.quota.memory_leases import MemoryLeases
+from batch_issuer.quota.redis_leases import RedisLeases
+from batch_issuer.quota.sqlite_leases import HostLeases
+from batch_issuer.settings.run_settings import Rate
+from batch_issuer.settings.secrets import Secret
 
 sys.path.append(str(Path(__file__).parents[1]))
-from shared_quota import redis_server
+from support.shared_quota import redis_server
 
 if TYPE_CHECKING:
     from batch_issuer.quota.leases import Leases

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import pytest
-from faults import NetworkLoop
-from virtual_clock import Traffic
+from support.clock import Traffic
+from support.faults import NetworkLoop
 
 from batch_issuer.cli import main
 from batch_issuer.sandbox import Sandbox

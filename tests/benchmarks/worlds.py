@@ -16,14 +16,16 @@ import httpx
 from aiolimiter import AsyncLimiter
 from clients import Server, limiter_around, official_sdk
 
-from batch_issuer.model import Identifier, IdentifierKind, Rate, Reply, Secret, Settings
+from batch_issuer.model import Identifier, IdentifierKind, Reply
+from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import MemoryLeases, Quota
-from batch_issuer.runner import Run
 from batch_issuer.sandbox import make_limiter
+from batch_issuer.settings.run_settings import Rate, Settings
+from batch_issuer.settings.secrets import Secret
 
 sys.path.append(str(Path(__file__).parents[1]))
-import virtual_clock
-from model_server import ModelServer, drivers
+from support import clock as virtual_clock
+from support.model_server import ModelServer, drivers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -894,7 +894,7 @@ CASES += [
 
 def export_all(folder: Path) -> None:
     """Have LibreOffice write its exports of `SOURCE` into a folder."""
-    import libreoffice  # noqa: PLC0415 - of the tests
+    from support import libreoffice  # noqa: PLC0415 - of the tests
 
     source = folder / "source.xlsx"
     sheet = "".join(row(number_of, words(*map(escape, cells))) for number_of, cells in enumerate(SOURCE, 1))

@@ -1,0 +1,1 @@
+"""One request → one `Reply`. The only folder that knows aiohttp's client."""

@@ -1,0 +1,43 @@
+"""How long will so many requests take? Pure arithmetic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .congestion import BORNE, FIRST_THRESHOLD
+from .leases import Budget
+
+if TYPE_CHECKING:
+    from ..settings.run_settings import Rate
+
+TYPICAL_LATENCY = 0.1
+"""Seconds from a request to its reply, until measured."""
+
+
+def plan(
+    rate: Rate,
+    count: int,
+    burst: int,
+    concurrency: int,
+    budget: Budget = Budget(),  # noqa: B008 - immutable
+    latency: float = TYPICAL_LATENCY,
+) -> float:
+    """Seconds until ``count`` requests from now on have their replies, each after ``latency`` seconds."""
+    if count <= 0:
+        return 0.0
+    in_last_round = (count - 1) % rate.limit + 1
+    return latency + max(
+        budget.departure(rate, count, latency) + (round_trips(in_last_round, concurrency) - 1) * latency,
+        (count - burst) * rate.spacing,
+    )
+
+
+def round_trips(count: int, ceiling: int) -> int:
+    """How many times one waits for a reply until ``count`` requests have theirs, if the server never pushes back."""
+    trips, window, sent = 0, 1.0, 0
+    while sent < count:
+        trips += 1
+        sent += int(window)
+        doubles = window * 2 <= FIRST_THRESHOLD or window >= BORNE
+        window = min(ceiling, window * 2 if doubles else window + 1)
+    return trips

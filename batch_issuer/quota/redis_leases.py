@@ -1,0 +1,226 @@
+"""Leases in Redis, shared by the runs of several hosts.
+
+One Lua script, `redis_leases.lua`, does all of it in one step, by the Redis server's clock: what the hosts' clocks show
+does not matter. A run that is at work shows it every few seconds; one that has not for half a minute counts as dead,
+and its unanswered leases lapse as a lost request's do. So a run that was stopped or cut off for long may not use the
+leases from before: `RedisLeases.current` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+import uuid
+from collections import deque
+from contextlib import suppress
+from importlib.resources import files
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, InvalidResponse, ResponseError
+from redis.exceptions import ConnectionError as NoConnectionError
+from redis.exceptions import TimeoutError as NoAnswerError
+
+from ..errors import QuotaError, SettingsError
+from .leases import ACTIVE, LOST_GRACE, Answer, Budget, End, Lease, cooling_time, held_after, worth_waiting
+
+if TYPE_CHECKING:
+    from ..settings.run_settings import Rate
+    from ..settings.secrets import Secret
+
+BEAT = 5.0
+"""Seconds between two signs of life."""
+
+DEAD_AFTER = 30.0
+"""Seconds without a sign of life after which a run counts as dead."""
+
+RETRY = 1.0
+"""Seconds between two tries to write down what could not be written before."""
+
+FAREWELL = 3.0
+"""Seconds to write down at the end what is left; after them it lapses like a dead run's."""
+
+TIMEOUT = 5.0
+"""Seconds for an answer of the Redis server."""
+
+
+class RedisLeases:
+    """Leases of one run; see `Leases`. Make it with `connected`."""
+
+    def __init__(self, url: Secret, organization: str, rate: Rate) -> None:
+        self.rate = rate
+        parts = urlsplit(url.reveal())
+        self._place = f"the Redis server {parts.hostname}:{parts.port or 6379}"  # without the password
+        self._redis = Redis.from_url(
+            url.reveal(),
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+        )
+        pool = self._redis.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # an option it does not know shows here, not at each request
+        self._script = self._redis.register_script(files(__package__).joinpath("redis_leases.lua").read_text("utf-8"))
+        own = [f"{{batch-issuer}}:{organization}:{name}" for name in ("slots", "runs", "state")]
+        self._keys = [*own, "{batch-issuer}:server"]  # the braces keep them together in a cluster
+        self._run = uuid.uuid4().hex
+        self._numbers = count(1)
+        self._generation = ""
+        self._seen_at = -DEAD_AFTER, -DEAD_AFTER
+        self._alive_since = 0.0
+        self._unwritten: deque[tuple[str, *tuple[str | float, ...]]] = deque()
+        self._something_to_write = asyncio.Event()
+        self._asking: set[asyncio.Task[dict[str, Any]]] = set()
+        self._leaving = False
+        self._scribe = asyncio.get_running_loop().create_task(self._write())
+
+    @classmethod
+    async def connected(cls, url: Secret, organization: str, rate: Rate) -> RedisLeases:
+        """Leases on a server that has answered once.
+
+        Raises:
+            SettingsError: it does not.
+        """
+        try:
+            leases = cls(url, organization, rate)
+        except Exception:  # noqa: BLE001 - by the library's constructors, each in its own way
+            raise SettingsError("the Redis address has an option that is not understood", "check --quota") from None
+        try:
+            await leases.look()
+        except BaseException as error:
+            await leases.close()
+            if isinstance(error, QuotaError):
+                raise SettingsError(error.message, error.tip) from None
+            raise
+        return leases
+
+    async def _ask(self, what: str, *more: str | float) -> dict[str, Any]:
+        clocks = _clocks()
+        now = asyncio.get_running_loop().time()
+        rules = self.rate.limit, cooling_time(self.rate), LOST_GRACE, ACTIVE, DEAD_AFTER
+        arguments = [what, self._run, self._generation, uuid.uuid4().hex, *rules, *more]
+        try:
+            answer: dict[str, Any] = json.loads(await self._script(keys=self._keys, args=arguments))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run waits and says so
+            raise self._told(error) from None
+        self._seen_at = clocks
+        self._generation = answer["generation"]
+        if not answer["known"] and what != "leave":  # new here, or taken for dead: earlier leases may have lapsed
+            self._alive_since = now
+        return answer
+
+    def _told(self, error: Exception) -> QuotaError:
+        causes = error, error.__cause__, error.__context__
+        if any(isinstance(cause, ssl.SSLError | FileNotFoundError) for cause in causes):
+            tip = "for a certificate of your own, end the address with ?ssl_ca_certs=/path/ca.pem"
+            return QuotaError(f"{self._place} has no certificate that this computer trusts", tip)
+        match error:
+            case AuthenticationError():
+                tip = "check them in the address"
+                return QuotaError(f"{self._place} refuses the user name or password, or wants one", tip)
+            case InvalidResponse():
+                return QuotaError(f"{self._place} is not a Redis server", "check the address")
+            case ResponseError():
+                tip = "check the database and the rights of the user in the address"
+                return QuotaError(f"{self._place} refuses to keep the quota", tip)
+            case NoAnswerError() | TimeoutError():
+                problem = "does not answer"
+            case NoConnectionError() | OSError():
+                problem = "cannot be reached"
+            case _:
+                problem = f"refuses to keep the quota ({type(error).__name__})"
+        tip = "start it or check its address and the network; --quota host shares with this computer's runs only"
+        return QuotaError(f"{self._place} {problem}", tip)
+
+    async def take(self, waiting: int) -> Answer:
+        """See `Leases`."""
+        name = f"{self._run}-{next(self._numbers)}"
+        asking = asyncio.get_running_loop().create_task(self._ask("take", name, waiting))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        try:
+            answer = await asyncio.shield(asking)
+        except BaseException:  # the script may run all the same
+            asking.add_done_callback(lambda _: self._later("end", name, 0))
+            raise
+        lease = Lease(name, asyncio.get_running_loop().time())
+        if answer["forgot"] > 0:
+            raise QuotaError(
+                f"{self._place} was started lately and may have forgotten slots that are in use, so for "
+                f"{answer['forgot']:.0f} s nobody gets one",
+                "wait, or keep it running",
+            )
+        if answer["granted"]:
+            return Answer(lease, 0.0, 0.0, answer["runs"])
+        wait = worth_waiting(free=answer["free"], alone=answer["alone"], release=answer.get("release"))
+        return Answer(None, answer["gate"] or wait, answer["gate"], answer["runs"])
+
+    def current(self, lease: Lease) -> bool:
+        """See `Leases`."""
+        silence = max(now - then for now, then in zip(_clocks(), self._seen_at, strict=True))
+        return silence < DEAD_AFTER / 2 and lease.taken_at >= self._alive_since
+
+    def end(self, lease: Lease, end: End) -> None:
+        """See `Leases`."""
+        self._later("end", lease.id, held_after(end, self.rate))
+
+    def close_gate(self, seconds: float) -> None:
+        """See `Leases`."""
+        self._later("gate", seconds)
+
+    def _later(self, what: str, *more: str | float) -> None:
+        self._unwritten.append((what, *more))
+        self._something_to_write.set()
+
+    async def _write(self) -> None:
+        """Write down what there is, in order; and show a sign of life now and then."""
+        while not self._leaving:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._something_to_write.wait()
+            try:
+                await self._catch_up()
+                if not self._something_to_write.is_set():
+                    await self._ask("beat")
+            except QuotaError:
+                await asyncio.sleep(RETRY)
+
+    async def _catch_up(self) -> None:
+        while self._unwritten:
+            await self._ask(*self._unwritten[0])
+            self._unwritten.popleft()
+        self._something_to_write.clear()
+
+    async def look(self) -> Budget:
+        """See `Leases`."""
+        answer = await self._ask("look")
+        return Budget(
+            answer["in_flight"], tuple(answer["releases"] or ()), answer["gate"], tuple(answer["waiting"] or ())
+        )
+
+    async def close(self) -> None:
+        """See `Leases`."""
+        self._leaving = True
+        self._something_to_write.set()
+        with suppress(QuotaError, TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await asyncio.gather(self._scribe, *self._asking, return_exceptions=True)
+                await self._catch_up()
+                await self._ask("leave")
+        unfinished = [self._scribe, *self._asking]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        with suppress(Exception):
+            await self._redis.aclose()
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds of two clocks: the first stands still while the computer sleeps, the second may be set."""
+    return time.monotonic(), time.time()

@@ -1,0 +1,1 @@
+"""Who watches a run: progress, event log, summary, notification, exit codes."""

@@ -1,0 +1,121 @@
+"""The table as an Excel workbook (.xlsx), the form to open by hand: every cell is text, none evaluated or rounded."""
+
+from __future__ import annotations
+
+import errno
+import io
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ..errors import ResultsError
+from ..model import Status
+from .private_files import write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import xlsxwriter
+    from xlsxwriter.format import Format
+    from xlsxwriter.worksheet import Worksheet
+
+SUFFIX = ".xlsx"
+
+MOST_ROWS, MOST_COLUMNS, MOST_CHARACTERS = 2**20, 2**14, 32767
+"""Of a sheet and of a cell (in UTF-16 units), as Excel has them."""
+
+SHEET = "Results"
+
+_WIDTHS = (8, 40)  # of columns, in characters
+_LOOKED_AT = 1000  # rows, for the widths
+
+# Colours that Excel itself gives to bad and neutral cells, and to headers.
+_BAD, _NEUTRAL, _HEADER = "#FFC7CE", "#FFEB9C", "#D9E1F2"
+_TINTS = dict.fromkeys((Status.FAILED, Status.INVALID, Status.UNKNOWN), _BAD)
+
+
+def check_available(path: object) -> None:
+    """Refuse a workbook where none can be written.
+
+    Raises:
+        ResultsError: the extra ``xlsx`` is not installed.
+    """
+    if find_spec("xlsxwriter") is None:
+        raise ResultsError(
+            f"{path}: writing Excel workbooks needs the extra xlsx, which is not installed",
+            "install the package XlsxWriter where batch-issuer is installed: pip install XlsxWriter; "
+            "or give the results a name that ends with .csv",
+        )
+
+
+def check_fits(table: pd.DataFrame, more_columns: int) -> None:
+    """Refuse cells that no sheet can hold, before anything is sent.
+
+    Raises:
+        ResultsError: says which.
+    """
+    tip = "give the results a name that ends with .csv"
+    if len(table) >= MOST_ROWS or table.shape[1] + more_columns > MOST_COLUMNS:
+        raise ResultsError(f"an Excel sheet holds {MOST_ROWS} rows and {MOST_COLUMNS} columns at most", tip)
+    for position, column in enumerate(table.columns):
+        for row, cell in enumerate((str(column), *table.iloc[:, position]), 1):
+            if len(cell) * 2 > MOST_CHARACTERS and _units(cell) > MOST_CHARACTERS:
+                raise ResultsError(
+                    f"row {row}, column {str(column)[:40]!r}: a cell of an Excel sheet holds {MOST_CHARACTERS} "
+                    "characters at most",
+                    tip,
+                )
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def write_workbook(descriptor: int, tables: Iterable[pd.DataFrame]) -> None:
+    """Fill a file, at its beginning, with the slices of a table; rows without a token are tinted.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    import xlsxwriter  # noqa: PLC0415 - an extra
+
+    content = io.BytesIO()
+    book = xlsxwriter.Workbook(content, {"in_memory": True})  # a temporary file might outlive a crash, with tokens
+    _fill(book, pd.concat(list(tables), ignore_index=True))
+    book.close()
+    write_all(descriptor, content.getvalue())
+
+
+def _fill(book: xlsxwriter.Workbook, table: pd.DataFrame) -> None:
+    sheet = book.add_worksheet(SHEET)
+    text = {"num_format": "@"}  # so that what somebody types into a cell later stays text, too
+    header = book.add_format({**text, "bold": True, "bg_color": _HEADER})
+    plain = book.add_format(text)
+    tinted = {status: book.add_format({**text, "bg_color": _TINTS.get(status, _NEUTRAL)}) for status in Status}
+    looks = [
+        plain if token else tinted.get(status, tinted[Status.UNKNOWN])
+        for status, token in zip(table["auth_status"], table["auth_token"], strict=True)
+    ]
+    for position, name in enumerate(table.columns):
+        cells = table.iloc[:, position].tolist()
+        sheet.set_column(position, position, _width([str(name), *cells[:_LOOKED_AT]]), plain)
+        _write_cell(sheet, 0, position, str(name), header)
+        for row, (cell, look) in enumerate(zip(cells, looks, strict=True), 1):
+            _write_cell(sheet, row, position, cell, look)
+    sheet.freeze_panes(1, 0)
+    sheet.autofilter(0, 0, len(table), table.shape[1] - 1)
+    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MOST_ROWS}"})  # it is meant so
+
+
+def _write_cell(sheet: Worksheet, row: int, column: int, text: str, look: Format) -> None:
+    if text:
+        if sheet.write_string(row, column, text, look) != 0:
+            raise OSError(errno.EFBIG, f"row {row + 1} has a cell that is too long for a workbook")
+    else:
+        sheet.write_blank(row, column, None, look)
+
+
+def _width(texts: list[str]) -> int:
+    least, most = _WIDTHS
+    return min(max(least, 2 + max(map(len, texts))), most)

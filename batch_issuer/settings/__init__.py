@@ -1,0 +1,1 @@
+"""Options → settings: flags over environment over settings file; secrets by reference."""

@@ -1,0 +1,88 @@
+"""Addresses that a run may use: of the API, of a Redis server."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
+
+from ..errors import SettingsError
+from .secrets import Secret
+
+REGIONS = {
+    "us": "https://api.samsara.com",
+    "eu": "https://api.eu.samsara.com",
+    "ca": "https://api.ca.samsara.com",
+}
+
+
+def checked_base_url(text: str) -> str:
+    """The base URL without a trailing slash.
+
+    Raises:
+        SettingsError: the address could leak the key (plain http, credentials inside) or is none.
+    """
+    tip = "for example https://api.samsara.com, or choose --region us, eu or ca"
+    # Not quoted unless it is harmless: it may hold a password.
+    parts = split_address(text.strip())
+    if parts is None:
+        raise SettingsError("the base URL is not a web address", tip)
+    host = parts.hostname
+    if "@" in text:
+        raise SettingsError("the base URL must not contain a user name or password", tip)
+    if not host or parts.scheme not in ("https", "http") or not re.fullmatch(r"[^\s?#\\]+", text.strip()):
+        raise SettingsError("the base URL is not a web address this tool can use", tip)
+    if parts.scheme == "http" and not is_loopback(host):
+        raise SettingsError(
+            f"the base URL {text!r} would send the API token unencrypted",
+            "use https:// (http:// is accepted only for this computer itself, as in http://127.0.0.1:8080)",
+        )
+    return text.strip().rstrip("/")
+
+
+def checked_quota(quota: str | Secret) -> str | Secret:
+    """``process``, ``host``, or the address of a Redis server as a secret.
+
+    Raises:
+        SettingsError: it is none of these. The message does not quote it, since it may hold a password.
+    """
+    if quota in ("process", "host"):
+        return quota
+    text = quota.reveal() if isinstance(quota, Secret) else quota
+    parts = split_address(text)
+    if (
+        parts is None
+        or parts.scheme not in ("redis", "rediss")
+        or not parts.hostname
+        or re.search(r"\s|#", text)  # a # or @ in a password must be written as %23 or %40
+        or "@" in parts.query
+    ):
+        shown = f"{text!r}" if re.fullmatch(r"[\w-]{0,20}", text) else "the value"
+        raise SettingsError(
+            f"{shown} of --quota or BATCH_ISSUER_QUOTA does not say with whom to share the quota",
+            "choose process, host, or the address of a Redis server, such as redis://quota.example.com/0 "
+            "(write / ? # @ in a password as %2F %3F %23 %40)",
+        )
+    if not re.fullmatch(r"/?\d*", parts.path):
+        raise SettingsError("the Redis address names no database", "end it with a number, as in redis://host/0")
+    return Secret(text)
+
+
+def split_address(text: str) -> SplitResult | None:
+    """The parts of a web address, None where host or port cannot be told."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this computer."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,47 @@
+"""Times as people write them: ``30s``, ``5m``, ``06:00``."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, time, timedelta
+
+from ..errors import SettingsError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """Read a time such as ``30``, ``1.5s``, ``250ms``, ``5m`` or ``2h`` as seconds.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?)\s*(ms|s|min|m|h|)\s*", text, re.ASCII)
+    if not match:
+        raise SettingsError(f"{text!r} is not a time", "write it as 30s, 5m or 250ms")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def deadline(text: str) -> time | timedelta:
+    """Read a time of day such as ``06:00``, or a time such as ``45m``.
+
+    Raises:
+        SettingsError: for anything else.
+    """
+    if re.fullmatch(r"\s*\d{1,2}:\d\d\s*", text, re.ASCII):
+        hour, _, minute = text.partition(":")
+        try:
+            return time(int(hour), int(minute))
+        except ValueError:
+            raise SettingsError(f"{text!r} is not a time of day", "write it as 06:00") from None
+    try:
+        return timedelta(seconds=seconds(text))
+    except (SettingsError, OverflowError):
+        raise SettingsError(f"{text!r} is not a deadline", "write it as 06:00, or as 45m or 2h") from None
+
+
+def next_time(at: time, now: datetime | None = None) -> datetime:
+    """The next time that clocks here show it; ``now`` with its zone."""
+    now = now or datetime.now().astimezone()
+    today = datetime.combine(now.date(), at).astimezone()
+    return today if today > now else datetime.combine(now.date() + timedelta(days=1), at).astimezone()

@@ -1,0 +1,130 @@
+"""Everything that one run needs to know besides the roster."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+from ..errors import SettingsError
+from .addresses import REGIONS, checked_base_url, checked_quota, is_loopback
+from .secrets import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``limit`` requests in any window of ``period`` seconds."""
+
+    limit: int
+    period: float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.limit, int) and self.limit >= 1 and 0 < self.period < float("inf")):
+            raise SettingsError(
+                f"a rate of {self.limit} requests per {self.period} s is not possible",
+                "give a whole number of requests and a time, for example 100/min",
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """Read ``100/min``, ``100/6s`` or ``5/s``.
+
+        Raises:
+            SettingsError: for anything else.
+        """
+        match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(?:(\d{1,9}(?:\.\d{1,9})?)\s*)?(s|sec|min|m|h)\s*", text, re.ASCII)
+        if not match:
+            raise SettingsError(f"{text!r} is not a rate", "write it as 100/min, 100/6s or 5/s")
+        limit, count, unit = match.groups()
+        return cls(int(limit), float(count or 1) * {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}[unit])
+
+    @property
+    def spacing(self) -> float:
+        """Seconds between requests that are spread evenly: P/L."""
+        return self.period / self.limit
+
+    def __str__(self) -> str:
+        if self.period == 60:  # noqa: PLR2004 - a minute
+            return f"{self.limit}/min"
+        return f"{self.limit}/{'' if self.period == 1 else f'{self.period:.12g}'}s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a run needs to know besides the roster.
+
+    Attributes:
+        api_token: the organization's API key, with the scope "Write Driver Auth Token".
+        base_url: ``https://…``; ``http://`` on a loopback address only.
+        rate: the organization's quota for this endpoint.
+        burst: requests that may leave back to back, 1 to ``rate.limit``; None means ``rate.limit``.
+        timeout: seconds for one request, connection to last byte.
+        concurrency: most requests in flight.
+        attempts: requests per row before it is given up; replies of 429 do not count.
+        give_up_after: seconds after which the run stops if nothing gets through any more: the server refuses all
+            requests as too many, or cannot be reached.
+        proxy: URL of the proxy to use, None for none; a secret because it may hold a password.
+        quota: with whom the runs of an organization share its quota: ``process``, ``host`` (all processes of this user
+            on this computer), or the ``redis://`` or ``rediss://`` address of a Redis server (several computers); an
+            address becomes a secret because it may hold a password.
+        ca_file: certificates to trust instead of the system's.
+        min_validity: seconds that a token must still be valid: an earlier one that is good for so long is left alone,
+            and one that no longer is at the end of the run gets a successor, where that can succeed.
+        deadline: when the run has to be over, as a time with its zone or counted from its beginning; None for whenever.
+        organization: its name, which several API tokens of one organization have in common: runs share its quota by
+            it, instead of by the token; blank for none.
+
+    Raises:
+        SettingsError: for a value that cannot work.
+    """
+
+    api_token: Secret
+    base_url: str = REGIONS["us"]
+    rate: Rate = Rate(100, 60.0)
+    burst: int | None = None
+    timeout: float = 30.0
+    concurrency: int = 16
+    attempts: int = 5
+    give_up_after: float = 600.0
+    proxy: Secret | None = None
+    ca_file: str | None = None
+    quota: str | Secret = "host"
+    min_validity: float = 300.0
+    deadline: datetime | timedelta | None = None
+    organization: str = ""
+
+    def __post_init__(self) -> None:
+        token: object = self.api_token
+        if not isinstance(token, Secret):
+            raise SettingsError("api_token must be a Secret", "write api_token=Secret(text)")
+        if not re.fullmatch(r"[!-~]+", token.reveal()):
+            raise SettingsError(
+                "the API token is empty or holds spaces, line breaks or characters outside ASCII",
+                "copy it again from the Samsara dashboard; it is a single word",
+            )
+        object.__setattr__(self, "base_url", checked_base_url(self.base_url))
+        object.__setattr__(self, "quota", checked_quota(self.quota))
+        for name, value, least in (
+            ("timeout", self.timeout, 0.001),
+            ("concurrency", self.concurrency, 1),
+            ("attempts", self.attempts, 1),
+            ("give_up_after", self.give_up_after, 0.0),
+            ("min_validity", self.min_validity, 0.0),
+        ):
+            if not least <= value < float("inf") or (isinstance(least, int) and value != int(value)):
+                raise SettingsError(f"{name} cannot be {value}", f"the least is {least}")
+        if isinstance(self.deadline, datetime) and self.deadline.tzinfo is None:
+            raise SettingsError("the deadline has no time zone", "write datetime(…).astimezone()")
+        if isinstance(self.deadline, timedelta) and self.deadline <= timedelta(0):
+            raise SettingsError("the deadline leaves no time", "choose a longer time")
+        if self.burst is not None and not 1 <= self.burst <= self.rate.limit:
+            raise SettingsError(
+                f"a burst of {self.burst} does not fit a rate of {self.rate}",
+                f"choose 1 to {self.rate.limit}",
+            )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether another computer is asked, and not a stand-in for the API on this one."""
+        return not is_loopback(urlsplit(self.base_url).hostname or "")

@@ -1,0 +1,32 @@
+"""Counts and times in words, the same in every message."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def duration_text(seconds: float) -> str:
+    """A time for people: ``3 s``, ``2 min 10 s``, ``1 h 5 min``."""
+    whole = max(1, round(seconds))
+    if whole < 60:  # noqa: PLR2004
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def amount(number: int, noun: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def local(at: datetime) -> str:
+    """A time where the reader is."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def utc_text(at: datetime | None) -> str:
+    """ISO 8601 in UTC to the second, blank for None."""
+    return f"{at.astimezone(UTC).isoformat('T', 'seconds')[:-6]}Z" if at else ""

@@ -1,0 +1,424 @@
+"""Several organizations in one run: each with its own key, quota and stop rules; none in another's way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.live_sandbox import live_sandbox
+
+from batch_issuer.cli import main
+from batch_issuer.reporting.summary import WORST_FIRST, worst
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batch_issuer.sandbox import Sandbox
+
+QUICK = ("--rate", "1000/s", "--quota", "process")
+
+
+class Group:
+    """A folder with settings, a sandbox for each organization, and rosters."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self.file = folder / "batch-issuer.toml"
+        self.sandboxes: dict[str, Sandbox] = {}
+        self.environ: dict[str, str] = {}
+        self._stack = stack
+        self._sections: list[str] = []
+        self.defaults = 'output = "results/{organization}-{date}.csv"'
+
+    def add(self, name: str, rows: int = 3, **sandbox: Any) -> None:
+        self.sandboxes[name] = self._stack.enter_context(live_sandbox(limiter="none", **sandbox))
+        variable = f"KEY_{len(self.environ)}"
+        self.environ[variable] = self.sandboxes[name].api_token
+        base_url = self.sandboxes[name].url
+        roster = self.folder / f"{name}.csv"
+        roster.write_text("Username\n" + "".join(f"driver.{number}\n" for number in range(rows)))
+        self._sections.append(
+            f'[organizations."{name}"]\nbase_url = "{base_url}"\ntoken_env = "{variable}"\nroster_file = "{name}.csv"\n'
+        )
+
+    def run(self, *arguments: str) -> int:
+        (self.folder / "results").mkdir(exist_ok=True)
+        self.file.write_text("\n".join([f"[defaults]\n{self.defaults}", *self._sections]))
+        command, *rest = arguments
+        return main([command, *rest, "--config", str(self.file), *QUICK], self.environ)
+
+    def results(self, name: str) -> list[dict[str, str]]:
+        (path,) = (self.folder / "results").glob(f"{name}-*.csv")
+        return read(path)
+
+    def asked(self, name: str) -> list[str]:
+        return [entry.identifier for entry in self.sandboxes[name].ledger]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[Group]:
+    with ExitStack() as stack:
+        yield Group(tmp_path, stack)
+
+
+def test_all_issues_for_every_roster_each_with_its_own_key(group: Group) -> None:
+    group.add("north", 4)
+    group.add("south", 2)
+    assert group.run("issue", "--all") == 0
+    for name, rows in (("north", 4), ("south", 2)):
+        assert len(group.asked(name)) == rows
+        tokens = {entry.token for entry in group.sandboxes[name].ledger}
+        assert {row["auth_token"] for row in group.results(name)} == tokens
+
+
+def test_a_revoked_key_leaves_the_other_organizations_untouched(
+    group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group.add("north", 5, script="ok,401*")
+    group.add("south", 5)
+    assert group.run("issue", "--all") == 3
+    assert [row["auth_status"] for row in group.results("south")] == ["issued"] * 5
+    assert "not_attempted" in {row["auth_status"] for row in group.results("north")}
+    told = capsys.readouterr().err
+    assert re.search(r"^exit code 3  north: .*\nok  south: 5 rows: 5 issued$", told, re.MULTILINE)
+
+
+def test_a_missing_roster_or_key_stops_only_its_own_organization(
+    group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("east", "north", "south"):
+        group.add(name)
+    (group.folder / "north.csv").unlink()
+    group.environ["KEY_2"] = ""
+    assert group.run("issue", "--all", "--quiet") == 2
+    assert [row["auth_status"] for row in group.results("east")] == ["issued"] * 3
+    told = capsys.readouterr().err
+    assert "batch-issuer: north: there is no file" in told
+    assert (
+        "batch-issuer: south: the API token of south is missing: the environment variable KEY_2 holds nothing" in told
+    )
+    assert "east" not in told.split("--- all organizations")[0]
+
+
+def test_quiet_says_nothing_at_all_when_all_went_well(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+    group.add("north")
+    group.add("south")
+    assert group.run("issue", "--all", "--quiet") == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert len(told.out.splitlines()) in (0, 2)  # the names of the results, for a pipe
+
+
+@pytest.mark.parametrize("flag", [[], ["--org", "south"]])
+def test_a_column_of_organizations_says_whose_a_row_is(group: Group, flag: list[str]) -> None:
+    """Spelled as people do; with --org only those of one organization count."""
+    group.add("north")
+    group.add("South Freight")
+    group.add("south")
+    shared = group.folder / "all.csv"
+    shared.write_text(
+        "Username,Organisation\ndriver.1,NORTH\ndriver.1,south freight\ndriver.2,south\ndriver.3,north\n"
+        "driver.3,south\n"
+    )
+    assert group.run("issue", str(shared), *flag) == 0
+    assert group.asked("south") == ["username=driver.2", "username=driver.3"]
+    assert len(group.asked("north")) == (0 if flag else 2)
+    assert len(group.results("south")) == 2
+    assert len(list((group.folder / "results").glob("*.csv"))) == (1 if flag else 3)
+
+
+def test_rows_of_no_organization_are_kept_in_a_file_of_their_own(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    shared = group.folder / "all.csv"
+    shared.write_text("Username,Organization,Note\ndriver.1,north,a\ndriver.2,,b\ndriver.3,west,c\n")
+    assert group.run("issue", str(shared)) == 1
+    left = group.results("unassigned")
+    assert [(row["Note"], row["auth_status"]) for row in left] == [("b", "invalid"), ("c", "invalid")]
+    assert "'west'" in left[1]["auth_error"]
+
+
+def test_one_results_file_for_all_keeps_the_roster_and_goes_on_by_organization(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same rows in the same order; a username of two organizations is two drivers, twice in one it is a duplicate."""
+    monkeypatch.setattr("batch_issuer.pipeline.backoff.BACKOFF_BASE", 0.01)
+    group.add("north", script="ok,503*5")
+    group.add("south")
+    group.defaults = ""
+    shared = group.folder / "all.csv"
+    rows = [
+        ("driver.1", "north"),
+        ("driver.1", "south"),
+        ("driver.2", "north"),
+        ("driver.1", "north"),
+        ("driver.9", ""),
+    ]
+    shared.write_text("Username,Organization\n" + "".join(f"{name},{whose}\n" for name, whose in rows))
+    out = group.folder / "one.csv"
+    assert group.run("issue", str(shared), "-o", str(out)) == 1
+    found = read(out)
+    assert [(row["Username"], row["Organization"]) for row in found] == rows
+    assert [row["auth_status"] for row in found[:2]] == ["issued", "issued"]
+    assert [row["auth_status"] for row in found[3:]] == ["duplicate", "invalid"]
+    assert found[0]["auth_token"] == group.sandboxes["north"].ledger[0].token
+    assert found[1]["auth_token"] == group.sandboxes["south"].ledger[0].token
+
+    group.add("west")  # nothing of it in this file
+    before = len(group.asked("south"))
+    assert group.run("retry", str(out)) == 1
+    again = read(out)
+    assert [row["auth_status"] for row in again] == ["issued", "issued", "issued", "duplicate", "invalid"]
+    assert [row["auth_token"] for row in again[:2]] == [row["auth_token"] for row in found[:2]]
+    assert len(group.asked("south")) == before
+
+
+def test_a_missing_key_stops_only_its_own_rows_of_a_shared_file(
+    group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group.add("north")
+    group.add("south")
+    group.environ["KEY_1"] = ""
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
+    assert group.run("issue", str(shared), "-o", str(out), "--summary", str(group.folder / "s.json")) == 2
+    assert [row["auth_status"] for row in read(out)] == ["issued", "not_attempted"]
+    assert "batch-issuer: south: the API token of south is missing" in capsys.readouterr().err
+    entries = json.loads((group.folder / "s.json").read_text())["organizations"]
+    assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [
+        ("north", 0, 1),
+        ("south", 2, 1),
+    ]
+
+
+def test_all_rosters_can_share_one_results_file(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a column that says whose each row is, by which ``retry`` goes; a roster that is missing is told."""
+    for name in ("east", "north", "south"):
+        group.add(name, 2)
+    group.defaults = 'output = "results/all-{date}.csv"'
+    (group.folder / "east.csv").unlink()
+    assert group.run("issue", "--all") == 2
+    assert "batch-issuer: east: there is no file east.csv" in capsys.readouterr().err
+    found = group.results("all")
+    assert [row["organization"] for row in found] == ["north", "north", "south", "south"]
+    for row in found:
+        assert row["auth_token"] in {entry.token for entry in group.sandboxes[row["organization"]].ledger}
+    (path,) = (group.folder / "results").glob("all-*.csv")
+    assert group.run("retry", str(path), "--quiet") == 0
+    assert len(group.asked("north")) == len(group.asked("south")) == 2
+
+
+def test_rosters_with_different_columns_cannot_share_one_results_file(
+    group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group.add("north")
+    group.add("south")
+    group.defaults = 'output = "results/all.csv"'
+    (group.folder / "south.csv").write_text("Username,Depot\ndriver.1,x\n")
+    assert group.run("issue", "--all") == 2
+    assert "the rosters of north and south have different columns" in capsys.readouterr().err
+    assert not group.asked("north")
+
+
+def test_a_roster_of_several_named_by_each_gives_each_its_own_rows(group: Group) -> None:
+    """Not the others' rows with one's own key, as a file each or as one."""
+    shared = "Username,Organization\ndriver.1,north\ndriver.2,south\ndriver.3,south\n"
+    for name in ("north", "south"):
+        group.add(name)
+        (group.folder / f"{name}.csv").write_text(shared)
+    assert group.run("issue", "--all") == 0
+    assert group.asked("north") == ["username=driver.1"]
+    assert sorted(group.asked("south")) == ["username=driver.2", "username=driver.3"]
+    assert group.run("issue", "--all", "-o", str(group.folder / "one.csv")) == 0
+    assert [row["Organization"] for row in read(group.folder / "one.csv")] == ["north", "south", "south"]
+    assert len(group.asked("north")) == 2
+
+
+def test_a_column_that_names_none_of_the_organizations_is_no_column_of_organizations(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    roster = group.folder / "north.csv"
+    roster.write_text("Username,Org\ndriver.1,Logistics\ndriver.2,Sales\n")
+    out = group.folder / "r.csv"
+    assert group.run("issue", str(roster), "--org", "north", "-o", str(out)) == 0
+    assert group.run("retry", str(out), "--org", "north", "--min-validity", "20m") == 0
+    assert [row["Org"] for row in read(out)] == ["Logistics", "Sales"]
+    assert len(group.asked("north")) == 4
+
+
+def test_results_of_several_go_into_no_file_of_one_organization(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    group.defaults = ""
+    group._sections = [
+        f'{one}output = "{name}-only.csv"\n' for name, one in zip(("north", "south"), group._sections, strict=True)
+    ]
+    shared = group.folder / "all.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
+    assert group.run("issue", str(shared)) == 0
+    for name in ("north", "south"):
+        assert [row["Organization"] for row in read(group.folder / f"{name}-only.csv")] == [name]
+
+
+def test_a_roster_of_several_without_rows_is_an_error(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    shared = group.folder / "all.csv"
+    shared.write_text("Username,Organization\n")
+    assert group.run("issue", str(shared), "--quiet") == 2
+
+
+def test_retry_of_one_organization_answers_for_that_one(group: Group) -> None:
+    group.add("north")
+    group.add("south", script="404*9")
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\ndriver.3,west\n")
+    assert group.run("issue", str(shared), "-o", str(out)) == 1
+    assert group.run("retry", str(out), "--org", "north") == 0
+    assert group.run("retry", str(out), "--org", "south") == 1
+
+
+def test_rows_of_organizations_that_the_settings_no_longer_know_stay_as_they_are(group: Group) -> None:
+    """The same driver of two of them is two drivers; a token that may exist is not forgotten."""
+    for name in ("north", "south", "west"):
+        group.add(name, script="" if name == "west" else "lost*9")
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.1,south\ndriver.2,west\n")
+    group.run("issue", str(shared), "-o", str(out), "--timeout", "0.2s", "--give-up-after", "0.3s")
+    assert [row["auth_status"] for row in read(out)] == ["unknown", "unknown", "issued"]
+    group._sections = group._sections[2:]
+    assert group.run("retry", str(out)) == 1
+    assert [row["auth_status"] for row in read(out)] == ["unknown", "unknown", "issued"]
+    assert all("a token may exist" in row["auth_hint"] for row in read(out)[:2])
+
+
+@pytest.mark.parametrize("flag", ["--summary", "--log-file"])
+@pytest.mark.parametrize("victim", ["north.csv", "results.csv"])
+def test_no_report_replaces_another_file(group: Group, flag: str, victim: str) -> None:
+    group.add("north")
+    out = group.folder / "results.csv"
+    assert group.run("issue", "--org", "north", "-o", str(out)) == 0
+    before = (group.folder / victim).read_bytes()
+    assert group.run("retry", str(out), flag, str(group.folder / victim)) == 2
+    assert (group.folder / victim).read_bytes() == before
+    out.unlink()
+    asked = len(group.asked("north"))
+    code = group.run("issue", "--org", "north", "-o", str(out), flag, str(out))
+    if flag == "--summary":  # the results are there first
+        assert code == 0
+        assert [row["auth_status"] for row in read(out)] == ["issued"] * 3
+    else:
+        assert code == 2
+        assert len(group.asked("north")) == asked
+
+
+def test_a_settings_file_that_cannot_be_read_replaces_yesterdays_summary(group: Group) -> None:
+    group.add("north")
+    path = group.folder / "s.json"
+    assert group.run("issue", "--org", "north", "--summary", str(path)) == 0
+    group.defaults = "rate = 5"
+    assert group.run("issue", "--org", "north", "--summary", str(path)) == 2
+    summary = json.loads(path.read_text())
+    assert summary["exit_code"] == 2
+    assert "rate" in summary["organizations"][0]["message"]
+
+
+def test_a_token_stays_when_its_row_loses_its_organization(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
+    assert group.run("issue", str(shared), "-o", str(out)) == 0
+    token = read(out)[0]["auth_token"]
+    out.write_bytes(out.read_bytes().replace(b"driver.1,north", b"driver.1,"))
+    assert group.run("retry", str(out)) == 1
+    assert read(out)[0]["auth_token"] == token
+    assert "no organization" in read(out)[0]["auth_error"]
+
+
+def test_retry_knows_the_organization_by_the_name_of_the_results(group: Group) -> None:
+    group.add("north", script="404*3")
+    group.add("south")
+    assert group.run("issue", "--all", "--quiet") == 1
+    (path,) = (group.folder / "results").glob("north-*.csv")
+    text = path.read_text(encoding="utf-8-sig")
+    path.write_text(re.sub(r"username=driver\.\d", "", text), encoding="utf-8-sig")
+    assert group.run("retry", str(path), "--quiet") == 0
+    assert len(group.asked("south")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["issue", "north.csv"], "the settings have 2 organizations: north, south"),
+        (["issue", "north.csv", "--org", "west"], "no organization 'west'"),
+        (["issue", "north.csv", "--all"], "--all takes the rosters that the settings name"),
+        (["issue", "--all", "--token-command", "echo key"], "'north' and 'south' have the same API token"),
+        (
+            ["issue", "--org", "north", "-o", "{nothing}.csv"],
+            "'{nothing}' in the name of the results stands for nothing",
+        ),
+        (["retry", "north.csv"], "is to say whose a driver is"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
+    group: Group, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(group.folder)
+    group.add("north")
+    group.add("south")
+    if "--token-command" in arguments:
+        group._sections = [
+            re.sub(r'base_url = ".*"', 'base_url = "http://127.0.0.1:1"', one) for one in group._sections
+        ]
+    if arguments[0] == "retry":
+        (group.folder / "north.csv").write_text(
+            "Username,auth_status,auth_token,auth_code,auth_expires_at,auth_identifier,"
+            "auth_error,auth_hint,auth_http_status,auth_request_id,auth_attempts,auth_issued_at\na,,,,,,,,,,,\n"
+        )
+    assert group.run(*arguments) == 2
+    assert told in capsys.readouterr().err
+    assert not any(sandbox.ledger for sandbox in group.sandboxes.values())
+
+
+def test_the_summary_has_each_organization_with_its_own_figures(group: Group) -> None:
+    group.add("north", 4, script="404")
+    group.add("south", 2)
+    (group.folder / "south.csv").unlink()
+    assert group.run("issue", "--all", "--quiet", "--summary", str(group.folder / "s.json")) == 2
+    summary = json.loads((group.folder / "s.json").read_text())
+    north, south = summary["organizations"]
+    assert (north["organization"], north["exit_code"], north["counts"]["issued"]) == ("north", 1, 3)
+    assert (south["organization"], south["exit_code"], south["ending"]) == ("south", 2, "not started")
+    assert summary["exit_code"] == 2
+
+
+def test_the_sandbox_stands_in_for_every_organization(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    assert group.run("issue", "--all", "--sandbox") == 0
+    assert all(row["auth_token"].startswith("sandbox-") for row in group.results("north") + group.results("south"))
+    assert not any(sandbox.ledger for sandbox in group.sandboxes.values())
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"), [((0, 1), 1), ((1, 4), 4), ((4, 2), 2), ((2, 3), 3), ((3, 130), 130), ((), 0)]
+)
+def test_the_worst_exit_code_counts(codes: tuple[int, ...], code: int) -> None:
+    assert worst(codes) == code
+    assert worst(reversed(codes)) == code
+    assert sorted(WORST_FIRST, key=WORST_FIRST.index) == list(WORST_FIRST)

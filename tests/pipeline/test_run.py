@@ -1,0 +1,1154 @@
+"""The pipeline: one outcome for each driver, attempts, stop rules; on a virtual clock against models of servers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import clock as virtual_clock
+from support.model_server import LATE, ModelServer, TroubledLeases, drivers
+from support.recorder import (
+    BUSY,
+    NOW,
+    OK,
+    RATE,
+    REJECTED,
+    REVOKED,
+    SILENCE,
+    THROTTLED,
+    UNREACHABLE,
+    UNUSABLE,
+    P,
+    Recorder,
+    script,
+    server_with,
+)
+from support.rosters import CODE, TOKEN, batch, issued, lines
+
+from batch_issuer.errors import QuotaBrokenError, QuotaError
+from batch_issuer.model import Fault, NeverLeftError, Outcome, Reply, Status
+from batch_issuer.pipeline.attempts import CODE_LENGTH, new_code
+from batch_issuer.pipeline.endings import Ending, EndingKind
+from batch_issuer.pipeline.events import Event, QuotaTrouble, RowDone, RunStarted, Stopping
+from batch_issuer.pipeline.run import Run
+from batch_issuer.quota import Budget, MemoryLeases, Quota
+from batch_issuer.quota.memory_leases import Guard
+from batch_issuer.results import Destination
+from batch_issuer.sandbox import Limiter, SlidingLog, Unlimited, make_limiter
+from batch_issuer.settings.run_settings import Rate, Settings
+from batch_issuer.settings.secrets import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from batch_issuer.model import Identifier
+
+
+def test_every_driver_gets_its_own_token_and_code() -> None:
+    ran = Recorder(30, server_with())
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts() == {"issued": 30}
+    for outcome in ran.outcomes:
+        assert outcome.identifier is not None
+        assert ran.server.issued[str(outcome.identifier)] == [(outcome.code, outcome.token)]
+        assert (outcome.expires_at, outcome.issued_at, outcome.attempts, outcome.error) == (LATE, NOW, 1, "")
+    assert len({outcome.code for outcome in ran.outcomes}) == 30
+    assert not ran.left_behind
+
+
+def test_the_first_request_is_a_canary_and_concurrency_bounds_the_rest() -> None:
+    first_second: list[int] = []
+
+    def latency() -> tuple[float, float]:
+        first_second.append(server.in_flight)
+        return 1.0, 0.0
+
+    server = ModelServer(Unlimited(), latency)
+    ran = Recorder(60, server, concurrency=8)
+    assert first_second[:2] == [0, 0]  # nobody else was under way with the first, nor before its reply
+    assert ran.server.most_in_flight == 8
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "attempts"),
+    [
+        (BUSY, Status.UNKNOWN, 5),
+        (SILENCE, Status.UNKNOWN, 5),
+        (replace(UNUSABLE, request_id="r200"), Status.UNKNOWN, 5),
+        (REJECTED, Status.FAILED, 1),
+        (Reply(408, message="HTTP 408"), Status.FAILED, 5),
+        (Reply(400, message="HTTP 400"), Status.FAILED, 1),
+    ],
+    ids=["503", "silence", "unusable 200", "404", "408", "400"],
+)
+def test_what_a_row_comes_to_when_every_reply_is_the_same(reply: Reply, status: Status, attempts: int) -> None:
+    ran = Recorder(1, server_with(rest=reply))
+    (outcome,) = ran.outcomes
+    assert (outcome.status, outcome.attempts) == (status, attempts)
+    assert outcome.error == reply.message
+    assert outcome.hint
+    assert outcome.token == outcome.code == ""
+    assert (outcome.http_status, outcome.request_id) == (reply.status, reply.request_id)
+    assert ran.ending.kind is EndingKind.FINISHED
+
+
+def test_one_maybe_among_refusals_is_still_unknown() -> None:
+    ran = Recorder(1, server_with(SILENCE, rest=Reply(408, message="HTTP 408")))
+    assert ran.outcomes[0].status is Status.UNKNOWN
+    assert "token may exist" in ran.outcomes[0].hint
+
+
+def test_each_attempt_has_a_fresh_code_and_the_row_keeps_the_one_that_worked() -> None:
+    ran = Recorder(1, server_with(BUSY, SILENCE, BUSY))
+    (outcome,) = ran.outcomes
+    assert (outcome.status, outcome.attempts) == (Status.ISSUED, 4)
+    assert ran.server.issued[str(outcome.identifier)] == [(outcome.code, outcome.token)]
+
+
+def test_backoff_grows_and_waits_as_a_503_asks() -> None:
+    asked = Reply(503, message="HTTP 503", retry_after=40.0)
+    ran = Recorder(1, server_with(asked, asked))
+    assert 80.0 < ran.elapsed < 81.0
+
+
+def test_a_429_fails_no_row_and_costs_no_attempt() -> None:
+    ran = Recorder(3, server_with(*[THROTTLED] * 30, limiter=Unlimited()))
+    assert ran.counts() == {"issued": 3}
+    assert sum(outcome.attempts for outcome in ran.outcomes) == 33
+    assert len(ran.waits) == 30
+
+
+def test_a_wait_that_was_long_enough_does_not_grow_and_one_that_was_not_does() -> None:
+    """Else two clients that are told the same wait would meet again and again."""
+    enough = Recorder(9, server_with(*[OK, THROTTLED] * 8, limiter=Unlimited()), concurrency=1)
+    assert enough.waits == [0.25] * 8
+    too_short = Recorder(1, server_with(*[THROTTLED] * 8, limiter=Unlimited()))
+    assert too_short.waits[0] == 0.25
+    assert all(0.25 <= wait <= max(0.25, 0.5 * 2**number) for number, wait in enumerate(too_short.waits))
+    assert max(too_short.waits) > 2.0
+
+
+def test_a_server_that_asks_for_no_wait_at_all_for_ever_is_not_hammered() -> None:
+    """``Retry-After: 0``: the backoff grows all the same, and in the end the run gives up."""
+    ran = Recorder(50, server_with(rest=Reply(429, retry_after=0.0), limiter=Unlimited()), give_up_after=300.0)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.counts() == {"not_attempted": 50}
+    assert 300.0 <= ran.elapsed < 301.0
+    assert len(ran.server.arrivals) < 100
+    assert max(ran.waits) > 15.0
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_row_that_may_be_sent_again_at_once_is_sent_once(times: int) -> None:
+    """The gate opens in the instant in which it closes, while the request that was refused is still being put away."""
+    ran = Recorder(5, server_with(*[Reply(429, retry_after=0.0)] * times, limiter=Unlimited()))
+    assert sorted(outcome.row for outcome in ran.outcomes) == [driver.row for driver in drivers(5)]
+    assert {len(tokens) for tokens in ran.server.issued.values()} == {1}
+    assert len(ran.server.arrivals) == 5 + times
+
+
+def test_429s_without_any_success_end_the_run() -> None:
+    ran = Recorder(3, server_with(rest=THROTTLED, limiter=Unlimited()), rate=Rate(10**6, P), give_up_after=20.0)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.counts() == {"not_attempted": 3}
+    assert 20.0 <= ran.elapsed < 21.0
+
+
+def test_without_a_network_no_row_fails_and_no_attempt_is_used() -> None:
+    """Down for the first 40 tries: everybody waits, single canaries probe, and then all goes on."""
+    ran = Recorder(250, server_with(*[UNREACHABLE] * 40, limiter=Unlimited()), rate=Rate(10**6, P))
+    assert ran.counts() == {"issued": 250}
+    assert all(outcome.attempts == 1 for outcome in ran.outcomes)
+
+
+def test_a_network_that_stays_away_ends_the_run() -> None:
+    ran = Recorder(250, server_with(rest=UNREACHABLE))
+    assert ran.ending == Ending(EndingKind.GAVE_UP, "no connection", ran.ending.tip)
+    assert "internet connection" in ran.ending.tip
+    assert ran.counts() == {"not_attempted": 250}
+    assert 600.0 <= ran.elapsed < 601.0
+    assert len(ran.waits) < 120  # growing waits, one canary at a time
+
+
+def test_many_failures_at_once_grow_the_backoff_once() -> None:
+    """All requests in flight lose the network together: the wait is that of a first failure."""
+    lost = []
+
+    def latency() -> tuple[float, float]:
+        now = asyncio.get_running_loop().time()
+        return (0.05, 0.05) if now < 1.0 or now > 5.0 else (5.0 - now, 0.0)
+
+    def replies() -> Iterator[Reply | None]:
+        while True:
+            if abs(asyncio.get_running_loop().time() - 5.0) < 0.01:
+                lost.append(UNREACHABLE)
+                yield UNREACHABLE
+            else:
+                yield OK
+
+    ran = Recorder(150, ModelServer(Unlimited(), latency, replies()))
+    assert ran.counts() == {"issued": 150}
+    assert len(lost) >= 8
+    assert len(ran.waits) == 1
+    assert ran.waits[0] <= 0.5
+
+
+def test_429s_without_retry_after_are_met_with_growing_backoffs() -> None:
+    bare = Reply(429, message="HTTP 429")
+    ran = Recorder(2, server_with(*[bare] * 8, limiter=Unlimited()))
+    assert len(ran.waits) == 8
+    assert all(wait <= 0.5 * 2**number for number, wait in enumerate(ran.waits))
+    assert max(ran.waits) > 2.0
+
+
+def test_a_success_begins_the_backoff_anew() -> None:
+    bare = Reply(429, message="HTTP 429")
+    ran = Recorder(2, server_with(*[bare] * 8, OK, bare, limiter=Unlimited()), concurrency=1)
+    assert max(ran.waits[:8]) > 2.0
+    assert ran.waits[8] <= 0.5
+
+
+def test_a_success_renews_patience_with_429s() -> None:
+    """Refused for 15 s again and again, with a success in between, a run whose patience is 20 s goes on."""
+    waits = [Reply(429, message="HTTP 429", retry_after=15.0), OK]
+    ran = Recorder(6, server_with(*waits * 6, limiter=Unlimited()), give_up_after=20.0, concurrency=1)
+    assert ran.counts() == {"issued": 6}
+    assert ran.elapsed > 60
+
+
+def test_a_reply_sent_before_the_pause_does_not_renew_patience() -> None:
+    """One request is told to come back in a week; another that was under way still gets its token: 20 s is 20 s."""
+    week = Reply(429, message="HTTP 429", retry_after=7 * 86_400.0)
+    outward = iter([0.05, 0.05, 0.2, 0.5])
+    server = server_with(OK, OK, week, OK, limiter=Unlimited(), latency=lambda: (0.0, next(outward, 0.05)))
+    ran = Recorder(9, server, give_up_after=20.0)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.counts()["issued"] >= 3
+    assert 20.0 <= ran.elapsed < 21.0
+
+
+def test_a_wrong_key_costs_one_request() -> None:
+    ran = Recorder(250, server_with(rest=REVOKED))
+    assert len(ran.server.arrivals) == 1
+    assert ran.ending.kind is EndingKind.KEY_REFUSED
+    assert "Write Driver Auth Token" in ran.ending.tip
+    assert ran.counts() == {"failed": 1, "not_attempted": 249}
+
+
+def test_a_key_revoked_in_mid_run_keeps_every_token_issued_before() -> None:
+    ran = Recorder(250, server_with(*[OK] * 50, rest=REVOKED))
+    issued = [outcome for outcome in ran.outcomes if outcome.status is Status.ISSUED]
+    assert len(issued) == 50
+    assert all(ran.server.issued[str(outcome.identifier)] == [(outcome.code, outcome.token)] for outcome in issued)
+    assert len(ran.server.arrivals) <= 50 + 16
+    assert len(ran.outcomes) == 250
+    assert ran.ending.kind is EndingKind.KEY_REFUSED
+
+
+@pytest.mark.parametrize("after", [0.0, 0.07, 0.5, 30.0, 60.5])
+def test_a_stop_starts_nothing_new_and_keeps_what_is_in_flight(after: float) -> None:
+    """The ledger and the outcomes agree to the token, whenever the stop comes."""
+    ending = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
+    ran = Recorder(250, server_with(), at=lambda run, loop: loop.call_later(after, run.stop, ending))
+    stopped = [event for event in ran.events if isinstance(event, Stopping)]
+    assert ran.ending is ending
+    assert [event.ending for event in stopped] == [ending]
+    issued = {str(o.identifier): [(o.code, o.token)] for o in ran.outcomes if o.status is Status.ISSUED}
+    assert issued == ran.server.issued
+    assert len(ran.outcomes) == 250
+    assert max(ran.server.arrivals, default=0.0) <= after + 0.1
+    assert ran.elapsed <= after + 0.2
+    assert not ran.left_behind
+
+
+def test_a_stop_before_the_start_sends_nothing() -> None:
+    ran = Recorder(5, server_with(), at=lambda run, _: run.stop(Ending(EndingKind.INTERRUPTED, "by Ctrl-C")))
+    assert ran.counts() == {"not_attempted": 5}
+    assert ran.server.arrivals == []
+
+
+def test_a_stop_while_rows_back_off_leaves_them_unknown_or_not_attempted() -> None:
+    long = 300.0
+    replies = [Reply(503, retry_after=long), Reply(408, retry_after=long)]
+    stop = Ending(EndingKind.INTERRUPTED)
+    ran = Recorder(2, server_with(*replies), at=lambda run, loop: loop.call_later(5.0, run.stop, stop))
+    assert ran.counts() == {"unknown": 1, "not_attempted": 1}
+    assert [outcome.attempts for outcome in ran.outcomes] == [1, 1]
+
+
+# --- a server in trouble, and rows that are
+
+
+class Poisoned(ModelServer):
+    """Answers 500 for some drivers, whatever happens."""
+
+    def __init__(self, bad: Iterable[int], limiter: Limiter | None = None) -> None:
+        super().__init__(limiter or SlidingLog(100, P))
+        self._bad = {str(drivers(number + 1)[-1].identifier) for number in bad}
+
+    async def issue(self, identifier: Identifier, code: str) -> Reply:
+        reply = await super().issue(identifier, code)
+        if str(identifier) in self._bad:
+            del self.issued[str(identifier)]
+            return Reply(500, message="HTTP 500: for this one")
+        return reply
+
+
+@pytest.mark.parametrize("reply", [BUSY, SILENCE, UNUSABLE, Reply(302, message="HTTP 302")], ids=lambda r: r.message)
+@pytest.mark.parametrize("down", [(0.0, 120.0), (0.5, 300.0), (1.0, 500.0), (60.3, 200.0)])
+def test_an_outage_costs_no_row_more_than_the_probes_and_the_run_goes_on(
+    reply: Reply, down: tuple[float, float]
+) -> None:
+    """One request at a time looks whether it is over, less and less often; no row is given up, all get their token."""
+    start, end = down
+    if start == 0.0 and reply.status in (200, 302):
+        start = 0.2  # else it were another server's
+
+    class Down(ModelServer):
+        async def issue(self, identifier: Identifier, code: str) -> Reply:
+            if not start <= asyncio.get_running_loop().time() < end:
+                return await super().issue(identifier, code)
+            probes.append(asyncio.get_running_loop().time())
+            self.in_flight += 1
+            at_once.append(self.in_flight)
+            await asyncio.sleep(0.1)
+            self.in_flight -= 1
+            return reply
+
+    probes: list[float] = []
+    at_once: list[int] = []
+    ran = Recorder(150, Down(SlidingLog(100, P)))
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts() == {"issued": 150}
+    assert len(probes) <= 16 + 2 + (end - start) / 5
+    assert set(at_once[-3:]) == {1}
+    assert ran.elapsed < end + 31.0 + 2 * P
+
+
+def test_an_outage_that_stays_ends_the_run_and_touches_few_rows() -> None:
+    ran = Recorder(500, server_with(*[OK] * 60, rest=BUSY))
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert "HTTP 503: busy" in ran.ending.message
+    assert "retry" in ran.ending.tip
+    assert ran.counts()["issued"] == 60
+    assert ran.counts()["unknown"] <= 100
+    assert sum(outcome.attempts for outcome in ran.outcomes) <= 60 + 120
+    assert 600.0 <= ran.elapsed < 610.0
+
+
+def test_a_server_in_trouble_that_says_how_long_is_asked_again_then_but_within_a_minute() -> None:
+    """As many as were under way are refused at once; from then on one request a wait."""
+    waits = Recorder(50, server_with(OK, *[Reply(503, message="HTTP 503", retry_after=20.0)] * 8)).waits
+    assert all(20.0 <= wait <= 30.0 for wait in waits)
+    long = Recorder(50, server_with(*[Reply(503, message="HTTP 503", retry_after=9999.0)] * 5))
+    assert long.waits
+    assert set(long.waits) == {60.0}
+    assert long.counts() == {"issued": 50}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [0],
+        [0, 1, 2],
+        [3, 4, 5, 6],
+        [10, 20, 30, 40],
+        [197, 199],
+        [*range(0, 190, 2)],
+        [*range(40)],
+        [*range(60)],
+        [*range(100, 150)],
+    ],
+    ids=[
+        "first",
+        "three",
+        "four",
+        "here and there",
+        "last",
+        "every other",
+        "forty",
+        "sixty",
+        "a block",
+    ],
+)
+def test_rows_that_fail_for_themselves_cost_themselves_only(bad: list[int]) -> None:
+    """The others get their tokens, and the run ends soon: exit code 1, not 4."""
+    ran = Recorder(200, Poisoned(bad, Unlimited()), rate=Rate(10**6, P))
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts() == {"issued": 200 - len(bad), "unknown": len(bad)}
+    assert ran.elapsed < 400.0
+    assert all(outcome.attempts <= 20 for outcome in ran.outcomes)
+
+
+def test_even_where_most_rows_fail_for_themselves_the_others_get_their_tokens() -> None:
+    """Two of three: the last of them cannot be told from an outage any more, but nobody else waits by then."""
+    bad = [number for number in range(190) if number % 3]
+    ran = Recorder(200, Poisoned(bad, Unlimited()), rate=Rate(10**6, P))
+    assert ran.counts()["issued"] == 200 - len(bad)
+    assert ran.elapsed < 1200.0
+
+
+def test_rows_that_fail_for_themselves_and_are_the_last_are_known_by_what_got_through_in_between() -> None:
+    ran = Recorder(4, Poisoned([0, 1, 2], Unlimited()))
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts() == {"issued": 1, "unknown": 3}
+    assert ran.elapsed < 60.0
+
+
+def test_rows_that_failed_a_moment_before_an_outage_come_through_it() -> None:
+    """Flaky for a second, then away for two minutes: nobody is given up in between."""
+    for seed in range(12):
+        rng = random.Random(seed)
+
+        class Flaky(ModelServer):
+            async def issue(self, identifier: Identifier, code: str, rng: random.Random = rng) -> Reply:
+                now = asyncio.get_running_loop().time()
+                if 1.2 < now < 121.2 or (now < 1.2 and rng.random() < 0.35):
+                    await asyncio.sleep(0.1)
+                    return BUSY if now > 1.2 else replace(BUSY, status=502)
+                return await super().issue(identifier, code)
+
+        ran = Recorder(60, Flaky(Unlimited()), concurrency=6)
+        assert ran.ending.kind is EndingKind.FINISHED
+        assert ran.counts()["issued"] >= 58
+
+
+def test_a_retry_prefers_rows_that_have_not_failed_while_it_is_in_doubt() -> None:
+    """A server that is silent is known as such after three timeouts, not after two rows have used up theirs."""
+    ran = Recorder(50, server_with(rest=SILENCE, latency=lambda: (30.0, 0.0)), give_up_after=60.0)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.elapsed <= 3 * 30 + 60 + 30 + 1
+    assert max(outcome.attempts for outcome in ran.outcomes) == 1
+
+
+# --- another server
+
+
+@pytest.mark.parametrize("reply", [UNUSABLE, Reply(302, message="HTTP 302"), Reply(404, message="HTTP 404: nginx")])
+@pytest.mark.parametrize("count", [1, 2, 3, 250])
+def test_a_wrong_address_is_told_after_three_replies_at_most(reply: Reply, count: int) -> None:
+    ran = Recorder(count, server_with(rest=reply))
+    assert ran.ending.kind is EndingKind.WRONG_ADDRESS
+    assert reply.message in ran.ending.message
+    assert "--region" in ran.ending.tip
+    assert len(ran.server.arrivals) <= 3
+    assert not ran.counts()["issued"]
+    assert ran.elapsed < 10.0
+
+
+def test_a_certificate_that_is_not_trusted_ends_the_run_at_once_but_not_in_mid_run() -> None:
+    no_tls = Reply(left=False, fault=Fault.TLS, message="the certificate of x is not trusted")
+    ran = Recorder(250, server_with(rest=no_tls))
+    assert ran.ending.kind is EndingKind.WRONG_ADDRESS
+    assert "SSL_CERT_FILE" in ran.ending.tip
+    assert ran.elapsed < 3.0
+    later = Recorder(150, server_with(*[OK] * 20, *[no_tls] * 9))
+    assert later.counts() == {"issued": 150}
+
+
+@pytest.mark.parametrize("page", [Reply(404, message="HTTP 404: nginx"), Reply(302, message="HTTP 302"), UNUSABLE])
+def test_a_captive_portal_in_mid_run_is_waited_for(page: Reply) -> None:
+    """It fails two rows at most; those that nobody was asked about stay as they are."""
+    ran = Recorder(80, server_with(*[OK] * 20, *[page] * 12))
+    assert ran.ending.kind is EndingKind.FINISHED
+    assert ran.counts()["issued"] >= 78
+    stays = Recorder(80, server_with(*[OK] * 20, rest=page))
+    assert stays.ending.kind is EndingKind.GAVE_UP
+    assert "in place of the Samsara API" in stays.ending.message
+    assert stays.counts()["failed"] <= 2
+
+
+# --- a token for two
+
+
+def test_a_token_that_was_another_drivers_is_none() -> None:
+    """Of this run, or of the row of an earlier one."""
+    first, second = drivers(2)
+    ran = Recorder(2, server_with(OK, *[Reply(200, token=f"token-{first.identifier.value}-1", expires_at=LATE)] * 5))
+    assert [(outcome.row, outcome.status) for outcome in ran.outcomes] == [
+        (first.row, Status.ISSUED),
+        (second.row, Status.UNKNOWN),
+    ]
+    assert f"row {first.row}" in ran.outcomes[1].error
+    assert ran.outcomes[1].token == ""
+    known = Recorder(
+        2,
+        server_with(*[Reply(200, token=TOKEN, expires_at=LATE)] * 10),
+        at=lambda run, _: run.know([replace(EARLIER, row=999)]),
+    )
+    assert known.counts() == {"unknown": 2}
+
+
+def test_an_earlier_token_that_comes_again_stays_with_the_code_it_was_issued_for() -> None:
+    (outcome,) = Recorder(
+        1, server_with(rest=Reply(200, token=EARLIER.token, expires_at=LATE)), before=EARLIER
+    ).outcomes
+    assert replace(outcome, error="", hint="") == EARLIER
+    assert "the earlier token again" in outcome.error
+
+
+# --- the deadline
+
+
+@pytest.mark.parametrize("deadline", [timedelta(seconds=70), NOW + timedelta(seconds=70)])
+def test_a_deadline_ends_the_run_in_time(deadline: timedelta | datetime) -> None:
+    ran = Recorder(500, server_with(), deadline=deadline)
+    assert ran.ending.kind is EndingKind.DEADLINE
+    assert "--deadline" in ran.ending.tip
+    assert ran.counts() == {"issued": 200, "not_attempted": 300}
+    assert ran.elapsed <= 70.0
+    started = ran.events[0]
+    assert isinstance(started, RunStarted)
+    assert started.time == pytest.approx(70.0)
+
+
+@pytest.mark.parametrize("rest", [OK, BUSY, THROTTLED], ids=["silence", "503", "429"])
+def test_a_deadline_comes_in_time_whatever_happens(rest: Reply | None) -> None:
+    """What is under way when it comes is waited for no longer, and may have brought a token."""
+    server = server_with(OK, rest=rest, latency=lambda: (0.0, 0.1) if len(server.arrivals) < 1 else (0.0, 500.0))
+    ran = Recorder(40, server, deadline=timedelta(minutes=2))
+    assert ran.ending.kind is EndingKind.DEADLINE
+    assert ran.elapsed <= 120.1
+    sent = len(server.arrivals)
+    assert ran.counts() == {"issued": 1, "unknown": sent - 1, "not_attempted": 40 - sent}
+    assert len(ran.outcomes) == 40
+    assert not ran.left_behind
+
+
+def test_a_deadline_knows_which_requests_never_left() -> None:
+    class Connecting(ModelServer):
+        async def issue(self, identifier: Identifier, code: str) -> Reply:
+            try:
+                return await super().issue(identifier, code)
+            except asyncio.CancelledError:
+                raise NeverLeftError from None
+
+    ran = Recorder(40, Connecting(Unlimited(), lambda: (500.0, 0.0)), deadline=timedelta(minutes=2))
+    assert ran.counts() == {"not_attempted": 40}
+    assert {outcome.attempts for outcome in ran.outcomes} == {0}
+    assert not ran.left_behind
+
+
+def test_a_deadline_that_is_past_sends_nothing() -> None:
+    ran = Recorder(5, server_with(), deadline=NOW - timedelta(minutes=1))
+    assert (ran.ending.kind, ran.server.arrivals) == (EndingKind.DEADLINE, [])
+    assert ran.counts() == {"not_attempted": 5}
+
+
+# --- what an earlier run left
+
+FIRST = drivers(1)[0]
+EARLIER = Outcome(
+    FIRST.row,
+    Status.ISSUED,
+    FIRST.identifier,
+    token=TOKEN,
+    code=CODE,
+    expires_at=NOW + timedelta(minutes=3),
+    http_status=200,
+    request_id="r200",
+    attempts=2,
+    issued_at=NOW - timedelta(minutes=12),
+)
+FAILED = Outcome(FIRST.row, Status.FAILED, FIRST.identifier, error="HTTP 404", hint="roster: look", attempts=3)
+UNKNOWN = replace(FAILED, status=Status.UNKNOWN, error="no answer", hint="network: a token may exist")
+UNTOUCHED = replace(FAILED, status=Status.NOT_ATTEMPTED, error="not yet attempted", attempts=0)
+STOP = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
+
+
+def test_an_earlier_token_gives_way_to_the_new_one() -> None:
+    """The attempts of the earlier one do not count for it."""
+    (outcome,) = Recorder(1, server_with(), before=EARLIER).outcomes
+    assert outcome.token not in ("", EARLIER.token)
+    assert (outcome.expires_at, outcome.attempts, outcome.error) == (LATE, 1, "")
+
+
+@pytest.mark.parametrize(
+    "reply", [REJECTED, REVOKED, BUSY, SILENCE, UNUSABLE, Reply(408, message="HTTP 408")], ids=lambda r: r.message
+)
+def test_an_earlier_token_is_kept_with_all_that_redeeming_it_needs_if_there_is_no_new_one(reply: Reply) -> None:
+    """And says so, with the reason and a cure."""
+    (outcome,) = Recorder(1, server_with(rest=reply), before=EARLIER).outcomes
+    assert replace(outcome, error="", hint="") == EARLIER
+    assert outcome.error == f"this is the earlier token; no new one: {reply.message}"
+    assert outcome.hint
+
+
+@pytest.mark.parametrize("before", [EARLIER, FAILED, UNKNOWN], ids=lambda before: before.status)
+def test_a_row_whose_turn_did_not_come_is_what_it_was(before: Outcome) -> None:
+    ran = Recorder(3, server_with(), before=before, at=lambda run, _: run.stop(STOP))
+    assert ran.server.arrivals == []
+    assert ran.outcomes[0] == before
+    assert [outcome.status for outcome in ran.outcomes[1:]] == [Status.NOT_ATTEMPTED] * 2
+
+
+def test_a_row_that_was_not_attempted_before_says_why_it_was_not_now() -> None:
+    ran = Recorder(1, server_with(), before=UNTOUCHED, at=lambda run, _: run.stop(STOP))
+    assert ran.outcomes[0].status is Status.NOT_ATTEMPTED
+    assert "by Ctrl-C" in ran.outcomes[0].error
+
+
+@pytest.mark.parametrize("before", [EARLIER, FAILED, UNKNOWN], ids=lambda before: before.status)
+def test_429s_and_a_network_that_is_away_change_nothing_but_the_number_of_attempts(before: Outcome) -> None:
+    """Nothing can have been issued by them; what may have been before still may."""
+    for reply in (THROTTLED, UNREACHABLE):
+        ran = Recorder(1, server_with(rest=reply, limiter=Unlimited()), before=before, give_up_after=20.0)
+        assert ran.ending.kind is EndingKind.GAVE_UP
+        (outcome,) = ran.outcomes
+        assert (outcome.status, outcome.token) == (before.status, before.token)
+        sent = len(ran.server.arrivals)
+        assert (sent > 0) == reply.left
+        assert outcome.attempts == before.attempts + (0 if before.token else sent)
+
+
+def test_an_earlier_token_outlives_a_stop_after_a_request_that_may_have_brought_a_new_one() -> None:
+    asked = Reply(503, message="HTTP 503", retry_after=300.0)
+    ran = Recorder(1, server_with(asked), before=EARLIER, at=lambda run, loop: loop.call_later(5.0, run.stop, STOP))
+    (outcome,) = ran.outcomes
+    assert replace(outcome, error="", hint="") == EARLIER
+    assert "no new one: HTTP 503" in outcome.error
+    assert "a token may exist" in outcome.hint
+
+
+@pytest.mark.parametrize(
+    ("before", "replies", "status", "attempts"),
+    [
+        (FAILED, [OK], Status.ISSUED, 4),
+        (FAILED, [THROTTLED, OK], Status.ISSUED, 5),
+        (FAILED, [UNREACHABLE, OK], Status.ISSUED, 4),
+        (FAILED, [REJECTED], Status.FAILED, 4),
+        (FAILED, [BUSY] * 5, Status.UNKNOWN, 8),
+        (UNKNOWN, [BUSY] * 4, Status.ISSUED, 8),
+    ],
+)
+def test_the_attempts_of_a_row_without_a_token_go_on_counting(
+    before: Outcome, replies: list[Reply | None], status: Status, attempts: int
+) -> None:
+    """Those that a run may use are as many as without an earlier one."""
+    (outcome,) = Recorder(1, server_with(*replies, limiter=Unlimited()), before=before).outcomes
+    assert (outcome.status, outcome.attempts) == (status, attempts)
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [(REJECTED, Status.FAILED), (REVOKED, Status.UNKNOWN), (Reply(404, message="HTTP 404: nginx"), Status.UNKNOWN)],
+    ids=["the API's 404", "401", "another's 404"],
+)
+def test_what_was_unknown_is_settled_by_what_the_api_says_of_the_driver_alone(reply: Reply, status: Status) -> None:
+    (outcome,) = Recorder(1, server_with(rest=reply), before=UNKNOWN).outcomes
+    assert outcome.status is status
+    assert ("a token may exist" in outcome.hint) == (status is Status.UNKNOWN)
+
+
+def test_one_of_many_that_is_always_refused_as_too_many_holds_nobody_else_up() -> None:
+    class Unwilling(ModelServer):
+        async def issue(self, identifier: Identifier, code: str) -> Reply:
+            if identifier == drivers(5)[-1].identifier:
+                await asyncio.sleep(0.1)
+                return Reply(429, message="HTTP 429", retry_after=0.5)
+            return await super().issue(identifier, code)
+
+    ran = Recorder(30, Unwilling(Unlimited()))
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.counts() == {"issued": 29, "not_attempted": 1}
+
+
+def test_no_error_is_longer_than_300_characters() -> None:
+    """Whatever is said around a long message."""
+    long = "m" * 299
+    for reply in (Reply(401, message=long, request_id="r"), Reply(404, message=long, request_id="r")):
+        ran = Recorder(3, server_with(rest=reply), before=EARLIER)
+        assert all(len(outcome.error) <= 300 for outcome in ran.outcomes)
+        assert any(outcome.error.endswith("…") for outcome in ran.outcomes)
+
+
+def test_what_was_unknown_stays_so_when_the_attempts_of_this_run_are_spent() -> None:
+    """They cannot have issued anything; one of those before may have."""
+    refused = Reply(408, message="HTTP 408")
+    (outcome,) = Recorder(1, server_with(rest=refused), before=UNKNOWN).outcomes
+    assert (outcome.status, outcome.attempts) == (Status.UNKNOWN, 8)
+    assert "a token may exist" in outcome.hint
+
+
+def test_before_each_request_the_journal_says_that_a_token_may_exist(tmp_path: Path) -> None:
+    """Or, where the row holds an earlier one, that this is that; looked at from where the request is sent."""
+    rows, place = batch("Driver ID\n11\n12\n13\n"), Destination(tmp_path / "out.csv")
+    renewed = replace(rows.drivers[2], before=issued(rows.drivers[2]))
+    seen: dict[str, list[tuple[str, ...]]] = {}
+
+    class Witness(ModelServer):
+        async def issue(self, identifier: Identifier, code: str) -> Reply:
+            last = [line for line in lines(place.partial) if line["Driver ID"] == identifier.value][-1]
+            said = last["auth_status"], last["auth_token"], last["auth_attempts"]
+            seen.setdefault(identifier.value, []).append(said)
+            return await super().issue(identifier, code)
+
+    async def main() -> None:
+        again = Reply(429, retry_after=0.0)
+        server = Witness(Unlimited(), lambda: (0.0, 0.0), script(again, again, OK, again, BUSY, OK, BUSY))
+        run = Run([*rows.drivers[:2], renewed], Settings(api_token=Secret("key"), concurrency=1), uniform=min)
+        with place:
+            journal = place.open_journal(rows)
+            outcomes = [outcome async for outcome in run.outcomes(server, Quota(MemoryLeases(RATE)), journal)]
+            journal.close()
+        assert [outcome.status for outcome in outcomes] == [Status.ISSUED] * 3
+
+    asyncio.run(main())
+    assert sum(map(len, seen.values())) == 8
+    for driver in ("11", "12"):
+        assert seen[driver] == [("unknown", "", str(number + 1)) for number in range(len(seen[driver]))]
+    assert set(seen["13"]) == {("issued", TOKEN, "1")}
+
+
+# --- what is told, and what goes wrong inside
+
+
+def test_events_tell_the_run_in_order() -> None:
+    ran = Recorder(4, server_with(THROTTLED, limiter=Unlimited()))
+    started = ran.events[0]
+    assert isinstance(started, RunStarted)
+    assert (started.drivers, started.rate, started.others) == (4, RATE, 0)
+    assert [event.outcome for event in ran.events if isinstance(event, RowDone)] == ran.outcomes
+
+
+def test_no_drivers_is_a_finished_run() -> None:
+    ran = Recorder(0, server_with())
+    assert (ran.outcomes, ran.ending.kind) == ([], EndingKind.FINISHED)
+
+
+def test_an_unexpected_exception_ends_the_run_instead_of_hanging_it() -> None:
+    class Broken(ModelServer):
+        async def issue(self, *_: object) -> Reply:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Recorder(3, Broken(Unlimited()))
+
+
+@pytest.mark.parametrize("after", [1, 4, 20])
+def test_leaving_the_loop_early_leaves_no_task_and_no_slot_behind_and_every_row_has_its_outcome(after: int) -> None:
+    """What was in flight is ``unknown``; its slots come free again, however often this is done with one guard."""
+
+    async def main() -> None:
+        guard = Guard()
+        for _ in range(30):
+            server, quota = server_with(), Quota(MemoryLeases(RATE, guard))
+            run = Run(drivers(50), Settings(api_token=Secret("key")))
+            async with aclosing(run.outcomes(server, quota)) as outcomes:
+                async for _ in outcomes:
+                    if len(run.finished) >= after:
+                        break
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert run.ending is not None
+            assert sorted(outcome.row for outcome in run.finished) == [driver.row for driver in drivers(50)]
+            sent = {str(outcome.identifier) for outcome in run.finished if outcome.attempts}
+            assert {*server.issued} <= sent
+            for outcome in run.finished:
+                assert (outcome.status is Status.NOT_ATTEMPTED) == (outcome.attempts == 0)
+        await asyncio.sleep(P + 20)
+        assert (await MemoryLeases(RATE, guard).look()).in_use == 0
+
+    virtual_clock.run(main())
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.35, 0.95])
+def test_a_cancelled_run_has_an_outcome_for_every_row(after: float) -> None:
+    async def main() -> None:
+        server, run = server_with(), Run(drivers(90), Settings(api_token=Secret("key")))
+
+        async def consume() -> None:
+            async with aclosing(run.outcomes(server, Quota(MemoryLeases(RATE)))) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(after)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if after:
+            assert len(run.finished) == 90
+            held = {str(outcome.identifier) for outcome in run.finished if outcome.token}
+            unknown = {str(outcome.identifier) for outcome in run.finished if outcome.status is Status.UNKNOWN}
+            assert held <= {*server.issued} <= held | unknown
+
+    virtual_clock.run(main())
+
+
+def test_an_observer_that_raises_at_the_very_end_raises_too() -> None:
+    def raising(event: Event) -> None:
+        if isinstance(event, RowDone) and event.outcome.row == 11:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        run = Run(drivers(10), Settings(api_token=Secret("key"), concurrency=1), observe=raising)
+        with pytest.raises(ZeroDivisionError):
+            async for _ in run.outcomes(server_with(), Quota(MemoryLeases(RATE))):
+                pass
+        assert len(run.finished) == 10
+
+    virtual_clock.run(main())
+
+
+def test_an_observer_that_raises_ends_the_run_without_losing_a_token() -> None:
+    def raising(event: Event) -> None:
+        if isinstance(event, RowDone) and event.outcome.row > 20:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        server, run = server_with(), Run(drivers(60), Settings(api_token=Secret("key")), observe=raising)
+        with pytest.raises(ZeroDivisionError):
+            async for _ in run.outcomes(server, Quota(MemoryLeases(RATE))):
+                pass
+        assert len(run.finished) == 60
+        tokens = {(str(o.identifier), o.token) for o in run.finished if o.token}
+        unknown = {str(o.identifier) for o in run.finished if o.status is Status.UNKNOWN}
+        issued = {(name, token) for name, ((_, token),) in server.issued.items()}
+        assert tokens <= issued
+        assert {name for name, _ in issued - tokens} <= unknown
+
+    virtual_clock.run(main())
+
+
+def test_no_request_leaves_after_a_stop_even_if_it_was_admitted() -> None:
+    """A stop in the same instant as a burst of admissions: none of them is sent, and their slots are given back."""
+
+    async def main() -> None:
+        guard, server = Guard(), server_with(latency=lambda: (0.0, 0.1))
+        run: Run
+
+        def stop_on_reply(event: Event) -> None:
+            if isinstance(event, RowDone) and len(run.finished) == 30:
+                run.stop(Ending(EndingKind.INTERRUPTED))
+                stopped.append(len(server.arrivals))
+
+        stopped: list[int] = []
+        run = Run(drivers(90), Settings(api_token=Secret("key")), observe=stop_on_reply)
+        async for _ in run.outcomes(server, Quota(MemoryLeases(RATE, guard))):
+            pass
+        assert stopped == [len(server.arrivals)]
+        assert (await MemoryLeases(RATE, guard).look()).in_use == len(server.arrivals)
+        assert len(run.finished) == 90
+
+    virtual_clock.run(main())
+
+
+def test_a_run_runs_once() -> None:
+    async def main() -> None:
+        run = Run(drivers(2), Settings(api_token=Secret("key")))
+        quota = Quota(MemoryLeases(RATE))
+        assert [outcome.status async for outcome in run.outcomes(server_with(), quota)] == [Status.ISSUED] * 2
+        with pytest.raises(RuntimeError, match="runs once"):
+            await anext(run.outcomes(server_with(), quota))
+
+    virtual_clock.run(main())
+
+
+# --- any server: the bounds, with some room, for what was measured of 20 seeds
+
+
+def delays(seed: int, *, stalled: float = 0.0) -> Callable[[], tuple[float, float]]:
+    """Latencies of 10 to 300 ms, and for a share of the requests 1 to 20 s more on the way there or back."""
+    rng = random.Random(seed)
+
+    def one_way() -> float:
+        return rng.uniform(0.005, 0.15) + (rng.uniform(1.0, 20.0) if rng.random() < stalled / 2 else 0.0)
+
+    return lambda: (one_way(), one_way())
+
+
+SEEDS = range(3)
+
+
+@pytest.mark.parametrize("name", ["fixed", "sliding", "sliding-strict", "bucket"])
+@pytest.mark.parametrize(
+    ("count", "periods"), [(30, 0.05), (100, 0.05), (101, 1.08), (250, 2 * 1.02 + 0.06), (1000, 9 * 1.02 + 0.06)]
+)
+def test_a_documented_limit_is_used_to_the_full_without_a_429(name: str, count: int, periods: float) -> None:
+    """100 at once, 100 a period later, and so on."""
+    for seed in SEEDS if count < 1000 else SEEDS[:1]:
+        ran = Recorder(count, server_with(limiter=make_limiter(name, 100, P), latency=delays(seed)))
+        assert ran.counts() == {"issued": count}
+        assert ran.server.refusals == 0
+        assert ran.elapsed <= periods * P
+
+
+@pytest.mark.parametrize("name", ["fixed", "sliding", "sliding-strict", "bucket"])
+def test_no_stall_on_the_way_brings_a_429(name: str) -> None:
+    """Every tenth request takes 1 to 20 s longer: requests overtake one another by a third of a period."""
+    for seed in SEEDS:
+        ran = Recorder(250, server_with(limiter=make_limiter(name, 100, P), latency=delays(seed, stalled=0.1)))
+        assert ran.counts() == {"issued": 250}
+        assert ran.server.refusals == 0
+        assert ran.server.peak(P) <= 100
+        assert ran.elapsed < 3.5 * P
+
+
+@pytest.mark.parametrize("with_retry_after", [True, False], ids=["with Retry-After", "without"])
+@pytest.mark.parametrize(
+    ("name", "periods", "refusals"), [("gcra", 2.65, 18), ("counter", 2.65, 20), ("counter-strict", 3.0, 30)]
+)
+def test_a_server_that_trickles_is_met_near_its_pace(
+    name: str, periods: float, refusals: int, *, with_retry_after: bool
+) -> None:
+    """250 drivers; a client that knew the server would need 2.4 periods (gcra) or 2.14 (counter)."""
+    for seed in SEEDS:
+        limiter = make_limiter(name, 100, P)
+        ran = Recorder(250, ModelServer(limiter, delays(seed), with_retry_after=with_retry_after))
+        assert ran.counts() == {"issued": 250}
+        assert ran.elapsed <= periods * P
+        assert ran.server.refusals <= refusals
+
+
+@pytest.mark.parametrize("with_retry_after", [True, False], ids=["with Retry-After", "without"])
+def test_a_server_that_is_overloaded_now_and_then_costs_little(*, with_retry_after: bool) -> None:
+    """3 % of the replies are 429s that have nothing to do with any limit."""
+    for seed in SEEDS:
+        rng, sent = random.Random(seed), []
+
+        def overloaded(rng: random.Random = rng, sent: list[Reply] = sent) -> Iterator[Reply | None]:
+            while True:
+                if rng.random() < 0.03:
+                    sent.append(Reply(429, retry_after=rng.uniform(0.1, 2.0) if with_retry_after else None))
+                    yield sent[-1]
+                else:
+                    yield OK
+
+        ran = Recorder(250, ModelServer(SlidingLog(100, P), delays(seed), overloaded()))
+        assert ran.counts() == {"issued": 250}
+        assert sent
+        assert ran.server.refusals == 0  # no other 429s
+        assert ran.elapsed <= 2.3 * P
+
+
+@pytest.mark.parametrize("with_retry_after", [True, False], ids=["with Retry-After", "without"])
+@pytest.mark.parametrize("name", ["fixed", "sliding", "sliding-strict", "bucket", "counter", "gcra"])
+def test_beside_another_client_that_takes_40_percent_it_finishes(name: str, *, with_retry_after: bool) -> None:
+    """One that has been at work for long, evenly, and waits as it is told: 60 a period are left, 4 periods at best."""
+    for seed in SEEDS:
+        limiter = make_limiter(name, 100, P)
+        for number in range(40):
+            limiter.admit((number - 40) * P / 40)
+
+        async def other(limiter: Limiter = limiter) -> None:
+            while True:
+                wait = limiter.admit(asyncio.get_running_loop().time())
+                await asyncio.sleep(wait or P / 40)
+
+        others: list[asyncio.Task[None]] = []
+        ran = Recorder(
+            250,
+            ModelServer(limiter, delays(seed), with_retry_after=with_retry_after),
+            at=lambda _, loop, others=others, other=other: others.append(loop.create_task(other())),
+        )
+        assert ran.counts() == {"issued": 250}
+        assert ran.elapsed <= 1.3 * 4.17 * P
+
+
+# --- a quota that other processes share, and that cannot be had
+
+AWAY = QuotaError("the server of the quota is away", "start it")
+BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
+
+
+def test_a_shared_quota_that_stays_away_ends_the_run() -> None:
+    """It waits as long as for the network, says why, and keeps what it has."""
+    ran = Recorder(40, server_with(), trouble=lambda now: AWAY if now > 0.5 else None, give_up_after=20.0)
+    assert ran.ending == Ending(EndingKind.GAVE_UP, AWAY.message, AWAY.tip)
+    assert ran.counts() == {"issued": len(ran.server.arrivals), "not_attempted": 40 - len(ran.server.arrivals)}
+    assert 20.0 <= ran.elapsed < 22.0
+    troubles = [event for event in ran.events if isinstance(event, QuotaTrouble)]
+    assert set(troubles) == {QuotaTrouble(AWAY.message, AWAY.tip, 20.0)}
+
+
+def test_a_shared_quota_that_is_away_from_the_start_sends_nothing() -> None:
+    ran = Recorder(40, server_with(), trouble=lambda _: AWAY, give_up_after=20.0)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert ran.server.arrivals == []
+    assert 20.0 <= ran.elapsed < 22.0
+
+
+def test_a_shared_quota_that_comes_back_renews_patience() -> None:
+    """Away for 15 s again and again, a run whose patience is 20 s goes on."""
+    ran = Recorder(
+        250, server_with(), trouble=lambda now: AWAY if 5.0 < now % 20.0 < 20.0 else None, give_up_after=20.0
+    )
+    assert ran.counts() == {"issued": 250}
+    assert ran.server.refusals == 0
+    assert ran.elapsed > 120.0
+
+
+def test_replies_to_what_was_sent_before_do_not_renew_patience_with_a_quota_that_is_away() -> None:
+    """Slow replies trickle in for 15 s after the quota has gone: 20 s is 20 s, and a little for the last of them."""
+    latencies = chain([(0.1, 0.1)] * 7, ((0.1, 2.0 * number) for number in range(1, 99)))
+    ran = Recorder(
+        40,
+        server_with(latency=lambda: next(latencies)),
+        trouble=lambda now: AWAY if now > 0.9 else None,
+        give_up_after=20.0,
+    )
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    last_reply = max(event.outcome.row for event in ran.events if isinstance(event, RowDone) and event.outcome.token)
+    assert last_reply > 10
+    assert ran.elapsed < 40.0
+
+
+@pytest.mark.parametrize("at", [0.5, 30.0])
+def test_a_shared_quota_that_is_broken_is_told_once_and_the_run_goes_on_alone(at: float) -> None:
+    """Even if it has to wait for longer than its patience, for slots that cool."""
+    ran = Recorder(150, server_with(), trouble=lambda now: BROKEN if now > at else None, give_up_after=20.0)
+    assert ran.counts() == {"issued": 150}
+    assert ran.server.peak(P) == 100
+    troubles = [event for event in ran.events if isinstance(event, QuotaTrouble)]
+    assert troubles == [QuotaTrouble(BROKEN.message, BROKEN.tip, None)]
+
+
+@pytest.mark.parametrize("reply", [UNREACHABLE, BUSY], ids=["no network", "503"])
+@pytest.mark.parametrize(("away", "period"), [(30.0, 60.0), (5.0, 10.0), (5.0, 300.0)])
+def test_a_shared_quota_that_comes_and_goes_does_not_renew_patience_with_a_server_that_is_away(
+    reply: Reply, away: float, period: float
+) -> None:
+    ran = Recorder(40, server_with(rest=reply), trouble=lambda now: AWAY if now % period < away else None)
+    assert ran.ending.kind is EndingKind.GAVE_UP
+    assert 600.0 <= ran.elapsed < 700.0
+
+
+@pytest.mark.parametrize("how", ["stop", "stop before", "deadline", "deadline that is past", "cancel"])
+def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str) -> None:
+    class Hanging(TroubledLeases):
+        async def look(self) -> Budget:
+            await asyncio.sleep(5000.0)
+            return Budget()
+
+    async def main() -> None:
+        loop, server = asyncio.get_running_loop(), server_with()
+        deadlines = {"deadline": timedelta(seconds=5), "deadline that is past": NOW - timedelta(days=9999)}
+        deadline = deadlines.get(how)
+        run = Run(drivers(9), Settings(api_token=Secret("key"), deadline=deadline))
+
+        async def consume() -> None:
+            shared = Hanging(RATE, lambda _: None)
+            async with aclosing(run.outcomes(server, Quota(MemoryLeases(RATE), shared))) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+        if how == "stop before":
+            run.stop(STOP)
+        task = asyncio.create_task(consume())
+        if how == "stop":
+            loop.call_later(3.0, run.stop, STOP)
+        elif how == "cancel":
+            loop.call_later(3.0, task.cancel)
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert loop.time() < 5.1
+        assert server.arrivals == []
+        assert {outcome.status for outcome in run.finished} == {Status.NOT_ATTEMPTED}
+        assert len(run.finished) == 9
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    virtual_clock.run(main())
+
+
+def test_a_stop_while_the_shared_quota_is_away_ends_the_run_at_once() -> None:
+    ending = Ending(EndingKind.INTERRUPTED)
+    ran = Recorder(
+        40, server_with(), trouble=lambda _: AWAY, at=lambda run, loop: loop.call_later(7.3, run.stop, ending)
+    )
+    assert ran.ending is ending
+    assert ran.elapsed < 7.4
+    assert not ran.left_behind
+
+
+# --- runs beside one another
+
+
+class Beside:
+    """Runs of ``count`` drivers at once that share their slots, each with its server."""
+
+    def __init__(self, count: int, *servers: ModelServer) -> None:
+        self.ended: list[tuple[float, Ending | None]] = []
+
+        async def one(server: ModelServer) -> None:
+            run, quota = Run(drivers(count), Settings(api_token=Secret("key"))), Quota(MemoryLeases(RATE, guard))
+            async for _ in run.outcomes(server, quota):
+                pass
+            await quota.close()
+            self.ended.append((asyncio.get_running_loop().time(), run.ending))
+
+        async def main() -> None:
+            await asyncio.gather(*map(one, servers))
+
+        guard = Guard()
+        virtual_clock.run(main())
+
+
+def test_a_run_without_a_network_does_not_stop_the_others() -> None:
+    """Its addresses may be others, or its proxy; only what the server asks for concerns all."""
+    (first_at, first), (last_at, last) = Beside(40, server_with(rest=UNREACHABLE), server_with()).ended
+    assert first is not None
+    assert last is not None
+    assert (first.kind, last.kind) == (EndingKind.FINISHED, EndingKind.GAVE_UP)
+    assert first_at < 3.0
+    assert last_at > 600.0
+
+
+def test_runs_share_the_pace_of_a_server_that_trickles() -> None:
+    """Three of them, each at a third of it: hardly more 429s than of one run, and no slower."""
+    server = ModelServer(make_limiter("gcra", 100, P), delays(1))
+    ended = Beside(84, server, server, server).ended
+    assert {ending and ending.kind for _, ending in ended} == {EndingKind.FINISHED}
+    assert server.refusals <= 50
+    assert max(at for at, _ in ended) <= 3.0 * P
+
+
+# --- whatever happens
+
+AT_ONCE = Reply(429, message="HTTP 429", retry_after=0.0)
+REPLIES = st.sampled_from([OK, BUSY, REJECTED, THROTTLED, AT_ONCE, UNREACHABLE, SILENCE, UNUSABLE, REVOKED])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    count=st.integers(0, 30),
+    replies=st.lists(REPLIES, max_size=80),
+    stop_after=st.none() | st.floats(0.0, 90.0),
+    seed=st.integers(0, 99),
+)
+def test_whatever_happens_rows_add_up_and_no_token_is_lost_or_swapped(
+    count: int, replies: list[Reply | None], stop_after: float | None, seed: int
+) -> None:
+    """One outcome a driver, on its own row; each token the server issued, and whose reply came, is in one of them."""
+    rng = random.Random(seed)
+    server = server_with(*replies, limiter=SlidingLog(20, P), latency=lambda: (rng.uniform(0, 2), rng.uniform(0, 2)))
+
+    def stop(run: Run, loop: asyncio.AbstractEventLoop) -> None:
+        if stop_after is not None:
+            loop.call_later(stop_after, run.stop, Ending(EndingKind.INTERRUPTED))
+
+    ran = Recorder(count, server, rate=Rate(20, P), at=stop)
+    assert sorted(outcome.row for outcome in ran.outcomes) == [driver.row for driver in drivers(count)]
+    by_row = {driver.row: driver.identifier for driver in drivers(count)}
+    for outcome in ran.outcomes:
+        assert outcome.identifier == by_row[outcome.row]
+        assert (outcome.status is Status.ISSUED) == bool(outcome.token) == bool(outcome.code)
+        assert outcome.status is Status.ISSUED or outcome.hint
+    issued = {str(o.identifier): [(o.code, o.token)] for o in ran.outcomes if o.token}
+    assert issued == server.issued
+    assert server.refusals == 0
+    assert not ran.left_behind
+
+
+def test_codes_are_letters_and_digits_letter_first_and_never_the_same() -> None:
+    codes = [new_code() for _ in range(2000)]
+    assert len(set(codes)) == 2000
+    assert all(len(code) == CODE_LENGTH >= 12 and code.isascii() and code.isalnum() for code in codes)
+    assert all(code[0].isalpha() for code in codes)

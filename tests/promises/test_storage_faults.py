@@ -1,0 +1,877 @@
+"""When the disk fails no token is lost: the run stops, says so, and is finished once the trouble is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.disks import (
+    NO_MOUNT,
+    Commands,
+    FailingDisk,
+    assert_kept,
+    assert_told,
+    assert_valid,
+    issued,
+    rescued,
+    roster,
+    rows,
+    tokens,
+)
+from support.live_sandbox import live_sandbox
+from support.rosters import umask
+
+from batch_issuer.cli import main
+from batch_issuer.results.private_files import exposure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.disks import Tokens
+
+    from batch_issuer.sandbox import LedgerEntry, Sandbox
+
+resource = pytest.importorskip("resource", reason="limits, modes and mounts as Linux has them")
+
+SWIFT = ("--rate", "5000/s", "--quota", "process")
+BRISK = ("--rate", "200/s", "--burst", "1", "--quota", "process")
+STEADY = ("--rate", "50/s", "--burst", "1", "--quota", "process")
+"""One request every 20 ms: there is time to do something meanwhile."""
+
+LIMIT = 1_000_000
+"""Requests that the server takes at once."""
+
+ROWS = 40
+NOBODY = 65534
+IS_ROOT = os.geteuid() == 0
+
+
+@dataclass
+class Place:
+    """A folder for results, with those of an earlier run if wanted; a roster elsewhere, and a server."""
+
+    folder: Path
+    roster: Path
+    sandbox: Sandbox
+    capsys: pytest.CaptureFixture[str]
+    told: str = ""
+    before: int = field(init=False)
+    old: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.before = self.at_first = len(self.sandbox.ledger)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "depot.results.csv"
+
+    @property
+    def partial(self) -> Path:
+        return self.folder / "depot.results.csv.partial"
+
+    def issue(self, *options: str) -> int:
+        return self.run("issue", self.roster, "-o", self.out, "--overwrite", *options)
+
+    def retry(self) -> int:
+        return self.run("retry", self.out)
+
+    def run(self, *arguments: str | Path) -> int:
+        self.capsys.readouterr()
+        self.before = len(self.sandbox.ledger)
+        environ = {"SAMSARA_API_TOKEN": self.sandbox.api_token}
+        command, *others = map(str, arguments)
+        code = main([command, "--base-url", self.sandbox.url, *SWIFT, *others], environ)
+        self.told = self.capsys.readouterr().err
+        return code
+
+    @property
+    def ledger(self) -> list[LedgerEntry]:
+        """Of the last run."""
+        return self.sandbox.ledger[self.before :]
+
+    @property
+    def sent(self) -> int:
+        """Requests of all runs for this place."""
+        return len(self.sandbox.ledger) - self.at_first
+
+    def with_old_results(self) -> None:
+        """Put the results of an earlier run in their place, alone."""
+        for path in (*self.folder.iterdir(), *rescued(self.told)):
+            path.unlink()
+        if not self.old:
+            assert self.issue() == 0
+            self.old = self.out.read_bytes()
+        self.out.write_bytes(self.old)
+        self.out.chmod(0o600)
+
+    def assert_safe(self, code: int, hit: bool) -> None:
+        """What holds after any ending, with a disk that failed or not."""
+        assert code in ((0, 2, 4) if hit else (0,)), self.told
+        assert_valid(self.folder)
+        assert_kept(self.out, self.told, issued(self.ledger))
+        if code == 2:
+            assert self.ledger == []
+            assert [path.name for path in self.folder.iterdir()] == [self.out.name]
+        if code:
+            assert_told(self.told)
+        if self.out.read_bytes() != self.old:
+            assert code != 2
+            assert len(rows(self.out)) == len(rows(self.roster, bom=b""))
+            assert tokens(self.out) == issued(self.ledger)
+
+    def assert_can_be_finished(self, code: int) -> None:
+        """Now that the trouble is gone, one more command gives each row a token; nothing lies beside the results."""
+        for path in self.folder.glob("depot.results.[0-9].csv"):  # complete, under the name that was free
+            path.unlink()
+        assert (self.issue() if code == 2 else self.retry()) == 0, self.told
+        assert_complete(self.out, self.sandbox)
+
+
+def soak(*values: object) -> Any:
+    """A parameter that belongs to the longer tests."""
+    return pytest.param(*values, marks=pytest.mark.soak)
+
+
+def assert_complete(out: Path, sandbox: Sandbox) -> None:
+    assert all(row["auth_status"] == "issued" for row in rows(out))
+    assert tokens(out) <= issued(sandbox.ledger)
+    assert list(out.parent.iterdir()) == [out]
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Sandbox]:
+    with live_sandbox(limit=LIMIT) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, server: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Place:
+    (tmp_path / "results").mkdir(mode=0o700)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    return Place(tmp_path / "results", roster(tmp_path / "roster", 3), server, capsys)
+
+
+# --- a call that fails: each one of a small run, in turn
+
+FAULTS = [
+    (("write",), errno.ENOSPC),
+    (("write", "file"), errno.EDQUOT),
+    (("file",), errno.ENOSPC),
+    (("fsync",), errno.EIO),
+    (("posix_fallocate",), errno.ENOSPC),
+    (("replace", "rename"), errno.EACCES),
+    (("open",), errno.EMFILE),
+]
+ALL_CALLS = [
+    *(calls for calls, _ in FAULTS),
+    ("write", "ftruncate"),
+    ("ftruncate",),
+    ("replace",),
+    ("rename",),
+    ("lseek",),
+]
+ALL_ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EMFILE]
+
+
+def fail_each_call(place: Place, monkeypatch: pytest.MonkeyPatch, calls: tuple[str, ...], number: int) -> None:
+    for lasting in (False, True):
+        for nth in count(1):
+            place.with_old_results()
+            disk = FailingDisk(place.folder, calls, number, nth, lasting=lasting)
+            with disk.spoilt(monkeypatch):
+                code = place.issue()
+            place.assert_safe(code, disk.hit)
+            if "write" in calls and code != 0:
+                assert disk.intents[1] == 0  # nothing is about to be sent any more
+            assert len(place.ledger) <= sum(disk.intents)  # and nothing was sent unannounced
+            if not disk.hit:
+                break
+            place.assert_can_be_finished(code)
+
+
+@pytest.mark.parametrize(("calls", "number"), FAULTS)
+def test_whichever_call_fails_once_or_for_good_no_token_is_lost_and_the_run_can_be_finished(
+    calls: tuple[str, ...], number: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_each_call(place, monkeypatch, calls, number)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", ALL_ERRORS)
+@pytest.mark.parametrize("calls", ALL_CALLS)
+def test_whichever_call_fails_with_whatever_error_no_token_is_lost(
+    calls: tuple[str, ...], number: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if calls == ("posix_fallocate",) and number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        pytest.skip("such a file system promises nothing, which is no obstacle")
+    fail_each_call(place, monkeypatch, calls, number)
+
+
+def test_a_journal_that_goes_on_after_a_line_that_failed_has_no_gap(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it removed when publishing fails too."""
+    for nth in count(2):
+        place.with_old_results()
+        lines = FailingDisk(place.folder, ["write"], errno.ENOSPC, nth, lasting=False)
+        results = FailingDisk(place.folder, ["file"], errno.ENOSPC, 1, lasting=True)
+        with lines.spoilt(monkeypatch), results.spoilt(monkeypatch):
+            code = place.issue()
+        assert code == 4
+        assert place.partial.exists()
+        place.assert_safe(code, hit=True)
+        place.assert_can_be_finished(code)
+        if not lines.hit:
+            break
+
+
+def test_a_run_whose_lines_cannot_be_flushed_stops_long_before_its_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EIO from the first fsync after a request: exit 4, and what came by then is kept."""
+    place.roster = roster(place.roster.parent, 1000)
+    disk = FailingDisk(place.folder, ["fsync"], errno.EIO, 3, lasting=False)
+    with disk.spoilt(monkeypatch):
+        code = place.issue("--rate", "200/s", "--burst", "1")
+    assert code == 4
+    assert "Input/output error" in place.told
+    assert 0 < len(place.ledger) < 500
+    place.assert_safe(code, hit=True)
+
+
+@pytest.mark.parametrize("command", ["retry", "purge"])
+def test_a_refresh_that_fails_leaves_the_results_as_they_were(
+    command: str, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are never half of the old and half of the new."""
+    place.with_old_results()
+    expired = place.old.replace(b",20", b",19")  # the years
+    for nth in count(1):
+        place.out.write_bytes(expired)
+        disk = FailingDisk(place.folder, ["file", "fsync", "replace", "rename"], errno.EIO, nth, lasting=True)
+        with disk.spoilt(monkeypatch):
+            code = place.retry() if command == "retry" else main(["purge", str(place.out)], {})
+        if not disk.hit:
+            assert code == 0
+            break
+        assert code in (0, 2, 4)
+        if code:
+            assert place.out.read_bytes() == expired
+        assert_valid(place.folder)
+        if command == "retry":
+            assert_kept(place.out, place.told, issued(place.ledger))
+        place.partial.unlink(missing_ok=True)
+
+
+# --- room
+
+
+def test_room_for_the_results_is_reserved_before_the_first_request_and_what_is_not_needed_given_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserved = spy_on_room(place, monkeypatch)
+    assert place.issue() == 0
+    ((size, sent),) = reserved
+    data = place.out.read_bytes()
+    assert sent == 0
+    assert size > len(data)
+    assert place.out.stat().st_blocks * 512 < len(data) + 8192
+    assert data.endswith(b"\r\n")
+    assert b"\0" not in data
+
+
+@pytest.mark.parametrize("cell", ["x" * 900, "\u8eca" * 300, '"' * 300, "\U0001f69a\n" * 200, "'=" * 200])
+def test_the_room_is_enough_whatever_the_roster_holds(cell: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    quoted = cell.replace('"', '""')
+    lines = "".join(f'{700000 + n},"{quoted}"\n' for n in range(20))
+    place.roster.write_text(f"Driver ID,Remark\n{lines}", encoding="utf-8", newline="")
+    reserved = spy_on_room(place, monkeypatch)
+    assert place.issue() == 0
+    assert reserved[0][0] >= len(place.out.read_bytes())
+
+
+def spy_on_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Bytes reserved, and requests sent until then."""
+    reserved: list[tuple[int, int]] = []
+    real = os.posix_fallocate
+
+    def spy(descriptor: int, offset: int, size: int) -> None:
+        reserved.append((size, place.sent))
+        real(descriptor, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", spy)
+    return reserved
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_that_promises_no_room_is_no_obstacle(
+    number: int, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FailingDisk(place.folder, ["posix_fallocate"], number, 1, lasting=True).spoilt(monkeypatch):
+        assert place.issue() == 0
+    assert_complete(place.out, place.sandbox)
+
+
+# --- Windows, as far as it can be played
+
+
+def test_results_that_are_open_in_excel_are_refused_before_the_first_request(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.with_old_results()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refusing(os.open, place.out, "opened"))
+        codes = [place.issue(), place.retry(), main(["purge", str(place.out)], {})]
+    assert codes == [2, 2, 2]
+    assert "open in another program such as Excel" in place.told
+    assert place.sent == len(rows(place.out))  # by the earlier run
+    assert place.out.read_bytes() == place.old
+    assert list(place.folder.iterdir()) == [place.out]
+
+
+def test_results_opened_in_excel_meanwhile_get_a_free_name_next_to_them(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 4 and both names are told; the names count up, and nothing is ever overwritten."""
+    place.with_old_results()
+    (place.folder / "depot.results.1.csv").write_bytes(b"precious")
+    (place.folder / "depot.results.3.csv").symlink_to("nowhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refusing(os.replace, place.out, "replaced"))
+        for number in (2, 4, 5):
+            free = place.folder / f"depot.results.{number}.csv"
+            assert place.issue() == 4
+            assert str(place.out) in place.told
+            assert str(free) in place.told
+            assert tokens(free) == issued(place.ledger)
+            assert len(rows(free)) == 3
+            assert stat.S_IMODE(free.stat().st_mode) == 0o600
+            assert not place.partial.exists()
+    assert place.out.read_bytes() == place.old
+    assert (place.folder / "depot.results.1.csv").read_bytes() == b"precious"
+    assert not (place.folder / "nowhere").exists()
+
+
+def test_no_file_is_renamed_while_it_is_open_which_windows_refuses(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python opens files there without letting others rename or delete them meanwhile, the process itself included."""
+
+    def as_on_windows(real: Callable[..., Any]) -> Callable[..., Any]:
+        def rename(source: Any, target: Any) -> None:
+            for path in (source, target):
+                if str(path) in open_files():
+                    raise PermissionError(errno.EACCES, "The process cannot access the file", str(path))
+            real(source, target)
+
+        return rename
+
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(os, name, as_on_windows(getattr(os, name)))
+    assert place.issue() == 0, place.told
+    assert place.issue("--restart") == 0, place.told
+
+
+def open_files() -> set[str]:
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(str(link.readlink()))
+    return found
+
+
+def refusing(real: Callable[..., Any], path: Path, _what: str) -> Callable[..., Any]:
+    """A function of `os` that may not touch a path, whichever argument it is."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if path in arguments or str(path) in arguments:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(*arguments, **options)
+
+    return call
+
+
+# --- the kernel's own refusals, met by the real command
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    running = Commands(tmp_path_factory.mktemp("commands"))
+    yield running
+    running.close()
+
+
+@dataclass
+class Scene:
+    """The folders of one run of the command, for everybody to see, and its server."""
+
+    base: Path
+    sandbox: Sandbox
+    user: int | None
+
+    def __post_init__(self) -> None:
+        self.base.chmod(0o755)
+        self.folder, self.temporary = self.base / "results", self.base / "temporary"
+        for folder in (self.folder, self.temporary):
+            folder.mkdir(mode=0o700)
+            if self.user is not None:
+                os.chown(folder, self.user, self.user)
+        self.roster = wide_roster(self.base / "roster")
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "depot.results.csv"
+
+    @property
+    def issue(self) -> tuple[str | Path, ...]:
+        return ("issue", self.roster, "-o", self.out, *STEADY)
+
+    @property
+    def issued(self) -> Tokens:
+        return issued(self.sandbox.ledger)
+
+    def environ(self) -> dict[str, Any]:
+        return {"environ": {"TMPDIR": str(self.temporary)}, "user": self.user}
+
+
+def wide_roster(folder: Path) -> Path:
+    """Long cells: then the journal, which repeats them, outgrows the results."""
+    path = roster(folder, 0)
+    lines = "".join(f"{'x' * 300},{700000 + n}\n" for n in range(ROWS))
+    path.write_text(f"Remark,Driver ID\n{lines}")
+    return path
+
+
+def scene_of(user: int | None, **sandbox: Any) -> Any:
+    @contextlib.contextmanager
+    def scene() -> Iterator[Scene]:
+        with tempfile.TemporaryDirectory() as base, live_sandbox(limit=LIMIT, **sandbox) as server:
+            yield Scene(Path(base), server, user)
+
+    return scene()
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    with scene_of(None) as found:
+        yield found
+
+
+@pytest.fixture
+def scene_of_nobody() -> Iterator[Scene]:
+    """Modes mean nothing to root."""
+    with scene_of(NOBODY if IS_ROOT else None) as found:
+        yield found
+
+
+def assert_stopped_in_time(scene: Scene, code: int, told: str, out: Path | None = None) -> None:
+    assert code == 4, told
+    assert_told(told)
+    assert 0 < len(scene.sandbox.ledger) < ROWS
+    assert_kept(out or scene.out, told, scene.issued)
+
+
+def finish(scene: Scene, commands: Commands, results: Path | None = None) -> None:
+    """The trouble is gone: ``retry`` makes it complete."""
+    run = commands.start(scene.sandbox, "retry", results or scene.out, *SWIFT, **scene.environ())
+    assert run.end() == 0, run.told
+    assert_complete(results or scene.out, scene.sandbox)
+    assert len(rows(results or scene.out)) == ROWS
+
+
+@pytest.mark.parametrize("limit", [soak(100), 20_000])
+def test_a_file_size_limit_that_leaves_no_room_is_found_out_before_the_first_request(
+    limit: int, scene: Scene, commands: Commands
+) -> None:
+    run = commands.start(scene.sandbox, *scene.issue, limits={resource.RLIMIT_FSIZE: limit})
+    assert run.end() == 2, run.told
+    assert scene.sandbox.ledger == []
+    assert list(scene.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("quota", [soak("process"), "host"])
+def test_a_file_size_limit_met_by_the_journal_stops_the_run_and_what_was_issued_is_published(
+    quota: str, scene: Scene, commands: Commands
+) -> None:
+    limits = {resource.RLIMIT_FSIZE: ROWS * 950}
+    run = commands.start(scene.sandbox, *scene.issue, *BRISK, "--quota", quota, limits=limits)
+    assert_stopped_in_time(scene, run.end(), run.told)
+    assert "File too large" in run.told
+    assert tokens(scene.out) == scene.issued
+    assert len(rows(scene.out)) == ROWS
+    finish(scene, commands)
+
+
+@pytest.mark.parametrize("limit", [soak(4), 5, soak(6), soak(7), soak(8), 9, 10])
+def test_without_file_descriptors_at_the_start_nothing_is_sent(limit: int, scene: Scene, commands: Commands) -> None:
+    """The limit is met at one place or another; wherever it is, the command says so and what to do."""
+    limits = {resource.RLIMIT_NOFILE: limit}
+    run = commands.start(scene.sandbox, *scene.issue, "--give-up-after", "0.1s", limits=limits)
+    code = run.end()
+    assert scene.sandbox.ledger == []
+    assert code in (2, 4), run.told
+    assert_told(run.told)
+    if code == 4:  # it waited for connections, so there are results that say why
+        assert {row["auth_status"] for row in rows(scene.out)} == {"not_attempted"}
+
+
+def test_file_descriptors_that_run_out_meanwhile_end_the_run_with_all_tokens_kept(commands: Commands) -> None:
+    """No further connection can be made once the server has closed the one there was."""
+    with scene_of(None, script=f"{'ok*5,reset,' * 7}ok*") as scene:
+        run = commands.start(
+            scene.sandbox, *scene.issue, "--concurrency", "1", "--give-up-after", "0.1s", **scene.environ()
+        )
+        run.wait_for(scene.sandbox, 3)
+        resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (3, resource.prlimit(run.pid, resource.RLIMIT_NOFILE)[1]))
+        assert_stopped_in_time(scene, run.end(), run.told)
+        assert "Too many open files" in run.told
+        finish(scene, commands)
+
+
+def test_a_folder_that_is_removed_meanwhile_ends_the_run_and_the_tokens_are_elsewhere(
+    scene: Scene, commands: Commands
+) -> None:
+    run = commands.start(scene.sandbox, *scene.issue, **scene.environ())
+    run.wait_for(scene.sandbox, 5)
+    shutil.rmtree(scene.folder)
+    assert_stopped_in_time(scene, run.end(), run.told)
+    (found,) = rescued(run.told)
+    assert stat.S_IMODE(found.stat().st_mode) == 0o600
+    finish(scene, commands, found)
+
+
+def test_a_folder_that_is_renamed_meanwhile_ends_the_run_and_the_tokens_are_elsewhere(
+    scene: Scene, commands: Commands
+) -> None:
+    """What is left in the renamed folder is CSV, and can be gone on with too."""
+    run = commands.start(scene.sandbox, *scene.issue, **scene.environ())
+    run.wait_for(scene.sandbox, 5)
+    moved = scene.base / "moved"
+    scene.folder.rename(moved)
+    assert_stopped_in_time(scene, run.end(), run.told)
+    (found,) = rescued(run.told)
+    assert tokens(found) == scene.issued
+    assert not scene.folder.exists()
+    assert_valid(moved)
+    finish(scene, commands, moved / scene.out.name)
+
+
+@pytest.mark.parametrize("taken", [0o500, 0o000])
+def test_permissions_taken_away_meanwhile_cost_no_token(taken: int, scene_of_nobody: Scene, commands: Commands) -> None:
+    """With 0500 the journal can still be written, with 0 nobody could find it; the results cannot take their place."""
+    scene = scene_of_nobody
+    run = commands.start(scene.sandbox, *scene.issue, **scene.environ())
+    run.wait_for(scene.sandbox, 5)
+    scene.folder.chmod(taken)
+    code = run.end()
+    scene.folder.chmod(0o700)
+    assert code == 4
+    assert_told(run.told)
+    assert_kept(scene.out, run.told, scene.issued)
+    assert_valid(scene.folder)
+    finish(scene, commands)
+
+
+def test_a_place_that_is_write_protected_is_refused_before_the_first_request(
+    scene_of_nobody: Scene, commands: Commands
+) -> None:
+    scene = scene_of_nobody
+    earlier = commands.start(scene.sandbox, *scene.issue, *SWIFT, **scene.environ())
+    assert earlier.end() == 0, earlier.told
+    before = scene.out.read_bytes()
+    for path, mode in ((scene.out, 0o444), (scene.folder, 0o555)):
+        path.chmod(mode)
+        for command in ((*scene.issue, "--overwrite"), ("retry", scene.out, "--min-validity", "1h", *SWIFT)):
+            run = commands.start(scene.sandbox, *command, **scene.environ())
+            assert run.end() == 2, run.told
+            assert_told(run.told)
+        path.chmod(0o700)
+    assert len(scene.sandbox.ledger) == ROWS
+    assert scene.out.read_bytes() == before
+    assert list(scene.folder.iterdir()) == [scene.out]
+
+
+# --- a tiny disk of its own
+
+
+def start_on_disk(scene: Scene, commands: Commands, size: int) -> Any:
+    return commands.start(scene.sandbox, *scene.issue, mount=(scene.folder, size), **scene.environ())
+
+
+def end_on_disk(run: Any) -> int:
+    code: int = run.end()
+    if code == NO_MOUNT:
+        pytest.skip("this kernel lets nobody mount here")
+    return code
+
+
+@pytest.mark.parametrize("size", [soak(4096), 16_384, 45_000])
+def test_a_disk_that_is_full_at_the_start_is_found_out_before_the_first_request(
+    size: int, scene: Scene, commands: Commands
+) -> None:
+    """Full with the lock, with the room for the results, or with the journal's first lines."""
+    run = start_on_disk(scene, commands, size)
+    assert end_on_disk(run) == 2, run.told
+    assert "No space left on device" in run.told
+    assert_told(run.told)
+    assert scene.sandbox.ledger == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into the process through /proc")
+@pytest.mark.parametrize("way", ["journal", "another file"])
+def test_a_disk_that_fills_up_meanwhile_stops_the_run_and_what_was_issued_is_published(
+    way: str, scene: Scene, commands: Commands
+) -> None:
+    """Filled by the journal itself, or by somebody else. Once there is room `retry` finishes it there."""
+    run = start_on_disk(scene, commands, 80_000 if way == "journal" else 500_000)
+    with the_disk_of(run, scene) as disk:
+        if way != "journal":
+            fill(disk / "another file")
+        assert_stopped_in_time(scene, end_on_disk(run), run.told, disk / scene.out.name)
+        assert "No space left on device" in run.told
+        with contextlib.suppress(FileNotFoundError):
+            (disk / "another file").unlink()
+        assert [path.name for path in disk.iterdir()] == [scene.out.name]
+        shutil.copytree(disk, scene.folder, dirs_exist_ok=True)
+    assert tokens(scene.out) == scene.issued
+    assert len(rows(scene.out)) == ROWS
+    finish(scene, commands)
+
+
+@contextlib.contextmanager
+def the_disk_of(run: Any, scene: Scene) -> Iterator[Path]:
+    """Where the disk of another process can be seen, even when that is over."""
+    try:
+        run.wait_for(scene.sandbox, 3)
+        descriptor = os.open(f"/proc/{run.pid}/root{scene.folder}", os.O_RDONLY)
+    except (AssertionError, OSError):
+        end_on_disk(run)
+        raise
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def fill(path: Path) -> None:
+    """Use up what is left of a disk."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+# --- private from birth, and no symbolic link followed
+
+
+@dataclass
+class Births:
+    """Files made by `os.open` below a folder, with the flags and the mode they were born with."""
+
+    below: Path
+    found: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def spied(self, real: Callable[..., int]) -> Callable[..., int]:
+        def spy(path: Any, flags: int, *others: Any, **options: Any) -> int:
+            is_new = flags & os.O_CREAT and str(path).startswith(str(self.below)) and not os.path.lexists(path)
+            descriptor = real(path, flags, *others, **options)
+            if is_new:
+                self.found[Path(path).name] = (flags, stat.S_IMODE(os.fstat(descriptor).st_mode))
+            self.look()
+            return descriptor
+
+        return spy
+
+    def look(self) -> None:
+        """No file there is open to others at any time; those that SQLite makes are found in this way."""
+        for folder, _, names in os.walk(self.below):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    assert not Path(folder, name).lstat().st_mode & 0o177, name
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o777])
+def test_files_are_private_from_birth_whatever_the_umask(
+    mask: int, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results, journal, lock, the rescued file, one set aside and the quota's state."""
+    place.roster.chmod(0o600)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    births = Births(tmp_path)
+    disk = FailingDisk(place.folder, ["write", "file"], errno.ENOSPC, 3, lasting=True)
+    with umask(mask), monkeypatch.context() as patch:
+        patch.setattr(os, "open", births.spied(os.open))
+        with disk.spoilt(monkeypatch):
+            assert place.issue("--quota", "host") == 4
+        assert place.partial.exists()
+        assert place.issue("--quota", "host", "--restart") == 0
+        births.look()
+    assert stat.S_IMODE(place.out.stat().st_mode) == 0o600
+    (aside,) = place.folder.glob("*.partial.*")
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+    kinds = {f"depot.results.csv{suffix}" for suffix in (".lock", ".writing", ".partial.writing")}
+    kinds |= {path.name for path in (tmp_path / "temporary").iterdir()}
+    kinds |= {path.name for path in (tmp_path / "state" / "batch-issuer").glob("*.sqlite3")}
+    assert len(kinds) == 5
+    assert kinds <= set(births.found)
+    made_once = {name: flags for name, (flags, _) in births.found.items() if not name.endswith(".lock")}
+    assert all(flags & os.O_EXCL for flags in made_once.values())  # a lock is there for others to open
+    assert not any(mode & 0o177 for _, mode in births.found.values())
+
+
+def planted(place: Place, name: str, *, dangling: bool) -> Path:
+    """A symbolic link to a file that is nobody's business here."""
+    victim = place.roster.parent / "victim.csv"
+    if not dangling:
+        victim.write_bytes(b"precious")
+    (place.folder / name).symlink_to(victim)
+    return victim
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize("suffix", ["", ".partial", ".lock"])
+def test_a_symbolic_link_in_the_place_of_a_file_is_refused_and_not_followed(
+    suffix: str, dangling: bool, place: Place
+) -> None:
+    victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
+    assert place.issue() == 2
+    assert_told(place.told)
+    assert place.issue("--restart") == 2
+    assert place.retry() == 2
+    assert main(["purge", str(place.out)], {}) == 2
+    assert place.sent == 0
+    assert victim.read_bytes() == b"precious" if not dangling else not victim.exists()
+    assert [path.name for path in place.folder.iterdir()] == [f"{place.out.name}{suffix}"]
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize("suffix", [".writing", ".partial.writing"])
+def test_a_symbolic_link_in_the_place_of_a_temporary_file_is_removed_and_not_followed(
+    suffix: str, dangling: bool, place: Place
+) -> None:
+    victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
+    assert place.issue() == 0
+    assert_complete(place.out, place.sandbox)
+    assert victim.read_bytes() == b"precious" if not dangling else not victim.exists()
+
+
+def test_what_a_killed_run_left_of_its_temporary_files_is_no_obstacle(place: Place) -> None:
+    for suffix in (".writing", ".partial.writing", ".lock"):
+        (place.folder / f"{place.out.name}{suffix}").write_bytes(bytes(5000))
+    assert place.issue() == 0
+    assert_complete(place.out, place.sandbox)
+
+
+def test_a_symbolic_link_put_there_meanwhile_is_replaced_and_not_followed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last moment: when the finished file is about to take the name of the results."""
+    victim = place.roster.parent / "victim.csv"
+    victim.write_bytes(b"precious")
+    real = os.replace
+
+    def late(source: Any, target: Any) -> None:
+        if Path(target) == place.out:
+            place.out.symlink_to(victim)
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", late)
+        assert place.issue() == 0
+    assert not place.out.is_symlink()
+    assert_complete(place.out, place.sandbox)
+    assert victim.read_bytes() == b"precious"
+
+
+# --- who else may look
+
+
+def homes_with(folder: Path, *owners: int) -> tuple[Path, ...]:
+    for owner in owners:
+        home = folder / f"home-of-{owner}"
+        home.mkdir(parents=True)
+        os.chown(home, owner, owner)
+    return (folder, folder / "missing")
+
+
+OTHERS = "other people use this computer and can look into the folder"
+EVERYBODY = "everybody can put files into the folder"
+
+
+@pytest.fixture
+def for_all_to_see() -> Iterator[Path]:
+    """A folder that whoever may pass reaches."""
+    with tempfile.TemporaryDirectory() as folder:
+        if not all(above.stat().st_mode & stat.S_IXOTH for above in Path(folder).parents):
+            pytest.skip("the system's temporary folder is for one person only")
+        yield Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("modes", "others", "warning"),
+    [
+        ((0o755, 0o700, 0o600), True, ""),
+        ((0o755, 0o750, 0o600), True, ""),
+        ((0o755, 0o711, 0o600), True, ""),
+        ((0o700, 0o777, 0o600), True, ""),  # nobody gets that far
+        ((0o755, 0o755, 0o600), False, ""),
+        ((0o755, 0o755, 0o600), True, OTHERS),
+        ((0o755, 0o777, 0o600), False, EVERYBODY),
+        ((0o755, 0o1777, 0o600), False, ""),
+        ((0o755, 0o1777, 0o600), True, OTHERS),
+        ((0o700, 0o700, 0o644), False, "on a file system without permissions"),
+        ((0o700, 0o700, 0o640), False, "on a file system without permissions"),
+    ],
+)
+def test_who_else_may_get_at_the_files_is_warned_of(
+    modes: tuple[int, int, int], others: bool, warning: str, tmp_path: Path, for_all_to_see: Path
+) -> None:
+    """By the modes of the folder above, of the folder, and of a file in it; others: whether they have homes here."""
+    if others and not IS_ROOT:
+        pytest.skip("only root can give a home to another person")
+    homes = homes_with(tmp_path / "homes", *([1234] if others else []), os.getuid())
+    file = for_all_to_see / "folder" / "file"
+    file.parent.mkdir()
+    file.touch()
+    for path, mode in zip((for_all_to_see, file.parent, file), modes, strict=True):
+        path.chmod(mode)
+    found = exposure(file, homes)
+    assert warning in found
+    assert bool(found) == bool(warning)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a home to another")
+def test_homes_of_services_are_not_those_of_people(tmp_path: Path, for_all_to_see: Path) -> None:
+    for_all_to_see.chmod(0o755)
+    file = for_all_to_see / "file"
+    file.touch(mode=0o600)
+    assert exposure(file, homes_with(tmp_path / "homes", 0, 33)) == ""
+
+
+def test_a_warning_is_printed_unless_the_user_wants_quiet(for_all_to_see: Path, place: Place) -> None:
+    place.folder = for_all_to_see / "results"
+    place.folder.mkdir()
+    for_all_to_see.chmod(0o755)
+    place.folder.chmod(0o777)
+    assert place.issue() == 0
+    assert f"Warning: {EVERYBODY} {place.folder}" in place.told
+    assert place.retry() == 0
+    assert "Warning: " in place.told
+    assert place.issue("--quiet") == 0
+    assert place.told == ""
+    place.folder.chmod(0o700)
+    assert place.issue() == 0
+    assert "Warning" not in place.told

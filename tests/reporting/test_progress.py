@@ -1,0 +1,299 @@
+"""What a person watches: a bar on a terminal, lines elsewhere, and a time that comes from the quota's plan."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import random
+import re
+import signal
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from support import clock as virtual_clock
+from support.model_server import ModelServer, TroubledLeases, drivers
+
+from batch_issuer.errors import QuotaBrokenError, QuotaError
+from batch_issuer.model import Outcome, Reply, Status
+from batch_issuer.pipeline.endings import Ending, EndingKind
+from batch_issuer.pipeline.events import GateClosed, RowDone, RunStarted, Stopping
+from batch_issuer.pipeline.run import Run
+from batch_issuer.quota import MemoryLeases, Quota
+from batch_issuer.quota.leases import End
+from batch_issuer.quota.memory_leases import Guard
+from batch_issuer.reporting.progress import Progress
+from batch_issuer.sandbox import Gcra, SlidingLog, Unlimited
+from batch_issuer.settings.run_settings import Rate, Settings
+from batch_issuer.settings.secrets import Secret
+from batch_issuer.wording import duration_text
+
+if sys.platform != "win32":
+    import fcntl
+    import pty
+    import termios
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from batch_issuer.sandbox import Limiter
+
+RATE = Rate(100, 60.0)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def watch(
+    stream: io.StringIO,
+    count: int,
+    limiter: Limiter,
+    *,
+    quiet: bool = False,
+    used: int = 0,
+    trouble: Callable[[float], QuotaError | None] | None = None,
+) -> str:
+    """What is shown of a run of ``count`` drivers on the virtual clock, with requests that overtake one another.
+
+    used: slots that another run has used just before.
+    trouble: of leases that are shared with other processes.
+    """
+    rng = random.Random(1)
+
+    def latency() -> tuple[float, float]:
+        return rng.uniform(0.01, 0.1), rng.uniform(0.01, 0.1)
+
+    async def main() -> None:
+        guard = Guard()
+        other = MemoryLeases(RATE, guard)
+        for _ in range(used):
+            lease = (await other.take(1)).lease
+            assert lease is not None
+            other.end(lease, End.ANSWERED)
+        if trouble is None:
+            quota = Quota(MemoryLeases(RATE, guard))
+        else:
+            quota = Quota(MemoryLeases(RATE), TroubledLeases(RATE, trouble, guard))
+        with Progress(stream, quiet=quiet) as progress:
+            run = Run(drivers(count), Settings(api_token=Secret("key"), rate=RATE), observe=progress)
+            async for _ in run.outcomes(ModelServer(limiter, latency), quota):
+                pass
+
+    virtual_clock.run(main())
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "1 s"), (59.4, "59 s"), (60.0, "1 min"), (130.2, "2 min 10 s"), (3600.0, "1 h"), (3900.0, "1 h 5 min")],
+)
+def test_durations_are_written_for_people(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_while_nothing_gets_through_no_time_is_promised() -> None:
+    """An outage of five minutes: said once with its reason, then every ten seconds that it lasts; then times again."""
+    down = [Reply(503, message="HTTP 503: busy")] * 20
+    stream = io.StringIO()
+
+    async def main() -> None:
+        with Progress(stream) as progress:
+            run = Run(drivers(300), Settings(api_token=Secret("key"), rate=RATE), observe=progress, uniform=max)
+            server = ModelServer(SlidingLog(100, 60.0), script=[*[None] * 50, *down])
+            async for _ in run.outcomes(server, Quota(MemoryLeases(RATE))):
+                pass
+
+    virtual_clock.run(main())
+    lines = stream.getvalue().splitlines()
+    (waiting,) = [line for line in lines if line.startswith("Waiting")]
+    assert "the server is in trouble (HTTP 503: busy). Trying for up to 10 min" in waiting
+    held_up = [number for number, line in enumerate(lines) if line.endswith("nothing gets through at the moment.")]
+    assert {lines[number] for number in held_up} == {"50 of 300 drivers, nothing gets through at the moment."}
+    assert held_up == [*range(held_up[0], held_up[0] + len(held_up))]
+    assert len(held_up) >= 30
+    assert lines[-1].startswith("2")
+    assert "left." in lines[-1]
+
+
+@pytest.mark.parametrize(("deadline", "said"), [(90, True), (200, False), (None, False)])
+def test_a_deadline_that_comes_first_is_told_before_anything_is_sent(deadline: float | None, *, said: bool) -> None:
+    stream = io.StringIO()
+
+    async def main() -> None:
+        with Progress(stream) as progress:
+            progress(RunStarted(240, RATE, 0, 0, lambda: 121.0, deadline))
+
+    virtual_clock.run(main())
+    assert (
+        "The deadline comes first, in 1 min 30 s: batch-issuer retry goes on after it." in stream.getvalue()
+    ) == said
+
+
+def told_seconds(text: str) -> int:
+    """A time as people are told it."""
+    units = {"h": 3600, "min": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (h|min|s)\b", text))
+
+
+def test_elsewhere_a_line_now_and_then_tells_the_plan() -> None:
+    """100 go out at once; then every ten seconds a line counts down the wait, which no average rate would know."""
+    first, *lines = watch(io.StringIO(), 150, SlidingLog(100, 60.0)).splitlines()
+    assert first.startswith("150 drivers to send at 100/min: about 1 min")
+    lefts = [re.fullmatch(r"100 of 150 drivers, about (.+) left\.", line) for line in lines]
+    assert [told_seconds(left[1]) for left in lefts if left] == pytest.approx([51, 41, 31, 21, 11, 1], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("count", "used", "says", "seconds"),
+    [
+        (1, 0, "1 driver to send at 100/min", 1),
+        (100, 0, "100 drivers to send at 100/min", 2),
+        (240, 0, "240 drivers to send at 100/min", 121),
+        (40, 38, "40 drivers to send at 100/min, 38 of 100 slots in use by another run", 1),
+        (90, 38, "90 drivers to send at 100/min, 38 of 100 slots in use by another run", 61),
+        (240, 38, "240 drivers to send at 100/min, 38 of 100 slots in use by another run", 121),
+        (9, 100, "9 drivers to send at 100/min, 100 of 100 slots in use by another run", 61),
+    ],
+)
+def test_before_it_starts_it_says_how_long_it_will_take_and_why(count: int, used: int, says: str, seconds: int) -> None:
+    line = watch(io.StringIO(), count, Unlimited(), used=used).splitlines()[0]
+    reason, _, time = line.rpartition(": about ")
+    assert reason == says
+    assert told_seconds(time) == pytest.approx(seconds, abs=2)
+
+
+def test_nothing_to_send_is_not_announced() -> None:
+    assert watch(io.StringIO(), 0, Unlimited()) == ""
+    stream = io.StringIO()
+    Progress(stream, quiet=True)(RunStarted(9, RATE, 38, 0, lambda: 1.0))
+    assert stream.getvalue() == ""
+
+
+def test_a_terminal_has_a_bar_that_is_taken_down() -> None:
+    shown = watch(Terminal(), 150, SlidingLog(100, 60.0))
+    assert "100 of 150 drivers, about" in shown
+    assert re.search(r"about 3\d s left", shown)
+    assert "150 of 150 drivers" in shown
+    assert "150 of 150 drivers, done |##########|" in shown
+    assert shown.endswith("\n")
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "file"])
+def test_quiet_shows_nothing(stream: io.StringIO) -> None:
+    assert watch(stream, 150, SlidingLog(100, 60.0), quiet=True) == ""
+
+
+def test_a_long_wait_is_told_once_with_its_reason_and_a_short_one_is_not() -> None:
+    shown = watch(io.StringIO(), 12, Gcra(10, 60.0, 5))
+    assert shown.count(": the server asks to wait") >= 1
+    assert "Trying for up to 10 min; Ctrl-C stops." in shown
+    assert "Waiting" not in watch(io.StringIO(), 12, Gcra(100, 60.0, 5))
+
+
+def test_the_same_reason_is_told_again_only_after_a_driver_got_a_token() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream)
+    offline = GateClosed(5.0, Ending(EndingKind.GAVE_UP, "no connection"), 600.0)
+    for event in (offline, offline, RowDone(Outcome(2, Status.ISSUED)), offline):
+        progress(event)
+    assert stream.getvalue() == "Waiting 5 s: no connection. Trying for up to 10 min; Ctrl-C stops.\n" * 2
+
+
+AWAY = QuotaError("the server of the quota is away", "start it")
+BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
+WARNING = "Warning: the file of the quota is broken. This run goes on with a quota of its own. To mend it: mend it.\n"
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO], ids=["terminal", "file"])
+def test_a_quota_that_cannot_be_had_is_told_once_with_how_long_it_is_waited_for(
+    stream: type[io.StringIO], subtests: pytest.Subtests
+) -> None:
+    """Each time it goes away; under ``--quiet`` not at all, since the run goes on by itself."""
+    waiting = "Waiting: the server of the quota is away. Trying for up to 10 min; Ctrl-C stops.\n"
+    for times, trouble in (
+        (1, lambda now: AWAY if 0.3 < now < 30.0 else None),
+        (2, lambda now: AWAY if 0.3 < now < 30.0 or 60.5 < now < 70.0 else None),
+    ):
+        with subtests.test(times=times):
+            assert watch(stream(), 150, Unlimited(), trouble=trouble).count(waiting) == times
+            assert watch(stream(), 150, Unlimited(), trouble=trouble, quiet=True) == ""
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO], ids=["terminal", "file"])
+@pytest.mark.parametrize("quiet", [False, True], ids=["", "quiet"])
+@pytest.mark.parametrize("since", [0.0, 0.3, 60.5])
+def test_a_quota_that_is_broken_is_warned_of_once_even_to_who_wants_quiet(
+    stream: type[io.StringIO], since: float, *, quiet: bool
+) -> None:
+    shown = watch(stream(), 150, Unlimited(), trouble=lambda now: BROKEN if now >= since else None, quiet=quiet)
+    assert shown.count(WARNING) == 1
+    assert (shown == WARNING) == quiet
+
+
+def test_a_stream_that_is_gone_stops_the_showing_never_the_run() -> None:
+    class Gone(Terminal):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+    assert watch(Gone(), 150, SlidingLog(100, 60.0)) == ""
+
+
+def test_no_secret_is_shown() -> None:
+    for trouble in (None, AWAY, BROKEN):
+        shown = watch(
+            Terminal(), 30, SlidingLog(100, 60.0), used=9, trouble=lambda now, told=trouble: told if now < 5.0 else None
+        )
+        assert "30 drivers to send" in shown
+        assert "token-" not in shown
+        assert "key" not in shown
+
+
+def test_stopping_tells_how_many_are_waited_for() -> None:
+    stream = io.StringIO()
+    Progress(stream)(Stopping(Ending(EndingKind.INTERRUPTED), in_flight=3))
+    assert stream.getvalue() == "Stopping, after the 3 requests under way.\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals like this")
+def test_on_a_real_terminal_the_command_shows_its_bar_and_survives_ctrl_c(tmp_path: Path) -> None:
+    """Through a pseudo-terminal, as a person sees it; Ctrl-C typed there ends it in good order."""
+    roster = tmp_path / "depot.csv"
+    roster.write_text("Driver ID\n" + "".join(f"{7000 + n}\n" for n in range(60)))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # lines, columns
+    command = [sys.executable, "-m", "batch_issuer", "issue", str(roster), "--sandbox", "--rate", "30/min"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    shown, interrupted = "", False
+    with suppress(OSError):  # Linux's way of saying that the other end is closed
+        while data := os.read(ours, 4096):
+            shown += data.decode(errors="replace")
+            if "30 of 60 drivers" in shown and not interrupted:
+                process.send_signal(signal.SIGINT)
+                interrupted = True
+    os.close(ours)
+    assert process.wait(10) == 130
+    assert re.search(r"30 of 60 drivers, about [^\r|]+ left \|█[^|]*\|", shown)
+    assert "Traceback" not in shown
+    assert "30 of 60 drivers, stopped |" in shown
+    assert "Stopped: by Ctrl-C." in shown
+
+
+def test_ticking_ends_with_the_run() -> None:
+    async def main() -> int:
+        with Progress(io.StringIO()) as progress:
+            run = Run(drivers(1), Settings(api_token=Secret("key")), observe=progress)
+            async for _ in run.outcomes(ModelServer(SlidingLog(100, 60.0)), Quota(MemoryLeases(RATE))):
+                pass
+        before = asyncio.get_running_loop().time()
+        await asyncio.sleep(100)
+        return int(asyncio.get_running_loop().time() - before)
+
+    assert virtual_clock.run(main()) == 100

@@ -1,0 +1,239 @@
+"""The `auth_` columns: cells that no spreadsheet runs, and outcomes that come back as they were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from support.rosters import AT, CELLS, TOKEN, issued, roster
+
+from batch_issuer.errors import ResultsError, StorageError
+from batch_issuer.model import Identifier, IdentifierKind, Outcome, Status
+from batch_issuer.results import AUTH_COLUMNS, auth_frame, guard_cell, unguard_cell
+from batch_issuer.results.auth_columns import auth_cells, guarded, outcome_of, utc_time
+from batch_issuer.roster import named
+
+# --- cells that a spreadsheet would run
+
+
+def runs(cell: str) -> bool:
+    """Whether a spreadsheet program may run a cell: the list of OWASP, "CSV Injection", but for signed numbers."""
+    if cell[:1] in ("+", "-"):
+        return not (cell[1:2].isdecimal() and all(c.isdecimal() or c.isspace() or c in "().,/-+%eE" for c in cell[1:]))
+    return cell[:1] in ("=", "@", "\t", "\r", "\n")
+
+
+FORMULAS = st.tuples(
+    st.sampled_from(["", "'", "''"]), st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "\n"]), CELLS
+).map("".join)
+
+
+@given(st.one_of(FORMULAS, st.text()))
+def test_unguarding_gives_back_any_guarded_text(text: str) -> None:
+    assert unguard_cell(guard_cell(text)) == text
+
+
+@given(st.one_of(FORMULAS, st.text(st.characters(exclude_characters="\n"))))
+@example("-1\n")
+@example("-2+3+cmd|' /C calc'!A0")
+@example("@SUM(1)")
+@example("\n=1+1")
+def test_no_guarded_cell_runs(text: str) -> None:
+    assert not runs(guard_cell(text))
+
+
+@given(st.one_of(FORMULAS, st.text()), st.one_of(FORMULAS, st.text()))
+@example("=1", "'=1")
+def test_different_texts_stay_different(one: str, other: str) -> None:
+    assert (guard_cell(one) == guard_cell(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("", "abc", "a=b", "1+1", "'quoted'", "o'clock", "''", "281474977075805"),
+        *("-1", "+1", "-1.5", "+1,5", "-12%", "-1.5e-3", "-1E+10"),
+        *("+1 212 555 0100", "+44 (0)20 7946-0958", "+1-212-555-0100", "+49/30.123"),
+    ],
+)
+def test_texts_numbers_and_phone_numbers_stay_as_they_are(cell: str) -> None:
+    assert guard_cell(cell) == cell
+    assert unguard_cell(cell) == cell
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1", "@a", "\tx", "\rx", "+a", "-a", "+", "-", "-1+cmd", "+1;x", "-(1)", "--1", "-=1"]
+)
+def test_formulas_get_one_apostrophe(cell: str) -> None:
+    assert guard_cell(cell) == f"'{cell}"
+    assert guard_cell(f"'{cell}") == f"''{cell}"
+
+
+# --- outcomes as cells, and back
+
+WORDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=":"), min_size=1, max_size=12)
+IDENTIFIERS = st.one_of(
+    st.builds(Identifier, st.just(IdentifierKind.DRIVER_ID), st.integers(1, 2**63 - 1).map(str)),
+    st.builds(Identifier, st.just(IdentifierKind.EXTERNAL_ID), st.tuples(WORDS, WORDS).map(":".join)),
+    st.builds(Identifier, st.just(IdentifierKind.USERNAME), st.tuples(WORDS, WORDS).map(" =".join)),
+).filter(lambda who: named(who.kind, who.value) == who)  # what can be sent at all
+TIMES = st.one_of(
+    st.none(),
+    st.datetimes(
+        AT.replace(year=1971, tzinfo=None),
+        AT.replace(year=9999, tzinfo=None),
+        timezones=st.integers(-23, 23).map(lambda hours: timezone(timedelta(hours=hours))),
+    ),
+)
+OUTCOMES = st.builds(
+    Outcome,
+    st.integers(2, 10**6),
+    st.sampled_from(Status),
+    st.one_of(st.none(), IDENTIFIERS),
+    token=CELLS,
+    code=CELLS,
+    expires_at=TIMES,
+    error=st.one_of(FORMULAS, CELLS),
+    hint=st.one_of(FORMULAS, CELLS),
+    http_status=st.one_of(st.none(), st.integers(100, 599)),
+    request_id=st.one_of(FORMULAS, CELLS),
+    attempts=st.integers(0, 10**9 - 1),
+    issued_at=TIMES,
+)
+
+
+def to_the_second(outcome: Outcome) -> Outcome:
+    times = {"expires_at": outcome.expires_at, "issued_at": outcome.issued_at}
+    return replace(outcome, **{name: at and at.replace(microsecond=0) for name, at in times.items()})
+
+
+@given(OUTCOMES)
+def test_any_outcome_comes_back_from_its_cells_to_the_second(outcome: Outcome) -> None:
+    cells = dict(zip(AUTH_COLUMNS, auth_cells(outcome), strict=True))
+    assert outcome_of(outcome.row, cells) == to_the_second(outcome)
+
+
+@given(OUTCOMES)
+def test_no_cell_of_an_outcome_runs_but_a_token_and_a_code_which_stay_byte_exact(outcome: Outcome) -> None:
+    cells = dict(zip(AUTH_COLUMNS, guarded(auth_cells(outcome)), strict=True))
+    assert (cells.pop("auth_token"), cells.pop("auth_code")) == (outcome.token, outcome.code)
+    assert not any(runs(cell) for cell in cells.values())
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("auth_status", ""),
+        ("auth_status", "Issued"),
+        ("auth_status", TOKEN),
+        ("auth_identifier", "11"),
+        ("auth_identifier", "driverId=2,81475E+14"),
+        ("auth_identifier", "driverId="),
+        ("auth_identifier", "somebody=11"),
+        ("auth_identifier", TOKEN),
+    ],
+)
+def test_a_row_whose_status_or_driver_was_damaged_is_refused_without_showing_it(column: str, cell: str) -> None:
+    """In a file whose columns were shifted it may be a token."""
+    cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
+    with pytest.raises(ResultsError, match=f"row 7: its {column}") as caught:
+        outcome_of(7, {**cells, column: cell})
+    assert TOKEN not in caught.value.message + caught.value.tip
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("200", 200), (" 200 ", 200), ("200.0", 200), ("200,00", 200), ("", None), ("2E+2", None)]
+)
+def test_a_number_as_a_spreadsheet_shows_it_is_read_and_else_counts_as_blank(text: str, number: int | None) -> None:
+    cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
+    found = outcome_of(2, {**cells, "auth_http_status": text, "auth_attempts": text})
+    assert (found.http_status, found.attempts) == (number, number or 0)
+
+
+# --- times
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2026-01-02T03:04:05Z", "2026-01-02 03:04:05Z", "2026-01-02T03:04:05", "2026-01-02 03:04:05"),
+        *("2026-01-02T03:04:05+00:00", "2026-01-02 05:04:05+02:00", "2026-01-01T22:04:05-05:00"),
+        *("02.01.2026 03:04:05", "2.1.2026 3:04:05", " 2026-01-02T03:04:05Z\n"),
+    ],
+)
+def test_a_time_is_read_with_and_without_t_and_zone_and_as_spreadsheets_show_it(text: str) -> None:
+    assert utc_time(text) == AT
+
+
+@pytest.mark.parametrize("text", ["2026-01-02T03:04Z", "2026-01-02 03:04", "02.01.2026 03:04", "2.1.2026 3:04"])
+def test_a_time_without_seconds_is_read(text: str) -> None:
+    assert utc_time(text) == AT.replace(second=0)
+
+
+@pytest.mark.parametrize("text", ["2026-01-02T03:04:05.250Z", "2026-01-02 03:04:05.25"])
+def test_a_time_with_a_fraction_is_read(text: str) -> None:
+    assert utc_time(text) == AT.replace(microsecond=250_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "soon", "03:04:05", ":", "46024.128", "46024,128", "#####"),
+        *("2026-01-02", "02.01.2026", "20260102T030405Z"),
+        *("02/01/2026 03:04", "1/2/2026 3:04:05 AM", "2026/01/02 03:04", "02-01-2026 03:04"),
+        *("2026-02-30T03:04:05Z", "31.02.2026 03:04", "2026-01-02T25:04:05Z", "2026-01-02T03:04:05 CET"),
+        *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-23:59"),
+    ],
+)
+def test_a_day_alone_slashes_and_whatever_else_leaves_the_time_open_are_no_time(text: str) -> None:
+    """With slashes the day or the month may come first: nothing is guessed."""
+    assert utc_time(text) is None
+
+
+@given(st.one_of(st.text(), st.text("0123456789.:-/ TZ+", max_size=25)))
+def test_any_text_is_a_time_in_utc_or_none(text: str) -> None:
+    at = utc_time(text)
+    assert at is None or at.utcoffset() == timedelta(0)
+
+
+# --- the table
+
+
+def table(outcomes: dict[int, Outcome]) -> list[dict[str, str]]:
+    rows = roster()
+    frame = auth_frame(rows.identifiers(), rows.row_numbers(), outcomes)
+    assert list(frame.columns) == list(AUTH_COLUMNS)
+    assert all(isinstance(cell, str) for cell in frame.to_numpy().ravel())
+    return [dict(zip(AUTH_COLUMNS, cells, strict=True)) for cells in frame.to_numpy()]
+
+
+def test_rows_without_outcome_are_not_attempted() -> None:
+    assert [(line["auth_status"], line["auth_attempts"]) for line in table({})] == [("not_attempted", "0")] * 4
+
+
+def test_times_are_written_in_utc_to_the_second() -> None:
+    at = datetime(2026, 1, 2, 1, 4, 5, 999_999, tzinfo=timezone(timedelta(hours=-2)))
+    found = table({2: replace(issued(roster().drivers[0]), expires_at=at, issued_at=None)})[0]
+    assert found["auth_expires_at"] == "2026-01-02T03:04:05Z"
+    assert found["auth_issued_at"] == ""
+    assert utc_time(found["auth_expires_at"]) == at.astimezone(UTC).replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    ("row", "change"),
+    [
+        (2, {"identifier": Identifier(IdentifierKind.DRIVER_ID, "12")}),
+        (2, {"identifier": Identifier(IdentifierKind.USERNAME, "11")}),
+        (2, {"identifier": None}),
+        (2, {"row": 3}),
+        (4, {"row": 4}),  # its cell is no driver ID
+    ],
+)
+def test_a_token_never_sits_on_another_drivers_row(row: int, change: dict[str, object]) -> None:
+    wrong = replace(issued(roster().drivers[0]), **change)  # type: ignore[arg-type]
+    with pytest.raises(StorageError, match=f"row {row}") as caught:
+        table({row: wrong})
+    assert TOKEN not in caught.value.message

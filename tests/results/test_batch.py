@@ -1,0 +1,521 @@
+"""Planning a run: whose each row is, which are asked for, which are left alone, and what is never guessed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from support import rosters
+from support.rosters import AT as NOW
+from support.rosters import CODE, DEPOT, TOKEN, roster
+from support.rosters import FIVE_MINUTES as VALIDITY
+
+from batch_issuer.errors import ResultsError, RosterError
+from batch_issuer.hints import Hint
+from batch_issuer.model import Driver, Identifier, IdentifierKind, Outcome, Status
+from batch_issuer.pipeline.attempts import Row, new_code
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Results, Validity, read_results
+from batch_issuer.results.auth_columns import auth_cells
+from batch_issuer.roster import Problem, Roster
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from random import Random
+
+LEAST = VALIDITY.least
+SECOND = timedelta(seconds=1)
+
+
+def driver(number: int | str) -> Identifier:
+    return Identifier(IdentifierKind.DRIVER_ID, str(number))
+
+
+def username(name: str) -> Identifier:
+    return Identifier(IdentifierKind.USERNAME, name)
+
+
+def issued(who: Identifier, left: timedelta = timedelta(minutes=15)) -> Outcome:
+    """A row's token, valid for so long from `NOW` on; no other driver has the same."""
+    return rosters.issued(Driver(2, who), token=f"{TOKEN}-{who.value}", expires_at=NOW + left)
+
+
+def lacking(status: Status, who: Identifier | None, attempts: int = 0) -> Outcome:
+    return Outcome(2, status, who, error="why", hint="cure", attempts=attempts)
+
+
+def batch(
+    *rows: tuple[str | Sequence[str], Outcome | None],
+    columns: Sequence[str] = ("Driver ID",),
+    validity: Validity = VALIDITY,
+) -> Batch:
+    """The batch of a results file; each row is its cells and what it came to, None for blank auth cells."""
+    body = [
+        [*([cells] if isinstance(cells, str) else cells), *(auth_cells(came_to) if came_to else [""] * 11)]
+        for cells, came_to in rows
+    ]
+    frame = pd.DataFrame(body, columns=[*columns, *AUTH_COLUMNS], dtype=object)
+    return Batch.of_results(Results(frame, list(range(2, 2 + len(body)))), "depot.results.csv", validity)
+
+
+def asked(planned: Batch) -> list[tuple[int, str]]:
+    return [(one.row, str(one.identifier)) for one in planned.drivers]
+
+
+# --- which tokens are good
+
+
+@pytest.mark.parametrize(
+    ("left", "lives", "suffices"),
+    [
+        (LEAST + SECOND, True, True),
+        (LEAST, True, True),
+        (LEAST - SECOND, True, False),
+        (SECOND, True, False),
+        (timedelta(0), False, False),
+        (-SECOND, False, False),
+    ],
+)
+def test_a_token_is_good_from_exactly_the_least_validity_on_and_dead_from_exactly_its_expiry_on(
+    left: timedelta, lives: bool, suffices: bool
+) -> None:
+    token = issued(driver(11), left)
+    assert (VALIDITY.lives(token), VALIDITY.suffices(token)) == (lives, suffices)
+
+
+def test_with_a_least_validity_of_nothing_a_token_that_expires_now_is_not_good() -> None:
+    assert not Validity(timedelta(0), NOW).suffices(issued(driver(11), timedelta(0)))
+
+
+@given(left=st.timedeltas(-timedelta(days=9), timedelta(days=9)), least=st.timedeltas(timedelta(0), timedelta(days=9)))
+def test_a_longer_validity_never_makes_more_tokens_good_and_a_good_one_always_lives(
+    left: timedelta, least: timedelta
+) -> None:
+    token = issued(driver(11), left)
+    validity = Validity(least, NOW)
+    assert validity.suffices(token) == (left > timedelta(0) and left >= least)
+    assert validity.lives(token) or not validity.suffices(token)
+    assert validity.lives(token) == VALIDITY.lives(token)
+
+
+def test_until_counts_from_now_on() -> None:
+    before = datetime.now(UTC)
+    validity = Validity.until(90)
+    assert before <= validity.now <= datetime.now(UTC)
+    assert validity.least == timedelta(seconds=90)
+    assert validity.real
+
+
+SPOILT = {
+    "token": ["", " ", "#NAME?", "#REF!", "#####", "Err:508", "Err:509", "1.2E+17", "1,2E+17", "1E+17", "-1.2e+17"],
+    "code": ["", " ", "#NAME?", "Abc", "1bcdefghijklmnop", "Abcdefghijkl mnop", "Abcdefghijklmn\n", "Äbcdefghijklmno"],
+}
+
+
+@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in SPOILT.items() for text in texts])
+def test_a_token_or_code_that_a_spreadsheet_program_spoilt_is_not_good(field: str, text: str) -> None:
+    token = issued(driver(11))
+    assert VALIDITY.suffices(token)
+    assert not VALIDITY.lives(replace(token, **{field: text}))
+
+
+@pytest.mark.parametrize("changed", [{"identifier": None}, {"status": Status.FAILED}])
+def test_a_token_without_all_that_redeeming_it_needs_is_not_good(changed: dict[str, object]) -> None:
+    assert not VALIDITY.lives(replace(issued(driver(11)), **changed))
+
+
+@given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_\-+/.=~]{20,80}", fullmatch=True))
+@example("1.2E17-begins-like-a-number")
+@example("-4bYt=+begins/as.formulas_do")
+@settings(max_examples=50)
+def test_whatever_a_server_may_issue_is_good(token: str) -> None:
+    """Base64, base64url and JSON web tokens, with a code of ours."""
+    assert VALIDITY.suffices(replace(issued(driver(11)), token=token, code=new_code()))
+
+
+def test_a_token_of_the_sandbox_is_good_for_the_sandbox_only() -> None:
+    token = replace(issued(driver(11)), token="sandbox-4711")  # noqa: S106 - of nobody
+    assert not Validity(LEAST, NOW, real=True).lives(token)
+    assert Validity(LEAST, NOW, real=False).suffices(token)
+
+
+# --- who is asked for
+
+ASKED = {"short", "expired", "spoilt", "failed", "unknown", "not_attempted", "new", "mended", "damaged"}
+KINDS = st.sampled_from(sorted(ASKED | {"good", "invalid", "twin", "other"}))
+WITH_BEFORE = {"short", "failed", "unknown", "not_attempted", "damaged"}
+
+
+def row_of_kind(kind: str, number: int) -> tuple[str, Outcome | None]:
+    """A row's cell and what it came to; a twin names the driver 1 and so does its cell."""
+    who = driver(number)
+    kinds: dict[str, tuple[str, Outcome | None]] = {
+        "good": (who.value, issued(who, LEAST)),
+        "short": (who.value, issued(who, LEAST - SECOND)),
+        "expired": (who.value, issued(who, -SECOND)),
+        "spoilt": (who.value, replace(issued(who), token="#NAME?")),  # noqa: S106 - no token any more
+        "failed": (who.value, lacking(Status.FAILED, who, attempts=2)),
+        "unknown": (who.value, lacking(Status.UNKNOWN, who, attempts=2)),
+        "not_attempted": (who.value, lacking(Status.NOT_ATTEMPTED, who)),
+        "new": (who.value, None),
+        "mended": (who.value, lacking(Status.INVALID, None)),
+        "invalid": ("nobody", lacking(Status.INVALID, None)),
+        "twin": ("1", lacking(Status.DUPLICATE, driver(1))),
+        "other": (f"9{who.value}", issued(who, LEAST)),
+        "damaged": ("2.81E+14", lacking(Status.FAILED, who, attempts=1)),
+    }
+    return kinds[kind]
+
+
+@given(st.lists(KINDS, max_size=12), st.data())
+@settings(max_examples=50)
+def test_every_row_is_settled_and_just_those_without_a_good_token_are_asked_for(
+    kinds: list[str], data: st.DataObject
+) -> None:
+    """Whatever mixture of rows, in whatever order: once each, in order, for the driver that is recorded."""
+    first = data.draw(st.integers(0, len(kinds)))
+    numbered = [(kind, 100 + place) for place, kind in enumerate(kinds)]
+    numbered.insert(first, ("good", 1))
+    planned = batch(*(row_of_kind(kind, number) for kind, number in numbered))
+
+    expected = [(row, f"driverId={n}") for row, (kind, n) in enumerate(numbered, 2) if kind in ASKED]
+    assert asked(planned) == expected
+    assert [one.before is not None for one in planned.drivers] == [k in WITH_BEFORE for k, _ in numbered if k in ASKED]
+    assert sorted(planned.outcomes) == list(planned.row_numbers())
+    assert all(outcome.row == row for row, outcome in planned.outcomes.items())
+    assert planned.refused == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "other"]
+    assert planned.kept == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "good"]
+    assert planned.lost == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "unknown"]
+    statuses = Counter(outcome.status for outcome in planned.outcomes.values())
+    assert sum(statuses.values()) == len(planned) == len(numbered)
+    whose = list(planned.whose())
+    assert all(whose[row - 2] == one.identifier for row, one in planned.outcomes.items() if one.identifier)
+    assert all(one.identifier for one in planned.outcomes.values() if one.token)
+
+
+@given(st.lists(KINDS, min_size=1, max_size=8), st.randoms())
+@settings(max_examples=25)
+def test_sorting_the_rows_changes_nothing_for_any_of_them(kinds: list[str], random: Random) -> None:
+    """Rows whose driver another row may claim first aside: there the order decides."""
+    rows = [row_of_kind(kind, 100 + place) for place, kind in enumerate(kinds) if kind != "twin"]
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    before, after = batch(*rows), batch(*shuffled)
+    assert {who for _, who in asked(before)} == {who for _, who in asked(after)}
+    assert sorted(one.token for one in before.outcomes.values()) == sorted(one.token for one in after.outcomes.values())
+
+
+def test_a_token_on_two_rows_is_good_on_neither() -> None:
+    """As after a fill-down: nobody knows which of the two has it."""
+    one = issued(driver(11))
+    planned = batch(("11", one), ("12", replace(one, identifier=driver(12))), ("13", issued(driver(13))))
+    assert asked(planned) == [(2, "driverId=11"), (3, "driverId=12")]
+    assert all(one.before is None for one in planned.drivers)
+    assert [planned.outcomes[row].token for row in (2, 3)] == ["", ""]
+    assert planned.kept == [4]
+
+
+def test_a_token_that_was_copied_with_its_row_stays_with_the_row_that_has_the_identifier() -> None:
+    """As when a row is copied to add a driver, and the copy's auth_identifier cleared."""
+    one = issued(driver(11))
+    planned = batch(("11", one), ("12", replace(one, identifier=None)))
+    assert asked(planned) == [(3, "driverId=12")]
+    assert planned.outcomes[2] == one
+
+
+def test_rows_whose_roster_cells_changed_places_are_refused_whatever_names_them() -> None:
+    """One driver has a driver ID, the other a username; their cells were sorted, the auth_ columns were not."""
+    rows = (["", "alice"], issued(driver(11))), (["11", ""], issued(username("alice")))
+    planned = batch(*rows, columns=("Driver ID", "Username"))
+    assert planned.refused == [2, 3]
+    assert planned.drivers == []
+    assert "username=alice" in planned.outcomes[2].error
+    assert "driverId=11" in planned.outcomes[3].error
+
+
+def test_a_remark_goes_when_its_token_is_good_again() -> None:
+    """Such as that of a refused row that was put right, or that a token could not be renewed."""
+    told = replace(issued(driver(11)), error="this is the earlier token; no new one: HTTP 500", hint="Samsara: wait")
+    planned = batch(("11", told))
+    assert planned.outcomes[2] == replace(told, error="", hint="")
+    assert planned.changed
+
+
+def test_a_token_that_may_have_been_issued_beside_an_earlier_one_is_counted() -> None:
+    soon = issued(driver(11), timedelta(minutes=1))
+    cut_off = Row(Driver(2, driver(11), soon)).about_to_leave()
+    assert cut_off.token == soon.token
+    assert batch(("11", cut_off)).lost == [2]
+
+
+@pytest.mark.parametrize("status", [Status.INVALID, Status.DUPLICATE])
+def test_a_mended_row_is_asked_for_as_its_cell_says_now(status: Status) -> None:
+    planned = batch(("12", lacking(status, driver(11) if status is Status.DUPLICATE else None)))
+    assert planned.drivers == [Driver(2, driver(12))]
+    assert planned.outcomes[2].status is Status.NOT_ATTEMPTED
+    assert planned.changed
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_mended_to_a_driver_that_another_row_has_becomes_its_duplicate_wherever_it_stands(first: bool) -> None:
+    rows = [("11", lacking(Status.INVALID, None)), ("11", issued(driver(11)))]
+    planned = batch(*(rows if first else reversed(rows)))
+    mended, other = (2, 3) if first else (3, 2)
+    assert planned.drivers == []
+    assert planned.outcomes[mended].status is Status.DUPLICATE
+    assert planned.outcomes[mended].error == f"the same driver as in row {other}"
+    assert planned.outcomes[other] == replace(issued(driver(11)), row=other)
+
+
+def test_of_two_new_rows_for_one_driver_the_first_is_asked_for() -> None:
+    planned = batch(("11", None), ("11", None))
+    assert asked(planned) == [(2, "driverId=11")]
+    assert planned.outcomes[3].status is Status.DUPLICATE
+
+
+def test_a_duplicate_whose_other_row_was_deleted_is_asked_for() -> None:
+    assert asked(batch(("11", lacking(Status.DUPLICATE, driver(11))))) == [(2, "driverId=11")]
+
+
+def test_rows_that_are_as_they_were_leave_the_batch_unchanged() -> None:
+    """So a file in which nothing is to be done is not even written."""
+    rows = [
+        ("11", issued(driver(11))),
+        ("x", Outcome(3, Status.INVALID, error="'x' is not a driver ID", hint=str(Hint.DRIVER_ID))),
+        (
+            "11",
+            Outcome(4, Status.DUPLICATE, driver(11), error="the same driver as in row 2", hint=str(Hint.DUPLICATE)),
+        ),
+    ]
+    planned = batch(*rows)
+    assert (planned.changed, planned.drivers) == (False, [])
+    assert [planned.outcomes[row].error for row in (2, 3, 4)] == [came_to.error for _, came_to in rows]
+
+
+# --- whose a row is
+
+
+@pytest.mark.parametrize("cell", ["", " ", "2.81E+14", "281,474", "1\x072", "#NAME?", "nobody"])
+@pytest.mark.parametrize("status", [Status.FAILED, Status.UNKNOWN, Status.NOT_ATTEMPTED, Status.DUPLICATE])
+def test_where_the_cell_is_damaged_the_identifier_is_the_driver(cell: str, status: Status) -> None:
+    planned = batch((cell, lacking(status, driver(281474977000000))))
+    assert asked(planned) == [(2, "driverId=281474977000000")]
+    assert list(planned.whose()) == [driver(281474977000000)]
+    assert list(planned.conflicts()) == [None]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "who", "other"),
+    [
+        ("Driver ID", "12", driver(11), driver(12)),
+        ("External ID", "payrollId:2", Identifier(IdentifierKind.EXTERNAL_ID, "payrollId:1"), None),
+        ("Username", "bob", username("alice"), username("bob")),
+        ("Username", "Alice", username("alice"), username("Alice")),
+    ],
+)
+def test_a_cell_of_the_same_kind_that_names_another_driver_refuses_the_row(
+    column: str, cell: str, who: Identifier, other: Identifier | None
+) -> None:
+    other = other or Identifier(who.kind, cell)
+    held = issued(who)
+    planned = batch((cell, held), columns=[column])
+    assert (planned.drivers, planned.refused) == ([], [2])
+    assert list(planned.conflicts()) == [other]
+    refused = planned.outcomes[2]
+    assert str(who) in refused.error
+    assert str(other) in refused.error
+    assert refused == replace(held, error=refused.error, hint=str(Hint.ANOTHER_DRIVER))
+
+
+def test_a_refused_row_is_refused_again_just_the_same() -> None:
+    once = batch(("12", issued(driver(11), LEAST)))
+    again = batch(("12", once.outcomes[2]))
+    assert again.outcomes == once.outcomes
+    assert (once.changed, again.changed) == (True, False)
+    assert again.refused == [2]
+
+
+def test_a_row_that_was_refused_and_put_right_says_no_more_that_its_cells_name_another() -> None:
+    refused = batch(("12", issued(driver(11)))).outcomes[2]
+    mended = batch(("11", refused))
+    assert mended.refused == []
+    assert mended.outcomes[2].token == refused.token
+    assert "driverId=12" not in mended.outcomes[2].error
+    assert mended.outcomes[2].hint == ""
+
+
+def test_columns_of_other_kinds_do_not_matter() -> None:
+    """Neither what they name, nor that a more specific one was added since."""
+    columns = ("Driver ID", "External ID", "Username")
+    rows = [(("12", "payrollId:2", "alice"), lacking(Status.FAILED, username("alice")))]
+    rows += [(("11", "payrollId:1", ""), lacking(Status.FAILED, driver(11)))]
+    planned = batch(*rows, columns=columns)
+    assert asked(planned) == [(2, "username=alice"), (3, "driverId=11")]
+    assert planned.refused == []
+
+
+def test_a_blanked_cell_beside_one_that_names_a_driver_by_another_kind_refuses_the_row() -> None:
+    """Somebody else has the row now, or may have; a damaged cell is no such sign."""
+    columns = ("Driver ID", "Username")
+    rows = [(("", "alice"), issued(driver(11))), (("2.81E+14", "bob"), lacking(Status.FAILED, driver(12)))]
+    planned = batch(*rows, columns=columns)
+    assert planned.refused == [2]
+    assert asked(planned) == [(3, "driverId=12")]
+
+
+def test_without_the_identifier_the_cell_counts() -> None:
+    """So a person settles a contradiction; the token of the other driver goes."""
+    planned = batch(("12", replace(issued(driver(11)), identifier=None)))
+    assert planned.drivers == [Driver(2, driver(12))]
+    assert planned.outcomes[2].token == ""
+
+
+def test_without_any_column_of_the_roster_the_identifiers_suffice() -> None:
+    planned = batch(((), lacking(Status.FAILED, driver(11))), ((), issued(driver(12))), columns=())
+    assert asked(planned) == [(2, "driverId=11")]
+    assert planned.kept == [3]
+
+
+def test_a_refused_row_keeps_its_driver_so_that_no_other_row_gets_it() -> None:
+    planned = batch(("12", issued(driver(11))), ("11", None), ("12", None), ("13", lacking(Status.FAILED, driver(13))))
+    assert asked(planned) == [(4, "driverId=12"), (5, "driverId=13")]
+    assert planned.outcomes[3].status is Status.DUPLICATE
+
+
+def test_a_row_that_names_nobody_is_a_problem() -> None:
+    (problem,) = batch(("", None)).whose()
+    assert problem == Problem("no identifier in this row", Hint.NO_IDENTIFIER)
+
+
+# --- what is never guessed
+
+
+def test_two_rows_of_one_driver_that_was_sent_for_both_are_refused() -> None:
+    """A row was copied: which of the two is its own nobody can tell."""
+    with pytest.raises(ResultsError, match=r"rows 2 and 4 are both the one of driverId=11") as caught:
+        batch(("11", issued(driver(11))), ("12", None), ("13", lacking(Status.FAILED, driver(11))))
+    assert TOKEN not in caught.value.message
+
+
+def test_two_columns_for_one_kind_are_refused() -> None:
+    with pytest.raises(RosterError, match="'Driver ID' and 'ID' could both be"):
+        batch((("11", "12"), issued(driver(11))), columns=("Driver ID", "ID"))
+
+
+def test_a_journal_that_lost_a_row_is_refused() -> None:
+    frame = pd.DataFrame([["11", *[""] * 11]] * 2, columns=["Driver ID", *AUTH_COLUMNS], dtype=object)
+    with pytest.raises(ResultsError, match="does not hold every row"):
+        Batch.of_results(Results(frame, [2, 4]), "depot.results.csv.partial", VALIDITY)
+
+
+@given(by=st.integers(-13, 13).filter(bool), place=st.integers(0, 12), status=st.sampled_from(["issued", "failed"]))
+@settings(max_examples=40)
+def test_a_shifted_row_is_refused_without_showing_a_token_or_code(by: int, place: int, status: str) -> None:
+    """As after a cell was deleted or inserted, wherever the roster's columns stand: tokens stand for statuses then."""
+    cells = ["North", *auth_cells(replace(issued(driver(11)), status=Status(status), error="why", request_id="r-1"))]
+    header = ["Depot", *AUTH_COLUMNS]
+    cells.insert(place, "11")
+    header.insert(place, "Driver ID")
+    shifted = [*[""] * by, *cells][: len(cells)] if by > 0 else [*cells[-by:], *[""] * -by]
+    frame = pd.DataFrame([shifted], columns=header, dtype=object)
+    try:
+        planned = Batch.of_results(Results(frame, [2]), "depot.results.csv", VALIDITY)
+        shown = f"{planned.outcomes} {planned.drivers}"  # nothing of it was left in the auth_ columns
+        assert planned.kept == []
+    except ResultsError as error:
+        shown = f"{error.message} {error.tip}"
+    assert TOKEN not in shown
+    assert CODE not in shown
+
+
+# --- the roster's own batch, and whether a roster is the one of a batch
+
+
+def test_of_a_roster_every_row_is_settled_from_the_beginning() -> None:
+    planned = Batch.of_roster(roster())
+    assert asked(planned) == [(2, "driverId=11"), (3, "driverId=12")]
+    assert [planned.outcomes[row].status for row in planned.row_numbers()] == [
+        Status.NOT_ATTEMPTED,
+        Status.NOT_ATTEMPTED,
+        Status.INVALID,
+        Status.DUPLICATE,
+    ]
+    assert planned.header == ["Depot", "Driver ID", *AUTH_COLUMNS]
+    assert (planned.kept, planned.lost, planned.refused, planned.changed) == ([], [], [], True)
+    assert list(planned.whose()) == list(roster().identifiers())
+    assert list(planned.conflicts()) == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "difference"),
+    [
+        (DEPOT, ""),
+        (DEPOT.replace(",", ";").replace("\n", "\r\n"), ""),
+        (DEPOT.replace("South", "south"), "row 3 differs"),
+        (DEPOT.replace("West,11", "West, 11"), "row 5 differs"),
+        (DEPOT.replace("North,11", "N,11").replace("East", "E"), "row 2 differs"),
+        (DEPOT.replace("Depot", "depot"), "its columns differ"),
+        ("Driver ID,Depot\n11,North\n12,South\nx,East\n11,West\n", "its columns differ"),
+        (DEPOT + "Hill,13\n", "5 rows instead of 4"),
+        ("Depot,Driver ID\nNorth,11\n", "1 rows instead of 4"),
+        (DEPOT.replace("North,11\nSouth,12", "South,12\nNorth,11"), "row 2 differs"),
+    ],
+)
+def test_difference_names_where_a_roster_is_another(text: str, difference: str) -> None:
+    assert Batch.of_roster(roster()).difference(roster(text)) == difference
+
+
+@given(st.integers(0, 3), st.integers(0, 1), st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3))
+@settings(max_examples=40)
+def test_difference_sees_any_cell_that_changed(row: int, column: int, cell: str) -> None:
+    frame = roster().frame
+    assume(frame.iloc[row, column] != cell)
+    frame.iloc[row, column] = cell
+    assert Batch.of_roster(roster()).difference(Roster.from_frame(frame)) == f"row {row + 2} differs"
+
+
+# --- numbers that add up
+
+
+def any_outcome(row: int, who: Identifier, status: Status) -> Outcome:
+    came_to = issued(who) if status is Status.ISSUED else lacking(status, who, attempts=1)
+    return replace(came_to, row=row)
+
+
+@given(
+    rows=st.lists(st.sampled_from(["driver", "invalid", "twin"]), min_size=1, max_size=8),
+    drawn=st.lists(st.sampled_from([Status.ISSUED, Status.FAILED, Status.UNKNOWN, Status.NOT_ATTEMPTED, None])),
+)
+@settings(max_examples=25, deadline=None)
+def test_statuses_add_up_to_the_roster_whatever_they_are(
+    rows: list[str], drawn: list[Status | None], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Through a real journal, one that is gone on with, and the published file; None: no line was written."""
+    cells = {"driver": "{}", "invalid": "x{}", "twin": "100"}
+    text = "Driver ID\n100\n" + "".join(cells[kind].format(200 + n) + "\n" for n, kind in enumerate(rows))
+    given_roster = roster(text)
+    path: Path = tmp_path_factory.mktemp("sums") / "depot.results.csv"
+    with Destination(path) as place:
+        planned = place.begin(given_roster, VALIDITY)
+        journal = place.open_journal(planned)
+        recorded = [any_outcome(d.row, d.identifier, s) for d, s in zip(planned.drivers, drawn, strict=False) if s]
+        journal.record(*recorded)
+        journal.close()
+    came_to = planned.outcomes | {one.row: one for one in recorded}
+    expected = Counter(one.status for one in came_to.values())
+    with Destination(path) as place:
+        found = place.begin(given_roster, VALIDITY)
+        assert Counter(one.status for one in found.outcomes.values()) == expected
+        assert len(found.kept) == expected[Status.ISSUED]
+        assert len(found.lost) == expected[Status.UNKNOWN]
+        place.publish(found, found.outcomes)
+    summary = read_results(path).summary(NOW)
+    assert summary.counts == {str(status): count for status, count in expected.items()}
+    assert sum(summary.counts.values()) == summary.rows == len(given_roster)
+    assert summary.valid == expected[Status.ISSUED]

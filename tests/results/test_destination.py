@@ -1,0 +1,639 @@
+"""OUT itself: what is in its way before the run, and how the results take its place in one step after it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.rosters import (
+    AT,
+    BOM,
+    CELLS,
+    CODE,
+    DEPOT,
+    FIVE_MINUTES,
+    NAMES,
+    TOKEN,
+    batch,
+    cut_off,
+    failed,
+    files_up_to,
+    issued,
+    journal_of,
+    lines,
+    mode,
+    publish,
+    roster,
+)
+
+from batch_issuer.errors import ResultsError, RosterError, StorageError
+from batch_issuer.model import Outcome, Status
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, read_results
+from batch_issuer.roster import Roster
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Destination:
+    return Destination(tmp_path / "depot.results.csv")
+
+
+def begin(
+    place: Destination,
+    text: str = DEPOT,
+    *,
+    source: Path | None = None,
+    overwrite: bool = False,
+    restart: bool = False,
+) -> Batch:
+    """The rows that a run with this roster would issue for; then it is left again."""
+    with Destination(place.path, roster=source) as entered:
+        return entered.begin(roster(text), FIVE_MINUTES, overwrite=overwrite, restart=restart)
+
+
+def restart(place: Destination) -> None:
+    """Begin a journal anew, and leave it."""
+    with place:
+        place.open_journal(place.begin(roster(), FIVE_MINUTES, restart=True)).close()
+
+
+def refusal(
+    place: Destination,
+    text: str = DEPOT,
+    *,
+    source: Path | None = None,
+    overwrite: bool = False,
+    restart: bool = False,
+) -> ResultsError:
+    """Why such a run does not begin; nothing was changed, and something is to be done about it."""
+    before = sorted(place.path.parent.iterdir()) if place.path.parent.is_dir() else None
+    with pytest.raises(ResultsError) as caught:
+        begin(place, text, source=source, overwrite=overwrite, restart=restart)
+    assert caught.value.tip
+    assert before is None or sorted(place.path.parent.iterdir()) == before
+    return caught.value
+
+
+# --- before the run: what is in the way
+
+
+def test_a_free_name_is_fine_and_nothing_is_left_behind(place: Destination) -> None:
+    assert [driver.row for driver in begin(place).drivers] == [2, 3]
+    assert list(place.path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_missing_folder_is_refused(tmp_path: Path, overwrite: bool) -> None:
+    assert "no folder" in refusal(Destination(tmp_path / "missing" / "out.csv"), overwrite=overwrite).message
+    (tmp_path / "file").write_text("")
+    assert "no folder" in refusal(Destination(tmp_path / "file" / "out.csv"), overwrite=overwrite).message
+
+
+@pytest.mark.parametrize("told", [{}, {"overwrite": True}, {"restart": True}])
+@pytest.mark.parametrize("suffix", ["", ".partial"])
+@pytest.mark.parametrize("target", ["elsewhere.csv", "missing.csv"])
+def test_a_symbolic_link_is_refused(place: Destination, told: dict[str, bool], suffix: str, target: str) -> None:
+    elsewhere = place.path.with_name("elsewhere.csv")
+    elsewhere.write_text("precious")
+    place.path.with_name(place.path.name + suffix).symlink_to(place.path.with_name(target))
+    assert "symbolic link" in refusal(place, **told).message
+    assert elsewhere.read_text() == "precious"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_in_the_way_is_refused(place: Destination, overwrite: bool) -> None:
+    place.path.mkdir()
+    assert "not a file" in refusal(place, overwrite=overwrite).message
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_roster_itself_is_refused_by_whatever_name(place: Destination, overwrite: bool, linked: bool) -> None:
+    source = place.path
+    source.write_text("Driver ID\n1\n")
+    if linked:
+        place = Destination(source.with_name("other.csv"))
+        place.path.hardlink_to(source)
+    assert "the roster itself" in refusal(place, overwrite=overwrite, source=source).message
+    assert source.read_text() == "Driver ID\n1\n"
+
+
+def test_a_roster_that_is_not_there_is_not_in_the_way(place: Destination) -> None:
+    assert begin(place, source=place.path.with_name("missing.csv")).drivers
+
+
+def test_results_with_tokens_are_replaced_only_when_told_and_retry_is_suggested(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    refused = refusal(place)
+    assert "holds tokens" in refused.message
+    assert f"batch-issuer retry {place.path}" in refused.tip
+    assert "--overwrite" in refused.tip
+    assert [driver.row for driver in begin(place, overwrite=True).drivers] == [2, 3]
+
+
+def test_results_without_tokens_may_be_replaced(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, *(failed(driver) for driver in rows.drivers))
+    assert [driver.row for driver in begin(place).drivers] == [2, 3]
+
+
+@pytest.mark.parametrize("data", [b"", b"Driver ID\n1\n", b"auth_token\n\n", b"PK\x03\x04", b"\xff\xfe\x00", b'"'])
+@pytest.mark.parametrize("told", [{}, {"overwrite": True}, {"restart": True}])
+def test_any_other_file_is_never_replaced_told_or_not(place: Destination, data: bytes, told: dict[str, bool]) -> None:
+    place.path.write_bytes(data)
+    assert "never replaced" in refusal(place, **told).message
+    assert place.path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "name", ["results.xlsm", "results.XLS", "results.ods", "results.ods.partial", "", ".", ".partial"]
+)
+def test_a_name_that_no_csv_file_can_have_or_that_promises_another_format_is_refused(name: str) -> None:
+    with pytest.raises(ResultsError) as caught:
+        Destination(Path(name))
+    assert caught.value.tip
+
+
+def test_the_name_of_the_journal_means_the_results(tmp_path: Path) -> None:
+    place = Destination(tmp_path / "out.csv.partial")
+    assert (place.path, place.partial) == (tmp_path / "out.csv", tmp_path / "out.csv.partial")
+
+
+@pytest.mark.parametrize("length", [245, 250, 300])
+def test_a_name_too_long_for_the_disk_is_refused_before_the_run(tmp_path: Path, length: int) -> None:
+    """With 250 characters the results would fit, but not the files beside them."""
+    place = Destination(tmp_path / ("x" * length))
+
+    def begun() -> None:
+        with place:
+            place.open_journal(place.begin(roster(), FIVE_MINUTES))
+
+    with pytest.raises(ResultsError):
+        begun()
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- before the run: what an earlier one left
+
+
+def test_a_journal_left_behind_by_a_run_of_the_same_roster_is_gone_on_with(place: Destination) -> None:
+    rows = batch()
+    before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
+    gone_on = begin(place)
+    assert [driver.row for driver in gone_on.drivers] == [3]
+    assert gone_on.outcomes[2] == issued(rows.drivers[0])
+    assert place.partial.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "difference"),
+    [
+        (DEPOT.replace("South", "Sout"), "row 3"),
+        (DEPOT.replace("12", "13"), "row 3"),
+        (DEPOT + "North,13\n", "5 rows"),
+        (DEPOT.replace("Depot", "depot"), "columns"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_journal_of_another_roster_is_refused_told_to_overwrite_or_not(
+    place: Destination, text: str, difference: str, overwrite: bool
+) -> None:
+    rows = batch()
+    before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
+    refused = refusal(place, text, overwrite=overwrite)
+    assert "its roster was another" in refused.message
+    assert difference in refused.message
+    assert "--restart" in refused.tip
+    assert "batch-issuer retry" in refused.tip
+    assert place.partial.read_bytes() == before
+    assert [driver.row for driver in begin(place, text, restart=True).drivers][:2] == [2, 3]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_the_place_of_the_journal_that_is_none_is_refused(place: Destination, overwrite: bool) -> None:
+    place.partial.write_bytes(b"precious")
+    assert "--restart" in refusal(place, overwrite=overwrite).tip
+    assert place.partial.read_bytes() == b"precious"
+
+
+def test_a_journal_left_behind_is_set_aside_under_a_free_name(place: Destination) -> None:
+    for number in (1, 2, 3):
+        place.partial.write_text(f"run {number}")
+        restart(place)
+        assert place.aside == place.partial.with_name(f"{place.partial.name}.{number}")
+        place.partial.unlink()
+    place.aside = None
+    restart(place)
+    assert place.aside is None
+    aside = [place.partial.with_name(f"{place.partial.name}.{number}") for number in (1, 2, 3)]
+    assert [path.read_text() for path in aside] == ["run 1", "run 2", "run 3"]
+
+
+def test_results_that_somebody_worked_on_after_the_run_was_cut_off_are_not_replaced(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    with place:
+        journal_of(place, place.reopen(FIVE_MINUTES))
+    place.path.write_bytes(place.path.read_bytes().replace(b"South", b"Harbour"))
+    os.utime(place.path, ns=(0, place.partial.stat().st_mtime_ns + 10**9))
+    edited = place.path.read_bytes()
+    with place, pytest.raises(ResultsError, match="was changed after the run") as caught:
+        place.reopen(FIVE_MINUTES)
+    assert "--restart" in caught.value.tip
+    with place:
+        assert place.reopen(FIVE_MINUTES, restart=True).cells["Depot"].tolist()[1] == "Harbour"
+    assert place.path.read_bytes() == edited
+
+
+def test_results_that_were_only_touched_since_are_no_obstacle(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    with place:
+        journal_of(place, place.reopen(FIVE_MINUTES), issued(rows.drivers[1], TOKEN[::-1]))
+    os.utime(place.path, ns=(0, place.partial.stat().st_mtime_ns + 10**9))
+    with place:
+        assert place.reopen(FIVE_MINUTES).drivers == []
+
+
+def test_another_live_run_keeps_all_others_away(place: Destination) -> None:
+    """The second is told whom to wait for; nothing of the first is touched."""
+    with place:
+        journal = place.open_journal(batch())
+        before = {path: path.read_bytes() for path in place.path.parent.iterdir()}
+        with pytest.raises(ResultsError, match=f"another run .*process {os.getpid()}"), Destination(place.path):
+            pass
+        assert {path: path.read_bytes() for path in place.path.parent.iterdir()} == before
+        journal.close()
+    with Destination(place.path):
+        pass
+
+
+def test_another_live_process_keeps_all_others_away_until_it_is_killed(place: Destination) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from batch_issuer.results import Batch, Destination; from batch_issuer.roster import Roster\n"
+        "place = Destination(Path(sys.argv[1])).__enter__()\n"
+        "place.open_journal(Batch.of_roster(Roster.from_bytes(b'id\\n1\\n', 'depot.csv')))\n"
+        "print('open', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(place.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(ResultsError, match=f"another run .*process {other.pid}"), place:
+            pass
+        other.kill()
+    restart(place)
+    assert place.aside is not None
+    assert [line["auth_status"] for line in lines(place.aside)] == ["not_attempted"]
+
+
+# --- publishing
+
+
+def test_the_results_hold_the_roster_in_order_and_then_the_outcomes(place: Destination) -> None:
+    rows = batch('Depot,Driver ID,"Note, old"\nNorth,11,"a ""b""\n=1"\n,,\nSouth,12,=1+1\nEast,x,007\n')
+    first, second = rows.drivers
+    with place:
+        journal_of(place, rows)
+        place.publish(rows, rows.outcomes | {4: failed(second, "=HTTP 404", "@r"), 2: issued(first)})
+    assert list(place.path.parent.iterdir()) == [place.path]  # no .partial, no .writing, no .lock
+    assert place.path.read_bytes().startswith(BOM + b"Depot,")
+    found = lines(place.path)
+    assert list(found[0]) == ["Depot", "Driver ID", "Note, old", *AUTH_COLUMNS]
+    assert [line["auth_status"] for line in found] == ["issued", "invalid", "failed", "invalid"]
+    assert [line["Note, old"] for line in found] == ['a "b"\n=1', "", "'=1+1", "007"]
+    assert (found[2]["auth_error"], found[2]["auth_request_id"]) == ("'=HTTP 404", "'@r")
+    back = read_results(place.path).frame
+    assert (back["auth_error"][2], back["auth_request_id"][2]) == ("=HTTP 404", "@r")
+
+
+def test_how_many_cells_got_an_apostrophe_is_told(place: Destination) -> None:
+    assert publish(place, batch("Driver ID,=a,b\n1,=1,+1\n2,'=1,@x\n")) == (place.path, 4)
+
+
+def test_a_column_name_that_would_run_gets_an_apostrophe(place: Destination) -> None:
+    publish(place, batch("Driver ID,=a,'=b\n1,x,y\n"))
+    assert list(lines(place.path)[0])[:3] == ["Driver ID", "'=a", "''=b"]
+
+
+def test_columns_of_one_name_keep_their_cells(place: Destination) -> None:
+    publish(place, batch("Note,Driver ID,Note\na,1,b\n"))
+    assert place.path.read_bytes()[3:].decode().splitlines()[1].startswith("a,1,b,not_attempted,")
+
+
+@pytest.mark.parametrize(
+    "secret", ["=cmd", "-a-b_c", "+x", "@x", "'=x", "\tx", "007", "1e5", "NA", 'a"b,c', "x" * 5000]
+)
+def test_tokens_and_codes_stay_byte_exact(place: Destination, secret: str) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0], token=secret, code=secret))
+    assert (lines(place.path)[0]["auth_token"], lines(place.path)[0]["auth_code"]) == (secret, secret)
+    back = read_results(place.path).frame
+    assert (back["auth_token"][0], back["auth_code"][0]) == (secret, secret)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_any_roster_and_any_outcomes_come_back_unchanged_on_their_own_rows(data: st.DataObject) -> None:
+    width = data.draw(st.integers(0, 3))
+    names = data.draw(st.lists(NAMES, min_size=width, max_size=width))
+    position = data.draw(st.integers(0, width))
+    height = data.draw(st.integers(1, 5))
+    header = [*names[:position], "Driver ID", *names[position:]]
+    table = [[data.draw(CELLS) for _ in names] for _ in range(height)]
+    ids = data.draw(st.lists(st.sampled_from(["1", "2", "3", "x", "", "=1", " 2"]), min_size=height, max_size=height))
+    table = [[*row[:position], driver, *row[position:]] for row, driver in zip(table, ids, strict=True)]
+    rows = Batch.of_roster(Roster.from_frame(pd.DataFrame(table, columns=pd.Index(header, dtype=object), dtype=object)))
+    texts = st.builds(tuple, st.tuples(CELLS.filter(bool), CELLS, CELLS, CELLS, CELLS))
+    outcomes = {}
+    for driver in data.draw(st.permutations(rows.drivers)):
+        token, code, error, hint, request = data.draw(texts)
+        common = {"code": code, "error": error, "hint": hint, "request_id": request, "attempts": len(code)}
+        status = data.draw(st.sampled_from([Status.ISSUED, Status.FAILED, Status.UNKNOWN]))
+        held = token if status is Status.ISSUED else ""
+        outcomes[driver.row] = Outcome(driver.row, status, driver.identifier, token=held, **common)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Destination(Path(folder) / "out.csv")
+        publish(place, rows, *outcomes.values())
+        frame = read_results(place.path).frame
+    assert list(frame.columns) == [*header, *AUTH_COLUMNS]
+    cells = frame.to_numpy().tolist()
+    assert [line[: len(header)] for line in cells] == table
+    for row, line in zip(rows.row_numbers(), cells, strict=True):
+        found = dict(zip(AUTH_COLUMNS, line[len(header) :], strict=True))
+        outcome = outcomes.get(row)
+        if outcome is None:
+            assert found["auth_token"] == ""
+            assert found["auth_status"] in ("invalid", "duplicate")
+            continue
+        assert (found["auth_status"], found["auth_identifier"]) == (outcome.status, str(outcome.identifier))
+        assert (found["auth_token"], found["auth_code"]) == (outcome.token, outcome.code)
+        assert (found["auth_error"], found["auth_hint"]) == (outcome.error, outcome.hint)
+        assert (found["auth_request_id"], found["auth_attempts"]) == (outcome.request_id, str(outcome.attempts))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Note;\n(old)",  # line break and separator in the first column's name, as a spreadsheet's Alt+Enter makes it
+        ";" * 20,
+        "|".join("abcdefghijklmnopqrst"),
+        "\t" * 20,
+    ],
+)
+def test_whatever_the_column_names_the_results_can_be_read_back(place: Destination, name: str) -> None:
+    rows = Batch.of_roster(Roster.from_frame(pd.DataFrame([["x", "1"]], columns=[name, "Driver ID"])))
+    publish(place, rows, issued(rows.drivers[0]))
+    assert read_results(place.path).counts() == {"issued": 1}
+
+
+@pytest.mark.parametrize("cell", ["a\0b", "a\ud800b", "x" * 200_000], ids=["NUL", "lone surrogate", "very long"])
+def test_what_no_results_file_can_hold_is_refused_before_the_run(place: Destination, cell: str) -> None:
+    """Else a run would end in the middle, or with tokens in a file that this tool cannot read."""
+    try:
+        rows = Batch.of_roster(Roster.from_frame(pd.DataFrame({"Driver ID": ["1"], "Note": [cell]})))
+    except RosterError:
+        return
+    cut_off(place, rows)
+    publish(place, rows, issued(rows.drivers[0]))
+    assert read_results(place.path).frame["Note"].tolist() == [cell]
+
+
+def test_tokens_sit_on_their_rows_whatever_the_index_of_the_table(place: Destination) -> None:
+    """A table that was filtered or sorted keeps its old row labels."""
+    table = pd.DataFrame({"Driver ID": ["11", "12"]}, index=[7, 0], dtype=object)
+    for rows in map(Batch.of_roster, (Roster.from_frame(table), Roster(table, "depot.csv"))):
+        publish(place, rows, *(issued(driver, token=f"for-{driver.identifier.value}") for driver in rows.drivers))
+        found = [(line["Driver ID"], line["auth_token"]) for line in lines(place.path)]
+        assert found == [("11", "for-11"), ("12", "for-12")]
+
+
+def test_a_password_of_the_roster_is_in_no_file(place: Destination) -> None:
+    rows = batch("Driver ID,Password\n1,hunter2\n2,hunter2\n")
+    assert b"hunter2" not in cut_off(place, rows).read_bytes()
+    publish(place, rows)
+    assert b"hunter2" not in place.path.read_bytes()
+
+
+def test_publishing_an_outcome_of_another_driver_leaves_everything_as_it_was(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows)
+    old = place.path.read_bytes()
+    with place:
+        journal_of(place, rows)
+        with pytest.raises(StorageError):
+            place.publish(rows, rows.outcomes | {3: replace(issued(rows.drivers[0]), row=3)})
+    assert place.path.read_bytes() == old
+    assert sorted(place.path.parent.iterdir()) == [place.path, place.partial]
+
+
+# --- publishing, when the disk fails
+
+
+def tokens(rows: Batch) -> dict[int, Outcome]:
+    return rows.outcomes | {driver.row: issued(driver) for driver in rows.drivers}
+
+
+def test_when_the_disk_is_full_the_old_results_and_the_journal_stay(place: Destination) -> None:
+    place.path.write_bytes(b"old results")
+    rows = batch()
+    with place:
+        journal_of(place, rows, *tokens(rows).values())
+        journal = place.partial.read_bytes()
+        with files_up_to(100), pytest.raises(StorageError) as caught:
+            place.publish(rows, tokens(rows))
+        assert TOKEN not in caught.value.message + caught.value.tip
+        assert place.path.read_bytes() == b"old results"
+        assert place.partial.read_bytes() == journal
+        place.publish(rows, tokens(rows))  # with room again
+    assert list(place.path.parent.iterdir()) == [place.path]
+    assert [line["auth_token"] for line in lines(place.path)] == [TOKEN, TOKEN, "", ""]
+
+
+def test_room_for_the_results_is_kept_from_the_beginning_and_given_back(place: Destination) -> None:
+    """What a disk that fills up meanwhile cannot take away; nothing of it is in the results."""
+    rows = batch(f"Driver ID,Note\n11,{'x' * 5000}\n12,\n")
+    with place:
+        journal_of(place, rows)
+        room = place.path.with_name(f"{place.path.name}.writing").stat().st_size
+        place.publish(rows, tokens(rows))
+    assert room > place.path.stat().st_size
+    assert b"\0" not in place.path.read_bytes()
+
+
+def test_a_folder_that_came_in_the_way_does_not_cost_the_results(place: Destination) -> None:
+    rows = batch()
+    with place:
+        journal_of(place, rows, *tokens(rows).values())
+        place.path.mkdir()
+        path, _ = place.publish(rows, tokens(rows))
+    assert path == place.path.with_name("depot.results.1.csv")
+    assert sorted(place.path.parent.iterdir()) == [path, place.path]
+    assert mode(path) == 0o600
+    assert [line["auth_token"] for line in lines(path)] == [tokens(rows)[row].token for row in rows.row_numbers()]
+
+
+def test_results_that_somebody_saves_while_the_run_is_at_work_are_not_replaced(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    with place:
+        again = place.reopen(FIVE_MINUTES)
+        journal_of(place, again)
+        place.path.write_bytes(place.path.read_bytes().replace(b"South", b"Harbour"))
+        path, _ = place.publish(again, tokens(rows))
+    assert path == place.path.with_name("depot.results.1.csv")
+    assert b"Harbour" in place.path.read_bytes()
+    assert b"Harbour" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("name", [".partial", ".writing", ".partial.writing", ".lock"])
+def test_a_roster_whose_name_the_run_needs_for_itself_is_refused(place: Destination, name: str) -> None:
+    roster_path = place.path.with_name(f"{place.path.name}{name}")
+    with pytest.raises(ResultsError, match="has a name"):
+        Destination(place.path, roster=roster_path)
+
+
+def test_an_old_file_that_was_put_back_is_not_replaced_by_the_journal_of_a_later_run(place: Destination) -> None:
+    """Its time of change may be years back."""
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    backup = place.path.rename(place.path.with_name("backup.csv"))
+    with place:
+        journal_of(place, batch("Driver ID\n99\n"))
+    backup.rename(place.path)
+    with pytest.raises(ResultsError, match="was changed after the run that did not finish"), place:
+        place.reopen(FIVE_MINUTES)
+
+
+def test_purge_of_a_file_that_cannot_be_replaced_says_that_nothing_was_blanked(
+    place: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    before = place.path.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with place, pytest.raises(StorageError, match="nothing was blanked"):
+        place.purge(AT + timedelta(hours=1))
+    assert place.path.read_bytes() == before
+    assert list(place.path.parent.iterdir()) == [place.path]
+
+
+def test_a_folder_that_went_away_is_a_storage_error(place: Destination) -> None:
+    rows, folder = batch(), place.path.parent
+    with place:
+        journal_of(place, rows, *tokens(rows).values())
+        folder.rename(folder.with_name(f"{folder.name}-moved"))
+        with pytest.raises(StorageError, match="could not be written"):
+            place.publish(rows, tokens(rows))
+    assert (folder.with_name(f"{folder.name}-moved") / place.partial.name).exists()
+
+
+@pytest.mark.parametrize("suffix", [".writing", ".partial.writing"])
+@pytest.mark.parametrize("link", [False, True])
+def test_what_a_killed_run_left_half_written_is_no_obstacle(place: Destination, suffix: str, link: bool) -> None:
+    rows = batch()
+    stale = place.path.with_name(place.path.name + suffix)
+    elsewhere = place.path.parent.with_name("elsewhere")
+    elsewhere.write_text("precious")
+    if link:
+        stale.symlink_to(elsewhere)
+    else:
+        stale.write_text("half a fi")
+    with place:
+        journal_of(place, rows)
+        place.publish(rows, tokens(rows))
+    assert list(place.path.parent.iterdir()) == [place.path]
+    assert not place.path.is_symlink()
+    assert len(lines(place.path)) == 4
+    assert elsewhere.read_text() == "precious"
+
+
+def test_a_reader_of_the_old_results_keeps_them_whole(place: Destination) -> None:
+    """The new file takes the name in one step; the old one is never written to."""
+    place.path.write_bytes(b"old results")
+    with place.path.open("rb") as reader:
+        publish(place, batch())
+        assert reader.read() == b"old results"
+
+
+def test_the_results_are_on_the_disk_before_they_take_their_name(
+    place: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut may leave the name with nothing behind it."""
+    calls: list[str] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def noted_rename(path: Path, target: Path) -> Path:
+        calls.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_rename)
+    publish(place, batch())
+    assert calls == ["file", "rename", "folder"]
+
+
+# --- purging
+
+
+def test_purging_blanks_what_has_expired_with_its_code_and_changes_no_other_byte(place: Destination) -> None:
+    """Quotes, line ends, formulas, columns of one name and blanks stay as they were written."""
+    rows = batch('Note,Driver ID,Note\n"a ""b""\n=1",11,=1\n,12,\n007,13,\'=1\n"x,y",x,z\n')
+    first, second, third = rows.drivers
+    late, early = AT + timedelta(seconds=1), AT
+    publish(
+        place,
+        rows,
+        issued(first, "tokenA", "codeA" + CODE, early),
+        issued(second, "tokenB", "codeB" + CODE, late),
+        issued(third, "tokenC", "codeC" + CODE, early),
+    )
+    expected = place.path.read_bytes()
+    for secret in ("tokenA", "codeA" + CODE, "tokenC", "codeC" + CODE):
+        assert expected.count(secret.encode()) == 1
+        expected = expected.replace(secret.encode(), b"")
+    with place:
+        assert place.purge(AT) == (2, 0)
+    assert place.path.read_bytes() == expected
+    assert mode(place.path) == 0o600
+    assert list(place.path.parent.iterdir()) == [place.path]
+
+
+def test_purging_where_nothing_has_expired_leaves_the_file_alone(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    before = place.path.stat()
+    with place:
+        assert place.purge(AT) == (0, 0)
+    after = place.path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_purging_when_the_disk_is_full_leaves_the_file_as_it_was(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    before = place.path.read_bytes()
+    with place, files_up_to(100), pytest.raises(StorageError, match="could not be written"):
+        place.purge(AT + timedelta(hours=1))
+    assert place.path.read_bytes() == before
+    assert list(place.path.parent.iterdir()) == [place.path]

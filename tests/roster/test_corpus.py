@@ -1,0 +1,84 @@
+"""Small rosters as the programs of this world write them: each comes to what it should, or is refused with the cure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from corpus.make import CASES, FILES, Case, export_all
+from support.programs import needed
+
+from batch_issuer.cli.parser import make_parser
+from batch_issuer.errors import RosterError
+from batch_issuer.hints import Hint
+from batch_issuer.model import Status
+from batch_issuer.roster import Roster
+from batch_issuer.settings.layers import Choice
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batch_issuer.settings.roster_options import RosterOptions
+
+
+def options(case: Case) -> RosterOptions:
+    """What the flags of the command line would say."""
+    flags = [
+        f"--{name.replace('_', '-')}={value}"
+        for name, values in case.options.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+    return Choice(make_parser().parse_args(["check", "roster", *flags]), {}).roster_options()
+
+
+def comes_to(roster: Roster) -> list[str]:
+    """For each row what is sent, or why nothing."""
+    hints = {str(hint): hint.name for hint in Hint}
+    found = {driver.row: str(driver.identifier) for driver in roster.drivers}
+    for outcome in roster.refused:
+        is_duplicate = outcome.status is Status.DUPLICATE
+        found[outcome.row] = "duplicate" if is_duplicate else f"{outcome.status} {hints[outcome.hint]}"
+    return [found[row] for row in roster.row_numbers()]
+
+
+def check(case: Case, file: Path) -> None:
+    if case.refused:
+        with pytest.raises(RosterError) as caught:
+            Roster.from_path(file, options(case))
+        assert case.refused in caught.value.message
+        assert case.cure in caught.value.tip
+        assert caught.value.message.startswith(file.name)
+        assert "hunter" not in f"{caught.value.message} {caught.value.tip}"
+        return
+    roster = Roster.from_path(file, options(case))
+    assert comes_to(roster) == list(case.rows)
+    assert list(roster.remarks) == list(case.remarks)
+    notes = "\n".join(roster.notes)
+    assert all(note in notes for note in case.notes), notes
+    assert bool(notes) == bool(case.notes)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
+def test_each_roster_comes_to_what_it_should(case: Case) -> None:
+    check(case, FILES / case.path)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.content is not None], ids=lambda case: case.path)
+def test_each_file_is_the_one_that_its_script_makes(case: Case) -> None:
+    """If this fails: ``python tests/corpus/make.py``."""
+    assert (FILES / case.path).read_bytes() == case.content
+
+
+def test_there_is_a_case_for_every_file_and_no_two_are_alike() -> None:
+    assert sorted(str(path.relative_to(FILES)) for path in FILES.rglob("*.*")) == sorted(case.path for case in CASES)
+
+
+@pytest.mark.soak
+def test_libreoffice_still_writes_what_was_kept_of_it(tmp_path: Path) -> None:
+    """Its exports made afresh, in every delimiter, several encodings and both formats, come to the same."""
+    needed("soffice")
+    export_all(tmp_path)
+    cases = [case for case in CASES if case.content is None]
+    assert cases
+    for case in cases:
+        check(case, tmp_path / (FILES / case.path).name)

@@ -1,0 +1,615 @@
+"""Runs that are killed with SIGKILL and gone on with until every driver has a token: is anything lost?
+
+    python tests/support/kills.py 500      (3 to 4 minutes)
+
+A run is killed up to 400 ms after its first request, at random; `issue` or `retry` goes on, and is killed as well,
+until one gets done; then a new roster begins. All talk to one sandbox, which keeps its ledger. What a run had handled
+when it was killed is known from itself: it reports each request and each token that it has counted. Prints a Markdown
+table; a token that should not be lost, or any other fault, is an exception.
+
+Processes are forked from one that has loaded the command, so that Python's start is no part of the time. Run with the
+argument `nursery` this is that process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import random
+import select
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from batch_issuer.sandbox import LedgerEntry, Sandbox
+
+ROWS = 60
+LATEST_KILL = 0.4
+"""Seconds after the first request."""
+
+LATENCY = (0.01, 0.08)
+"""Seconds; with it a run that nobody kills lasts about as long as the kills are spread."""
+
+MOST_IN_FLIGHT = 16
+PATIENCE = 60.0
+
+AWKWARD = {
+    "plain": "plain",
+    'say "hi", twice': 'say "hi", twice',
+    "two\nlines": "two\nlines",
+    'two\r\n"lines"\r\n': 'two\r\n"lines"\r\n',
+    "=1+1": "'=1+1",
+    "'=1+1": "''=1+1",
+    "'tis": "'tis",
+    "+49 170 1234567": "+49 170 1234567",
+    "-2+3": "'-2+3",
+    "@SUM(A1)": "'@SUM(A1)",
+    "\tindented": "'\tindented",
+    "": "",
+    " ": " ",
+    ",;\t|": ",;\t|",
+    "\N{DELIVERY TRUCK} \N{RIGHT-TO-LEFT OVERRIDE}abc": "\N{DELIVERY TRUCK} \N{RIGHT-TO-LEFT OVERRIDE}abc",
+    "long, " * 2000: "long, " * 2000,
+}
+"""Roster cells, and what they are in a results file, where no spreadsheet shall run them."""
+
+HEADER = {"Driver": "Driver", "Driver ID": "Driver ID", "External ID": "External ID", "Username": "Username"} | {
+    "=Note": "'=Note"
+}
+"""The same for the roster's header."""
+
+STEPS = ("open", "fchmod", "posix_fallocate", "write", "ftruncate", "fsync", "replace", "rename", "unlink")
+"""Functions of `os` through which a run changes files."""
+
+
+def digest(*texts: str) -> str:
+    """So that no secret lies about in a report."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def strictly_read(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+
+
+# --- the process that is killed
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a process shall do.
+
+    argv: arguments of ``batch-issuer``.
+    key: the API token.
+    report: the file in which it reports, a line of JSON each: what it asks for, what it has counted, the steps below.
+    told: the file for its stdout and stderr.
+    moment: at which of its moments it kills itself; 0 for never. They are before its first file system step (1), after
+        that (2), before the second (3) and so on.
+    """
+
+    argv: list[str]
+    key: str
+    report: str
+    told: str
+    moment: int = 0
+
+
+def _nursery() -> None:
+    """Fork a process for each line, an `Order`; tell its number and, when it has ended, its exit code."""
+    import batch_issuer.jobs.job  # noqa: PLC0415
+    import batch_issuer.reporting.progress  # noqa: F401, PLC0415
+    from batch_issuer.cli import main  # noqa: F401, PLC0415
+
+    print("ready", flush=True)  # noqa: T201 - to the test
+    child = 0
+    for line in sys.stdin:
+        if child:  # not earlier: until then nobody else can have its number
+            os.waitpid(child, 0)
+        child = os.fork()
+        if not child:
+            _be_one(Order(**json.loads(line)))
+        print(child, flush=True)  # noqa: T201
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert ended is not None
+        print(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status, flush=True)  # noqa: T201
+
+
+def _be_one(order: Order) -> NoReturn:
+    told = os.open(order.told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor, instead in ((0, os.open(os.devnull, os.O_RDONLY)), (1, told), (2, told)):
+        os.dup2(instead, descriptor)
+    write, report = os.write, os.open(order.report, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def tell(*what: str) -> None:
+        write(report, f"{json.dumps(what)}\n".encode())
+
+    from batch_issuer.cli import main  # noqa: PLC0415
+
+    _report_requests(tell)
+    _report_rows(tell)
+    if order.moment:
+        _die_at(order.moment, tell)
+    os._exit(main(order.argv, {"SAMSARA_API_TOKEN": order.key}))
+
+
+def _report_requests(tell: Callable[..., None]) -> None:
+    """Before each leaves."""
+    from batch_issuer.api.client import Client  # noqa: PLC0415
+
+    issue = Client.issue
+
+    async def reported(self: Client, identifier: Any, code: str) -> Any:
+        tell("asks", str(identifier), digest(code))
+        return await issue(self, identifier, code)
+
+    Client.issue = reported  # type: ignore[method-assign]
+
+
+def _report_rows(tell: Callable[..., None]) -> None:
+    """After each was counted."""
+    from batch_issuer.pipeline.events import RowDone  # noqa: PLC0415
+    from batch_issuer.reporting.progress import Progress  # noqa: PLC0415
+
+    count = Progress.__call__
+
+    def reported(self: Progress, event: Any) -> None:
+        count(self, event)
+        if isinstance(event, RowDone) and event.outcome.token:
+            outcome = event.outcome
+            tell("has", str(outcome.identifier), digest(outcome.code, outcome.token))
+
+    Progress.__call__ = reported  # type: ignore[method-assign]
+
+
+def _die_at(moment: int, tell: Callable[..., None]) -> None:
+    """Count the steps, but for those of other threads, whose turn is a matter of chance."""
+    moments = 0
+
+    def pass_moment() -> None:
+        nonlocal moments
+        moments += 1
+        if moments == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(name: str) -> Callable[..., Any]:
+        step = getattr(os, name)
+
+        def around(*args: Any, **options: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                return step(*args, **options)
+            pass_moment()
+            try:
+                return step(*args, **options)
+            finally:
+                tell("step", name)
+                pass_moment()
+
+        return around
+
+    for name in STEPS:
+        setattr(os, name, counted(name))
+
+
+# --- who starts it and kills it
+
+
+class Nursery:
+    """Starts processes of the command, one at a time, without the time that Python takes to load it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # a process with threads is not forked
+        )
+        self._child: int | None = None
+        assert self._line() == "ready"
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        assert select.select([self._process.stdout], [], [], PATIENCE)[0], "the nursery says nothing"
+        return self._process.stdout.readline().decode().strip()
+
+    def start(self, order: Order) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{json.dumps(vars(order))}\n".encode())
+        self._child = int(self._line())
+
+    def ends_within(self, seconds: float) -> bool:
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
+
+    def kill(self) -> None:
+        assert self._child is not None
+        os.kill(self._child, signal.SIGKILL)
+
+    def exit_code(self) -> int:
+        """Once it has ended; negative for the signal that killed it."""
+        code, self._child = int(self._line()), None
+        return code
+
+    def close(self) -> None:
+        if self._child is not None:
+            self.kill()
+        self._process.communicate()
+
+
+@contextmanager
+def nursery() -> Iterator[Nursery]:
+    it = Nursery()
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+# --- what it leaves
+
+
+@dataclass
+class Run:
+    """One process, and the state of things after it.
+
+    asked: the drivers that it asked for, by the digest of the code.
+    handled: what it had counted: by driver, the digest of code and token.
+    steps: those it came through, if it was to kill itself.
+    issued: like ``handled``, of the rows with a token in the file that it left.
+    unknown: drivers of whom that file says that a token may exist which it does not hold.
+    """
+
+    killed: bool
+    asked: dict[str, str] = field(default_factory=dict, repr=False)
+    handled: dict[str, str] = field(default_factory=dict, repr=False)
+    steps: list[str] = field(default_factory=list, repr=False)
+    issued: dict[str, str] = field(default_factory=dict, repr=False)
+    unknown: set[str] = field(default_factory=set, repr=False)
+
+    @property
+    def in_flight(self) -> set[str]:
+        """Drivers it had asked for without having counted the answer."""
+        return set(self.asked.values()) - self.handled.keys()
+
+    @classmethod
+    def reported(cls, path: Path, *, killed: bool) -> Run:
+        run = cls(killed)
+        whole_lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        for kind, *what in map(json.loads, whole_lines):
+            if kind == "asks":
+                run.asked[what[1]] = what[0]
+            elif kind == "has":
+                run.handled[what[0]] = what[1]
+            else:
+                run.steps.append(what[0])
+        return run
+
+
+class Story:
+    """A roster, and the runs for it until its results are complete.
+
+    notes: the roster's awkward cells.
+    sandbox: the one that the next run talks to.
+    torn: drivers whose token a test has taken out of the journal.
+    anew: how many runs there were when everybody was to have a new token.
+    """
+
+    _drivers_before = 0  # in all rosters so far
+
+    def __init__(
+        self, folder: Path, nursery: Nursery, sandbox: Sandbox, rows: int = ROWS, notes: Sequence[str] = tuple(AWKWARD)
+    ) -> None:
+        first = 1_000_000 + Story._drivers_before
+        Story._drivers_before += rows
+        self.folder = folder / f"depot-{first}"
+        self.folder.mkdir()
+        self.roster = self.folder / "depot.csv"
+        self.results = self.folder / "depot.results.csv"
+        self.partial = self.folder / "depot.results.csv.partial"
+        self.runs: list[Run] = []
+        self.sandbox = sandbox
+        self.torn: set[str] = set()
+        self.anew = 0
+        self._nursery, self._notes = nursery, notes
+        self._reports = folder / f"reports-{first}"
+        self._reports.mkdir()
+        self._write_roster(range(first, first + rows))
+
+    def _write_roster(self, numbers: range) -> None:
+        """Drivers with a driver ID, an external ID or a username, in turns."""
+        cells = self._notes
+        self.drivers: list[str] = []
+        self.published: list[list[str]] = []  # the roster's cells as they are in the results
+        with self.roster.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(HEADER)
+            for number in numbers:
+                kind, name, note = number % 3, cells[number * 7 % len(cells)], cells[number % len(cells)]
+                identifiers = [""] * 3
+                identifiers[kind] = (str(number), f"payrollId:{number}", f"=user{number}")[kind]
+                self.drivers.append(f"{('driverId', 'externalId', 'username')[kind]}={identifiers[kind]}")
+                rows.writerow([name, *identifiers, note])
+                guarded = [f"'{cell}" if cell.startswith("=") else cell for cell in identifiers]
+                self.published.append([AWKWARD[name], *guarded, AWKWARD[note]])
+
+    # --- runs
+
+    def run(self, command: str, *extra: str, kill_after: float | None = None, moment: int = 0) -> Run:
+        """One run; the end of a story is one that was not killed, and it must have been a success.
+
+        command: ``issue`` or ``retry``.
+        extra: options of it.
+        kill_after: seconds after its first request; None leaves it alone.
+        moment: see `Order`.
+        """
+        number = len(self.runs)
+        report, told = self._reports / f"{number}.jsonl", self._reports / f"{number}.told"
+        what = ["issue", str(self.roster)] if command == "issue" else ["retry", str(self.results)]
+        options = ["--base-url", self.sandbox.url, "--quota", "process", "--rate", "1000/s", *extra]
+        order = Order([*what, *options], self.sandbox.api_token, str(report), str(told), moment)
+        asked_before = len(self.sandbox.ledger)
+        self._nursery.start(order)
+        if kill_after is not None:
+            self._wait_for_a_request(report, asked_before)
+            if not self._nursery.ends_within(kill_after):
+                self._nursery.kill()
+        code = self._nursery.exit_code()
+        assert code in (0, -signal.SIGKILL), told.read_text()
+        run = Run.reported(report, killed=code != 0)
+        self.runs.append(run)
+        self.look(run)
+        return run
+
+    def _wait_for_a_request(self, report: Path, seen: int) -> None:
+        """Of this run: those that an earlier one sent may still be on their way to the ledger."""
+        given_up_at = time.monotonic() + PATIENCE
+        while not self._nursery.ends_within(0.002):
+            new = {digest(entry.code) for entry in self.sandbox.ledger[seen:]}
+            if new and new & set(Run.reported(report, killed=False).asked):
+                return
+            assert time.monotonic() < given_up_at, "in vain: a first request"
+
+    def next_command(self, either: str) -> str:
+        """What a person would type next: ``either`` where both commands would do."""
+        if self.partial.exists():
+            return either
+        return "retry" if self.results.exists() else "issue"
+
+    @property
+    def over(self) -> bool:
+        return bool(self.runs) and not self.runs[-1].killed
+
+    # --- what must hold after each run
+
+    def look(self, run: Run) -> None:
+        """At what the last run has left."""
+        for path in self.folder.iterdir():
+            assert path == self.roster or stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        if self.results.exists():
+            self._remember(run, self._check_published())
+        if self.partial.exists():
+            self._remember(run, self._check_journal())
+            self._check_status(self.partial)
+        elif self.results.exists():
+            self._check_status(self.results)
+        else:
+            assert not any(run.asked for run in self.runs)
+        assert self._handled() <= run.issued.items()
+        assert not self.anew or len(run.issued) == len(self.drivers)
+
+    def _handled(self) -> set[tuple[str, str]]:
+        """What must be there: the tokens that a run had counted, as digests, unless a later one asked for another."""
+        handled: dict[str, str] = {}
+        for run in self.runs:
+            for driver in run.asked.values():
+                handled.pop(driver, None)
+            handled |= run.handled
+        return {(driver, token) for driver, token in handled.items() if driver not in self.torn}
+
+    def _remember(self, run: Run, rows: list[dict[str, str]]) -> None:
+        run.issued = {r["auth_identifier"]: digest(r["auth_code"], r["auth_token"]) for r in rows if r["auth_token"]}
+        cut_off = [row["auth_error"].endswith("cut off before the answer came") for row in rows]
+        assert all(is_cut_off for row, is_cut_off in zip(rows, cut_off, strict=True) if row["auth_status"] == "unknown")
+        run.unknown = {row["auth_identifier"] for row, is_cut_off in zip(rows, cut_off, strict=True) if is_cut_off}
+
+    def _check_published(self) -> list[dict[str, str]]:
+        """The results: all rows in order, all cells as they were, each with a token of its own driver."""
+        lines = strictly_read(self.results.read_bytes().decode("utf-8-sig"))
+        rows = self._checked(lines)
+        assert [row["auth_identifier"] for row in rows] == self.drivers
+        assert all(row["auth_status"] == "issued" and row["auth_token"] for row in rows)
+        return rows
+
+    def _check_journal(self) -> list[dict[str, str]]:
+        """A line for every row at least, and at most one that is torn; the last line of each row."""
+        header, *lines = strictly_read(whole_lines(self.partial.read_bytes()).decode("utf-8-sig"))
+        assert header[0] == "auth_row"
+        last = {int(row): cells for row, *cells in lines}
+        assert sorted(last) == list(range(2, 2 + len(self.drivers)))
+        return self._checked([header[1:], *(last[row] for row in sorted(last))])
+
+    def _checked(self, lines: list[list[str]]) -> list[dict[str, str]]:
+        """The rows' `auth_` cells by column, the roster's cells being what they were."""
+        header, *body = lines
+        width = len(HEADER)
+        assert header[:width] == list(HEADER.values())
+        assert [cells[:width] for cells in body] == self.published
+        return [dict(zip(header[width:], cells[width:], strict=True)) for cells in body]
+
+    def _check_status(self, path: Path) -> None:
+        from batch_issuer.cli import main  # noqa: PLC0415 - the nursery has no use for it here
+
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            assert main(["status", str(path)], {}) in (0, 1)
+        assert told.getvalue().startswith(f"{len(self.drivers)} rows: ")
+
+    # --- what must hold in the end
+
+    def check(self, ledger: Sequence[LedgerEntry]) -> list[int]:
+        """Every promise; returns how many tokens each run has lost.
+
+        ledger: of a sandbox that has stopped.
+        """
+        assert self.over
+        assert sorted(path.name for path in self.folder.iterdir()) == [self.roster.name, self.results.name]
+        entries = [entry for entry in ledger if entry.identifier in set(self.drivers)]
+        rows = self._check_published()
+        held = {(row["auth_identifier"], row["auth_code"], row["auth_token"]) for row in rows}
+        assert len(held) == len(self.drivers)
+        assert held <= {(entry.identifier, entry.code, entry.token) for entry in entries if entry.token}
+        assert self._handled() <= {(driver, digest(code, token)) for driver, code, token in held}
+        by_run = self._entries_by_run(entries)
+        self._check_nobody_asked_again(by_run)
+        return [self._lost_in(run, sent, held) for run, sent in zip(self.runs, by_run, strict=True)]
+
+    def _entries_by_run(self, entries: Sequence[LedgerEntry]) -> list[list[LedgerEntry]]:
+        sender = {code: number for number, run in enumerate(self.runs) for code in run.asked}
+        by_run: list[list[LedgerEntry]] = [[] for _ in self.runs]
+        for entry in entries:
+            number = sender[digest(entry.code)]
+            assert self.runs[number].asked[digest(entry.code)] == entry.identifier
+            by_run[number].append(entry)
+        return by_run
+
+    def _check_nobody_asked_again(self, by_run: list[list[LedgerEntry]]) -> None:
+        """Who had a token when a run was over was not asked for by a later one; nor twice by the same."""
+        done: set[str] = set()
+        for number, (run, sent) in enumerate(zip(self.runs, by_run, strict=True), 1):
+            asked = [entry.identifier for entry in sent]
+            assert max(Counter(asked).values(), default=1) == 1
+            assert not done.intersection(asked)
+            if number > self.anew:
+                done |= (run.issued.keys() if not self.anew else run.handled.keys()) - self.torn
+
+    def _lost_in(self, run: Run, sent: Sequence[LedgerEntry], held: set[tuple[str, str, str]]) -> int:
+        """Only a kill loses a token, one at most for each request in flight, and its row says so."""
+        lost = {
+            entry.identifier
+            for entry in sent
+            if entry.token
+            and entry.identifier not in run.handled
+            and (entry.identifier, entry.code, entry.token) not in held
+        }
+        assert run.killed or not lost
+        assert lost <= run.in_flight & run.unknown
+        assert len(run.in_flight) <= MOST_IN_FLIGHT
+        return len(lost)
+
+
+def whole_lines(journal: bytes) -> bytes:
+    """A journal without its last line, should that be torn; nothing else may be wrong with it."""
+    end = len(journal)
+    while True:
+        end = journal.rfind(b"\r\n", 0, end)
+        assert end >= 0, "no whole line at all"
+        with contextlib.suppress(csv.Error):
+            lines = strictly_read(journal[: end + 2].decode("utf-8-sig"))
+            if len({len(cells) for cells in lines}) == 1:
+                break
+    torn = journal[end + 2 :].decode(errors="replace")
+    assert len(list(csv.reader(io.StringIO(torn, newline="")))) <= 1, "more than one line is torn"
+    return journal[: end + 2]
+
+
+# --- many kills
+
+
+@dataclass
+class Figures:
+    """What came of many kills."""
+
+    kills: int = 0
+    rosters: int = 0
+    runs: int = 0
+    late: int = 0  # kills of runs that had all tokens
+    issued: int = 0
+    kept: int = 0  # handled before a kill; every one of them was found in the results
+    lost: int = 0
+    most_lost: tuple[int, int] = (0, 0)  # in one kill, and requests in flight then
+    most_in_flight: int = 0
+    seconds: float = 0.0
+
+    def count(self, story: Story, lost: Sequence[int]) -> None:
+        self.rosters += 1
+        self.runs += len(story.runs)
+        for run, number in zip(story.runs, lost, strict=True):
+            in_flight = len(run.in_flight)
+            self.late += run.killed and len(run.issued) == len(story.drivers)
+            self.kept += run.killed * len(run.handled)
+            self.lost += number
+            self.most_lost = max(self.most_lost, (number, in_flight))
+            self.most_in_flight = max(self.most_in_flight, in_flight)
+
+
+def kill_runs(kills: int, folder: Path, processes: Nursery, seed: int) -> Figures:
+    """Kill so many runs, go on with each until it gets done, and check all promises.
+
+    seed: of the moments, and of who goes on.
+    """
+    from support.live_sandbox import live_sandbox  # noqa: PLC0415 - the nursery does without
+
+    figures, chance = Figures(), random.Random(seed)
+    started = time.monotonic()
+    stories: list[Story] = []
+    with live_sandbox(limiter="none", latency=LATENCY, seed=seed) as sandbox:
+        while figures.kills < kills:
+            story = Story(folder, processes, sandbox)
+            stories.append(story)
+            while not story.over:
+                delay = chance.uniform(0.0, LATEST_KILL) if figures.kills < kills else None
+                run = story.run(story.next_command(chance.choice(["issue", "retry"])), kill_after=delay)
+                figures.kills += run.killed
+    for story in stories:
+        figures.count(story, story.check(sandbox.ledger))
+    figures.issued = sum(bool(entry.token) for entry in sandbox.ledger)
+    figures.seconds = time.monotonic() - started
+    return figures
+
+
+def _print(figures: Figures) -> None:
+    lost, in_flight = figures.most_lost
+    cells = {
+        "kills": figures.kills,
+        "rosters": figures.rosters,
+        "runs": figures.runs,
+        "of the kills, after the last reply": figures.late,
+        "tokens issued": figures.issued,
+        "handled before a kill, and kept": figures.kept,
+        "lost in flight": figures.lost,
+        "most in one kill": f"{lost} of {in_flight} in flight",
+        "most in flight": figures.most_in_flight,
+        "time": f"{figures.seconds:.0f} s",
+    }
+    print(f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}")  # noqa: T201
+    print(f"| {' | '.join(map(str, cells.values()))} |")  # noqa: T201
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kills", type=int, help="how many")
+    parser.add_argument("--seed", type=int, default=1, help="another one kills at other moments (default: 1)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, nursery() as processes:
+        _print(kill_runs(options.kills, Path(folder), processes, options.seed))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["nursery"]:
+        _nursery()
+    else:
+        main()

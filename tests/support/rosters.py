@@ -1,0 +1,145 @@
+"""Rosters, what their rows come to, and the files that hold it: for tests of the results."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import strategies as st
+
+from batch_issuer.hints import Hint
+from batch_issuer.model import Driver, Outcome, Status
+from batch_issuer.pipeline.attempts import Row
+from batch_issuer.results import Batch, Destination, Journal, Published, Validity
+from batch_issuer.roster import Roster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BOM = b"\xef\xbb\xbf"
+TOKEN = "ZmFrZS10b2tlbg"  # noqa: S105 - of nobody
+CODE = "c0deC0deC0de"
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+FIVE_MINUTES = Validity(timedelta(minutes=5), AT)
+"""Good are, at ``AT``, tokens that are valid for five minutes more."""
+
+DEPOT = "Depot,Driver ID\nNorth,11\nSouth,12\nEast,x\nWest,11\n"
+"""Rows 2 and 3 are drivers, row 4 is invalid, row 5 a duplicate of row 2."""
+
+# Whatever a cell can hold; the characters that CSV or a spreadsheet cares about come often.
+CELLS = st.text(
+    st.one_of(
+        st.sampled_from("\",;\t|\n\r''==+-@0a\u200f\ufeff\U0001f69a"),
+        st.characters(exclude_categories=("Cs",), exclude_characters="\0"),
+    ),
+    max_size=8,
+)
+# Column names without letters: nobody takes them for an identifier or a password.
+NAMES = st.text(st.sampled_from("\",;\t|\n\r'=+-@0 \u200f\U0001f69a"), max_size=14)
+
+
+def roster(text: str = DEPOT) -> Roster:
+    return Roster.from_bytes(text.encode(), "depot.csv")
+
+
+def batch(text: str = DEPOT) -> Batch:
+    return Batch.of_roster(roster(text))
+
+
+def issued(
+    driver: Driver, token: str = TOKEN, code: str = CODE, expires_at: datetime = AT + timedelta(minutes=15)
+) -> Outcome:
+    return Outcome(
+        driver.row,
+        Status.ISSUED,
+        driver.identifier,
+        token=token,
+        code=code,
+        expires_at=expires_at,
+        http_status=200,
+        attempts=1,
+        issued_at=expires_at - timedelta(minutes=15),
+    )
+
+
+def failed(driver: Driver, error: str = "HTTP 404: no such driver", request_id: str = "r-1") -> Outcome:
+    return Outcome(
+        driver.row,
+        Status.FAILED,
+        driver.identifier,
+        error=error,
+        hint=str(Hint.UNKNOWN_DRIVER),
+        http_status=404,
+        request_id=request_id,
+        attempts=1,
+    )
+
+
+def publish(place: Destination, rows: Batch, *outcomes: Outcome) -> Published:
+    """What a run publishes whose rows came to ``outcomes``, and the others to what they were before it."""
+    with place:
+        return place.publish(rows, rows.outcomes | {outcome.row: outcome for outcome in outcomes})
+
+
+def journal_of(place: Destination, rows: Batch, *outcomes: Outcome) -> Journal:
+    """The closed journal of a run that was cut off after ``outcomes``; leaving ``place`` is up to the caller."""
+    journal = place.open_journal(rows)
+    journal.record(*outcomes)
+    journal.close()
+    return journal
+
+
+def cut_off(place: Destination, rows: Batch, *outcomes: Outcome) -> Path:
+    """What a run leaves behind that was cut off after ``outcomes``."""
+    with place:
+        journal_of(place, rows, *outcomes)
+    return place.partial
+
+
+def cut_off_run(place: Destination, roster: Roster, lifetime: timedelta = timedelta(minutes=15)) -> Outcome:
+    """Leave what a run does that was killed when its first row was issued and its second was sent."""
+    rows = Batch.of_roster(roster)
+    first, second = rows.drivers[:2]
+    kept = issued(first, expires_at=datetime.now(UTC).replace(microsecond=0) + lifetime)
+    cut_off(place, rows, kept, Row(second).about_to_leave())
+    return kept
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """A file's lines by column, read without the package; every line has as many cells as the header."""
+    data = path.read_bytes()
+    assert data.startswith(BOM)
+    header, *body = csv.reader(io.StringIO(data[3:].decode(), newline=""), strict=True)
+    return [dict(zip(header, cells, strict=True)) for cells in body]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """The kernel refuses to let any file of this process grow beyond a size; Python ignores SIGXFSZ from its start."""
+    resource = pytest.importorskip("resource", reason="file size limits as POSIX has them")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

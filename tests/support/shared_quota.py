@@ -1,0 +1,231 @@
+"""Processes that issue at once, for tests of the quota they share.
+
+Run as a script it is one of them: it loads the command, says so, waits for a line, and then is ``batch-issuer``. So
+the time that Python takes to start is no part of what is measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from batch_issuer.sandbox import LedgerEntry, Sandbox
+
+PATIENCE = 60.0
+"""Seconds after which what a test waits for will not come."""
+
+
+@dataclass(frozen=True)
+class WrongClocks:
+    """How far a process's clocks are ahead, in seconds: the wall clock from ``after`` seconds on, the other always."""
+
+    wall: float = 0.0
+    monotonic: float = 0.0
+    after: float = 0.0
+
+
+def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+    given_up_at = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > given_up_at:
+            raise AssertionError(f"in vain: {what}")
+        time.sleep(0.002)
+
+
+class Issuer:
+    """One process of ``batch-issuer issue``, ready to begin.
+
+    rows: how many drivers its roster has; no other process has one of them.
+    """
+
+    _before = 0  # drivers of all rosters so far
+
+    def __init__(self, folder: Path, sandbox: Sandbox, rows: int, options: Sequence[str], clocks: WrongClocks) -> None:
+        first = 1_000_000 + Issuer._before
+        Issuer._before += rows
+        self.rows = rows
+        self.drivers = {f"driverId={number}" for number in range(first, first + rows)}
+        self.roster = folder / f"roster-{first}.csv"
+        self.roster.write_text("Driver ID\n" + "".join(f"{number}\n" for number in range(first, first + rows)))
+        self.results = self.roster.with_suffix(".results.csv")
+        self.told_in = self.roster.with_suffix(".stderr")
+        command = ["issue", str(self.roster), "--base-url", sandbox.url, *options]
+        with self.told_in.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, json.dumps(asdict(clocks)), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env={**os.environ, "SAMSARA_API_TOKEN": sandbox.api_token},
+            )
+
+    def wait_until_ready(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n", self.told
+
+    def go(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def end(self, patience: float = PATIENCE) -> int:
+        """The exit code, once it has ended; negative for the signal that killed it."""
+        self.process.communicate(timeout=patience)
+        return self.process.returncode
+
+    def clean_up(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    @property
+    def told(self) -> str:
+        return self.told_in.read_text()
+
+    def tokens(self) -> set[tuple[str, str, str]]:
+        """Identifier, code and token of each issued row of the results."""
+        with self.results.open(encoding="utf-8-sig", newline="") as file:
+            found = csv.DictReader(file, strict=True)
+            return {(r["auth_identifier"], r["auth_code"], r["auth_token"]) for r in found if r["auth_token"]}
+
+    def entries(self, sandbox: Sandbox) -> list[LedgerEntry]:
+        """Its requests, as the server saw them."""
+        return [entry for entry in list(sandbox.ledger) if entry.identifier in self.drivers]
+
+    def has_all(self, sandbox: Sandbox) -> bool:
+        """Whether each row has a token, and each token is the one that the server issued."""
+        issued = {(entry.identifier, entry.code, entry.token) for entry in self.entries(sandbox) if entry.token}
+        return self.tokens() == issued and len(issued) == self.rows
+
+
+@contextmanager
+def issuers(
+    folder: Path,
+    sandbox: Sandbox,
+    rows: Sequence[int],
+    options: Sequence[str],
+    clocks: Sequence[WrongClocks] | None = None,
+) -> Iterator[list[Issuer]]:
+    """Processes that wait for `Issuer.go`, one for each number of rows; none outlives the test."""
+    clocks = clocks or [WrongClocks()] * len(rows)
+    started: list[Issuer] = []
+    try:
+        for count, wrong in zip(rows, clocks, strict=True):
+            started.append(Issuer(folder, sandbox, count, options, wrong))
+        for issuer in started:
+            issuer.wait_until_ready()
+        yield started
+    finally:
+        for issuer in started:
+            issuer.clean_up()
+
+
+def shares(processes: Sequence[Issuer], sandbox: Sandbox, first: int) -> list[int]:
+    """How many of the ``first`` requests that the server counted each process sent."""
+    sent = Counter(entry.identifier for entry in sandbox.ledger[:first])
+    return [sum(sent[driver] for driver in issuer.drivers) for issuer in processes]
+
+
+def refused(sandbox: Sandbox) -> list[LedgerEntry]:
+    """The requests that got a 429."""
+    return [entry for entry in sandbox.ledger if not entry.counted]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+@contextmanager
+def redis_server(
+    folder: Path, *options: str, port: int | None = None, password: str = "", forgetful: bool = False
+) -> Iterator[int]:
+    """A Redis server on loopback that keeps nothing on disk, on a free port by default; yields its port.
+
+    It counts as one that has forgotten nothing, unless ``forgetful``: a new one makes everybody wait at first.
+    """
+    from support.programs import needed  # noqa: PLC0415 - brings pytest, which the processes do without
+
+    options = (*options, "--requirepass", password) if password else options
+    port = port or free_port()
+    command = [needed("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with (folder / "redis.log").open("w") as log:
+        process = subprocess.Popen([*command, *options], stdout=log, stderr=log, cwd=folder)
+    try:
+        wait_until(lambda: process.poll() is not None or _listens(port), "a Redis server that listens")
+        assert process.poll() is None, (folder / "redis.log").read_text()
+        if not forgetful:
+            trust(port, password)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def trust(port: int, password: str = "") -> None:
+    """Let a Redis server count as one that has forgotten nothing."""
+    import redis  # noqa: PLC0415 - the processes load it when they are told to
+
+    with redis.Redis(port=port, password=password or None, decode_responses=True) as server:
+        known = {"run_id": server.info("server")["run_id"], "generation": "first", "born": "0", "lost_at": "0"}
+        server.hset("{batch-issuer}:server", mapping=known)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+class _Clocks:
+    """This process's clocks, set wrong before anybody looks at them."""
+
+    def __init__(self, wrong: WrongClocks) -> None:
+        self._wrong, self._wall_is_wrong_from = wrong, inf
+        self._monotonic = time.monotonic
+        wall, wall_ns = time.time, time.time_ns
+        time.monotonic = lambda: self._monotonic() + wrong.monotonic
+        time.time = lambda: wall() + self._ahead()
+        time.time_ns = lambda: wall_ns() + int(self._ahead() * 1e9)
+
+    def _ahead(self) -> float:
+        return self._wrong.wall if self._monotonic() >= self._wall_is_wrong_from else 0.0
+
+    def go(self) -> None:
+        self._wall_is_wrong_from = self._monotonic() + self._wrong.after
+
+
+def _be_one() -> int:
+    clocks = _Clocks(WrongClocks(**json.loads(sys.argv[1])))
+
+    import redis.asyncio  # noqa: F401, PLC0415 - all that the command needs later
+
+    import batch_issuer.jobs.job  # noqa: PLC0415
+    import batch_issuer.quota.sqlite_leases  # noqa: F401, PLC0415
+    from batch_issuer.cli import main  # noqa: PLC0415
+
+    print("ready", flush=True)  # noqa: T201 - to the test
+    sys.stdin.readline()
+    clocks.go()
+    return main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(_be_one())
