@@ -25,6 +25,8 @@ ORDER = {
         "addresses",
         "run_settings",
         "roster_options",
+        "kinds",
+        "options",
         "file",
         "layers",
     ),

@@ -16,10 +16,10 @@ from ..pipeline.endings import FINISHED, EndingKind
 from ..reporting.exit_codes import EXIT_SIGNAL, EXIT_STOPPED_EARLY, exit_code_of, exit_code_of_ending
 from ..reporting.notification import notify
 from ..settings.file import UNASSIGNED
-from ..settings.layers import Choice
+from ..settings.layers import Layers
 from .loop import raise_descriptor_limit, run_async, stopped_by_signals
-from .messages import found_lines, go_on, say, say_error, tell, tell_all, unexpected, warn_of_secrets
-from .parser import SANDBOX_LATENCY
+from .messages import found_lines, how_to_resume, say, say_error, tell, tell_all, unexpected, warn_of_secrets
+from .parser import SANDBOX_LATENCY, flags_of
 from .tasks import Preparation, Task
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Command:
         try:
             return Preparation(self._options, self._environ)
         except BatchIssuerError as error:
-            choice = Choice(self._options, self._environ)
+            choice = Layers(flags=flags_of(self._options), environ=self._environ)
             self._hand_out([self._failed(None, "", error, datetime.now(UTC))], choice.report_options(), choice)
             raise
 
@@ -185,13 +185,16 @@ class _Command:
             with stopped_by_signals(
                 [run for running in self._running for run in running.runs.values()],
                 [task.destination for task in tasks if task.destination is not None],
-                go_on(self._options, tasks[0].destination, tasks[0].name)
-                if len(tasks) == 1 and tasks[0].destination
-                else "",
+                self._how_to_resume(tasks[0]) if len(tasks) == 1 else "",
             ):
                 await asyncio.gather(*(self._one(running, connections) for running in self._running))
 
-    async def _sandbox(self, choice: Choice, stack: AsyncExitStack) -> Settings:
+    def _how_to_resume(self, task: Task) -> str:
+        if task.destination is None:
+            return ""
+        return how_to_resume(flags_of(self._options), self._environ, task.destination, task.name)
+
+    async def _sandbox(self, choice: Layers, stack: AsyncExitStack) -> Settings:
         from ..sandbox import Sandbox
 
         rate = choice.rate()
@@ -325,7 +328,7 @@ class _Command:
             tally=run.tally if run is not None else None,
         )
 
-    def _hand_out(self, entries: Sequence[Entry], report_options: ReportOptions, choice: Choice) -> None:
+    def _hand_out(self, entries: Sequence[Entry], report_options: ReportOptions, choice: Layers) -> None:
         """Log, summary and notification: trouble with them is told, and changes nothing."""
         from ..reporting.summary import summary, worst, write_summary
 
@@ -366,7 +369,8 @@ class _Command:
                 say_error(error, name)
             if one is not None and one.report is not None and task.destination is not None:
                 endings = {name: run.ending for name, run in one.runs.items() if run.ending is not None}
-                tell(one.report, task.destination, self._options, task.name, endings)
+                resume = self._how_to_resume(task)
+                tell(one.report, task.destination, self._options, task.name, endings, resume)
         if len(entries) > 1 and (code or not self._options.quiet):
             tell_all(entries)
         return code

@@ -6,14 +6,14 @@ Whoever mistypes a flag is told so by this file, and need not wait for more than
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..settings.options import resume_flags, resume_variables
 from ..wording import amount, local
 
 if TYPE_CHECKING:
@@ -160,22 +160,16 @@ def found_lines(batch: Batch, destination: Destination, *, restart: bool) -> Ite
         yield "There is nothing to do."
 
 
-def go_on(options: Namespace, destination: Destination, organization: str = "") -> str:
-    """The command that finishes the results, for the same API."""
-    flags = ["--region", options.region] if options.region else []
-    flags += ["--base-url", options.base_url] if options.base_url else []
-    flags += ["--sandbox"] if options.sandbox else []
-    flags += [f"--map={kind.name.lower()}={column}" for kind, column in options.map]
-    flags += ["--external-key", options.external_key] if options.external_key else []
-    flags += (
-        ["--identify-by", ",".join(kind.name.lower() for kind in options.identify_by)] if options.identify_by else []
-    )
-    flags += ["--config", str(options.config)] if options.config else []
-    organization = options.org or organization
-    flags += ["--org", organization] if organization else []
-    flags += ["--token-file", str(options.token_file)] if options.token_file else []
-    flags += ["--token-command", options.token_command] if options.token_command else []
-    return shlex.join(["batch-issuer", "retry", str(destination.path), *flags])
+def how_to_resume(
+    flags: Mapping[str, Any], environ: Mapping[str, str], destination: Destination, organization: str = ""
+) -> str:
+    """The command that finishes the results under the same conditions, and what it needs besides on a second line."""
+    if organization:
+        flags = {"org": organization, **flags}
+    command = shlex.join(["batch-issuer", "retry", str(destination.path), *resume_flags(flags, environ)])
+    variables = resume_variables(flags, environ)
+    notes = (f"First set {name} to the same value; it is not shown here, since it is a secret." for name in variables)
+    return "\n".join([command, *notes])
 
 
 def _tell_early(endings: Mapping[str, Ending]) -> bool:
@@ -215,7 +209,7 @@ def _tell_other_files(destination: Destination) -> None:
 
 
 def tell(
-    report: Report, destination: Destination, options: Namespace, name: str, endings: Mapping[str, Ending]
+    report: Report, destination: Destination, options: Namespace, name: str, endings: Mapping[str, Ending], resume: str
 ) -> None:
     """What a person must know at the end; only what is wrong, if they asked for quiet.
 
@@ -225,11 +219,12 @@ def tell(
         options: the flags.
         name: of the organization, where there are others with results of their own; else blank.
         endings: why the run of each organization ended.
+        resume: how to resume it.
     """
     if name and not (options.quiet and report.complete and report.path == destination.path):
         say(f"--- {name}")
     if _tell_early(endings):
-        say(f"To go on: {go_on(options, destination, name)}")
+        say(f"To go on: {resume}")
     _tell_lacking(report, endings.values())
     _tell_other_files(destination)
     if report.path != destination.path:
@@ -274,9 +269,10 @@ def say_error(error: BatchIssuerError, name: str = "") -> None:
 
 def warn_of_secrets(options: Namespace) -> None:
     """Arguments are no place for a secret."""
+    from ..settings.addresses import may_hold_password
     from ..settings.layers import NOTIFY_VARIABLE, QUOTA_VARIABLE
 
-    if re.search(r"://[^/]*:.*@|password=", options.quota or ""):
+    if may_hold_password(options.quota or ""):
         say(
             "Warning: every user of this computer can see the password in --quota.",
             f"What to do: put the address into the environment variable {QUOTA_VARIABLE} instead.",

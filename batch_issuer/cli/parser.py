@@ -7,16 +7,12 @@ import re
 
 from .. import __version__
 from ..errors import SettingsError
+from ..settings.kinds import FILE, SWITCH, TIME, WHOLE, Kind
+from ..settings.options import OPTIONS
 
 TYPE_CHECKING = False  # importing typing would make --help a sixth slower
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import time, timedelta
-    from pathlib import Path
-    from typing import NoReturn
-
-    from ..model import IdentifierKind
-    from ..settings.run_settings import Rate
+    from typing import Any, NoReturn
 
 SANDBOX_LATENCY = (0.05, 0.15)
 """Seconds that a request to the built-in sandbox takes: about what Samsara takes."""
@@ -97,8 +93,9 @@ examples:
   batch-issuer config
   batch-issuer config --org north --rate 50/min
 
-Takes the flags of retry, reads the same file and variables, and sends nothing.
-Of secrets it says whether they are set; a --token-command is not run.
+Takes the settings that it shows as flags, reads the same file and variables as
+a run, and sends nothing. Of secrets it says whether they are set; a
+--token-command is not run.
 """,
     "quota": """\
 examples:
@@ -168,61 +165,51 @@ def make_parser() -> argparse.ArgumentParser:
         )
 
     check = add("check", "check ROSTER [options]", "look at a roster, send nothing")
-    _add_roster(check)
-    _add_columns(check)
-    _add_file(check)
-    _add_rate(check)
-
+    check.add_argument("roster", metavar="ROSTER", help=_ROSTER)
     issue = add("issue", "issue ROSTER [-o OUT] [options]", "issue a token for every driver of a roster")
-    _add_roster(issue, optional=True)
-    issue.add_argument(
-        "--all", action="store_true", help="issue for the rosters of all organizations in the settings, at once"
-    )
-    issue.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help="the results file, .csv or .xlsx; its name may hold {organization}, {date} and {roster} (default: "
-        "depot.results.csv beside depot.csv)",
-    )
-    issue.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace an earlier results file that holds tokens, and ask for new ones for every row",
-    )
-    _add_columns(issue)
-    _add_file(issue)
-    _add_run(issue)
-    _add_report(issue)
-
-    retry = add("retry", "retry RESULTS [options]", "finish or refresh a results file in place")
-    retry.add_argument("results", metavar="RESULTS", type=_path, help="a file that issue wrote")
-    _add_columns(retry)
-    _add_file(retry)
-    _add_run(retry)
-    _add_report(retry)
-
+    issue.add_argument("roster", metavar="ROSTER", nargs="?", help=f"{_ROSTER} (default: the one in the settings)")
+    _add_results(add("retry", "retry RESULTS [options]", "finish or refresh a results file in place"))
     status = add("status", "status RESULTS [--json]", "show what is in a results file")
-    status.add_argument("results", metavar="RESULTS", type=_path, help="a file that issue wrote")
+    _add_results(status)
     status.add_argument("--json", action="store_true", help="for scripts")
-
-    purge = add("purge", "purge RESULTS", "blank the tokens that have expired, and their codes")
-    purge.add_argument("results", metavar="RESULTS", type=_path, help="a file that issue wrote")
-
-    config = add("config", "config [options]", "show which settings apply, and where each is from")
-    _add_columns(config)
-    _add_file(config)
-    _add_run(config)
-    _add_report(config)
-
-    quota = add("quota", "quota [options]", "show how much of the organization's quota is in use")
-    _add_file(quota)
-    _add_where(quota)
-    _add_rate(quota, burst=False)
-    _add_quota(quota)
-
+    _add_results(add("purge", "purge RESULTS", "blank the tokens that have expired, and their codes"))
+    add("config", "config [options]", "show which settings apply, and where each is from")
+    add("quota", "quota [options]", "show how much of the organization's quota is in use")
     _add_server(add("sandbox", "sandbox [--port N] [options]", "run the local stand-in for the API"))
+    for name, command in commands.choices.items():
+        add_flags(command, [option.name for option in OPTIONS.values() if name in option.commands])
     return parser
+
+
+def add_flags(command: argparse.ArgumentParser, names: list[str]) -> None:
+    """Give a command some of the options as flags; None stands for one that is not given."""
+    exclusive: dict[tuple[str, ...], argparse._MutuallyExclusiveGroup] = {}
+    for option in (OPTIONS[name] for name in names):
+        place: argparse._ActionsContainer = command
+        if len(option.rivals) > 1:
+            if option.rivals not in exclusive:
+                exclusive[option.rivals] = command.add_mutually_exclusive_group()
+            place = exclusive[option.rivals]
+        flags = [option.short, option.flag] if option.short else [option.flag]
+        if option.kind is SWITCH:
+            place.add_argument(*flags, action="store_true", help=option.help)
+            continue
+        place.add_argument(
+            *flags,
+            metavar=option.metavar,
+            help=option.help,
+            action="append" if option.kind.repeated else "store",
+            **_values(option.kind),
+        )
+
+
+def flags_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given as flags, by name."""
+    given = {name: value for name, value in vars(options).items() if name in OPTIONS}
+    for name, value in given.items():
+        if OPTIONS[name].kind.repeated and value is not None:
+            given[name] = {key: each for one in value for key, each in one.items()}
+    return {name: value for name, value in given.items() if value is not None and value is not False}
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -231,209 +218,58 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     return dict(action.choices)
 
 
-def _add_server(sandbox: argparse.ArgumentParser) -> None:
-    """What the stand-in for the API shall be like."""
-    sandbox.add_argument(
-        "--port", metavar="N", type=_argument(_whole), default=0, help="the port on 127.0.0.1 (default: any free one)"
-    )
-    sandbox.add_argument(
-        "--limiter",
-        metavar="NAME",
-        default="sliding",
-        help="fixed, sliding, sliding-strict, counter, counter-strict, bucket, gcra or none; strict ones count refused "
-        "requests, too (default: sliding)",
-    )
-    sandbox.add_argument(
-        "--limit", metavar="N", type=_argument(_whole), default=100, help="requests per period (default: 100)"
-    )
-    sandbox.add_argument("--per", metavar="T", type=_argument(_seconds), default=60.0, help="the period (default: 60s)")
-    sandbox.add_argument(
-        "--burst", metavar="N", type=_argument(_whole), help="of bucket (default: the limit) and gcra (default: 10)"
-    )
-    sandbox.add_argument(
-        "--no-retry-after", dest="retry_after", action="store_false", help="429s without a Retry-After"
-    )
-    sandbox.add_argument(
-        "--latency",
-        metavar="A-B",
-        type=_argument(_latency),
-        default=SANDBOX_LATENCY,
-        help="time a request takes (default: 50ms-150ms)",
-    )
-    sandbox.add_argument(
-        "--token-lifetime", metavar="T", type=_argument(_seconds), default=900.0, help="of issued tokens (default: 15m)"
-    )
-    sandbox.add_argument(
-        "--fault", metavar="NAME=P", type=_argument(_fault), action="append", default=[], help="a fault and its share"
-    )
-    sandbox.add_argument("--script", metavar="LIST", default="", help="the first replies, one by one")
-    sandbox.add_argument("--seed", metavar="N", type=_argument(_whole), help="makes latency and faults repeatable")
+_ROSTER = "the roster, a CSV file or an Excel workbook; - for stdin"
 
 
-def _add_roster(command: argparse.ArgumentParser, *, optional: bool = False) -> None:
-    """The roster, and how its file is to be read."""
-    text = "the roster, a CSV file or an Excel workbook; - for stdin"
-    if optional:
-        command.add_argument("roster", metavar="ROSTER", nargs="?", help=f"{text} (default: the one in the settings)")
-    else:
-        command.add_argument("roster", metavar="ROSTER", help=text)
-    command.add_argument(
-        "--encoding", metavar="NAME", help="of a CSV file, if it is not Unicode, for example windows-1252"
-    )
-    command.add_argument("--sheet", metavar="NAME", help="of a workbook, if several could be the roster")
+def _add_results(command: argparse.ArgumentParser) -> None:
+    command.add_argument("results", metavar="RESULTS", help="a file that issue wrote", **_values(FILE))
 
 
-def _add_columns(command: argparse.ArgumentParser) -> None:
-    """Which columns name drivers."""
-    command.add_argument(
-        "--map",
-        metavar="KIND=COLUMN",
-        type=_argument(_mapping),
-        action="append",
-        default=[],
-        help="the column that holds the driver_id, external_id or username, if its name does not tell; without COLUMN: "
-        "none does",
-    )
-    command.add_argument(
-        "--external-key", metavar="KEY", help="the key of external IDs that stand without one, such as payrollId"
-    )
-    command.add_argument(
-        "--identify-by",
-        metavar="KIND",
-        type=_argument(_kinds),
-        help="go by this identifier where a row has several; several with commas, the preferred one first "
-        "(default: driver_id,external_id,username)",
-    )
-
-
-def _add_file(command: argparse.ArgumentParser) -> None:
-    """The settings file, and whose settings of it."""
-    command.add_argument(
-        "--config",
-        metavar="F.toml",
-        type=_path,
-        help="the settings file; flags win (default: batch-issuer.toml here or in your folder for settings)",
-    )
-    command.add_argument("--org", metavar="NAME", help="one organization of the settings file")
-
-
-def _add_run(command: argparse.ArgumentParser) -> None:
-    """What ``issue`` and ``retry`` have in common."""
-    command.add_argument(
-        "--restart", action="store_true", help="do not go on with a run that was cut off, but keep aside what it left"
-    )
-    command.add_argument(
-        "--min-validity",
-        metavar="T",
-        type=_argument(_seconds),
-        help="leave alone earlier tokens that are still valid for so long; renew at the end those that are no more "
-        "(default: 5m)",
-    )
-    where = _add_where(command)
-    where.add_argument(
-        "--sandbox", action="store_true", help="use the built-in stand-in for the API; its tokens open nothing"
-    )
-    _add_rate(command)
-    _add_quota(command)
-    command.add_argument(
-        "--timeout", metavar="S", type=_argument(_seconds), help="seconds for one request (default: 30)"
-    )
-    command.add_argument(
-        "--concurrency",
-        metavar="N",
-        type=_argument(_whole),
-        help="most requests waiting for a reply (default: 16)",
-    )
-    command.add_argument(
-        "--give-up-after",
-        metavar="T",
-        type=_argument(_seconds),
-        help="stop after this long without progress (default: 10m)",
-    )
-    command.add_argument(
-        "--deadline",
-        metavar="T",
-        type=_argument(_deadline),
-        help="be over by then, whatever happens: a time of day such as 06:00, or 45m from now",
-    )
-    command.add_argument("--quiet", action="store_true", help="say nothing unless something is wrong")
-
-
-def _add_report(command: argparse.ArgumentParser) -> None:
-    """How a run that nobody watches tells what became of it."""
-    command.add_argument("--log-file", metavar="F", type=_path, help="write each event there; kept small by itself")
-    command.add_argument(
-        "--log-format", choices=["text", "json"], metavar="text|json", help="of the log file (default: text)"
-    )
-    command.add_argument("--summary", metavar="F.json", type=_path, help="write there what the run came to")
-    command.add_argument(
-        "--notify", metavar="URL", help="tell this address at the end; better as BATCH_ISSUER_NOTIFY, it is a secret"
-    )
-    command.add_argument(
-        "--notify-on", choices=["failure", "always"], metavar="failure|always", help="when (default: failure)"
-    )
-
-
-def _add_where(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    where = command.add_mutually_exclusive_group()
-    where.add_argument(
-        "--region", choices=["us", "eu", "ca"], metavar="us|eu|ca", help="where the organization is (default: us)"
-    )
-    where.add_argument("--base-url", metavar="URL", help="another address of the API")
-    key = command.add_mutually_exclusive_group()
-    key.add_argument("--token-file", metavar="F", type=_path, help="the file that holds the API token, yours alone")
-    key.add_argument(
-        "--token-command", metavar="CMD", help="the command that prints the API token, such as a password manager's"
-    )
-    return where
-
-
-def _add_quota(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--quota",
-        metavar="WITH",
-        help="runs to share the quota with: process, host or redis://HOST/0 (default: host)",
-    )
-
-
-def _add_rate(command: argparse.ArgumentParser, *, burst: bool = True) -> None:
-    command.add_argument(
-        "--rate",
-        metavar="RATE",
-        type=_argument(_rate),
-        help="the organization's quota, as 5/s or 100/6s (default: 100/min)",
-    )
-    if burst:
-        command.add_argument(
-            "--burst",
-            metavar="N",
-            type=_argument(_whole),
-            help="most requests sent at once; a small one leaves room for other programs (default: all of the quota)",
-        )
-
-
-def _argument(read: Callable[[str], object]) -> Callable[[str], object]:
-    """An argparse type whose error says what was expected."""
+def _values(kind: Kind) -> dict[str, Any]:
+    """How argparse reads values of a kind; errors say what was expected."""
+    if kind.choices:
+        return {"choices": list(kind.choices)}
 
     def convert(text: str) -> object:
         try:
-            return read(text)
+            return kind.of_text(text)
         except SettingsError as error:
             raise argparse.ArgumentTypeError(f"{error.message}; {error.tip}") from None
 
-    return convert
+    return {"type": convert}
 
 
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise SettingsError(f"{text!r} is not a whole number", "write it in digits") from None
+def _add_server(sandbox: argparse.ArgumentParser) -> None:
+    """What the stand-in for the API shall be like. These flags are of its command alone, and no settings."""
+
+    def add(name: str, kind: Kind, text: str, default: object = None) -> None:
+        action = "append" if kind.repeated else "store"
+        sandbox.add_argument(name, metavar=kind.metavar, default=default, help=text, action=action, **_values(kind))
+
+    add("--port", WHOLE, "the port on 127.0.0.1 (default: any free one)", "0")
+    add(
+        "--limiter",
+        Kind("NAME"),
+        "fixed, sliding, sliding-strict, counter, counter-strict, bucket, gcra or none; strict ones count refused "
+        "requests, too (default: sliding)",
+        "sliding",
+    )
+    add("--limit", WHOLE, "requests per period (default: 100)", "100")
+    add("--per", TIME, "the period (default: 60s)", "60s")
+    add("--burst", WHOLE, "of bucket (default: the limit) and gcra (default: 10)")
+    sandbox.add_argument(
+        "--no-retry-after", dest="retry_after", action="store_false", help="429s without a Retry-After"
+    )
+    add("--latency", Kind("A-B", of_text=_latency), "time a request takes (default: 50ms-150ms)", SANDBOX_LATENCY)
+    add("--token-lifetime", TIME, "of issued tokens (default: 15m)", "15m")
+    add("--fault", Kind("NAME=P", of_text=_fault, repeated=True), "a fault and its share", [])
+    add("--script", Kind("LIST"), "the first replies, one by one", "")
+    add("--seed", WHOLE, "makes latency and faults repeatable")
 
 
 def _latency(text: str) -> tuple[float, float]:
     low, dash, high = text.partition("-")
-    return _seconds(low), _seconds(high if dash else low)
+    return TIME.of_text(low), TIME.of_text(high if dash else low)
 
 
 def _fault(text: str) -> tuple[str, float]:
@@ -442,42 +278,3 @@ def _fault(text: str) -> tuple[str, float]:
         return name, float(share)
     except ValueError:
         raise SettingsError(f"{text!r} is not a fault", "write it as reset=0.05") from None
-
-
-# Those below import what reads an argument once there is one: --help does without.
-
-
-def _path(text: str) -> Path:
-    from pathlib import Path
-
-    return Path(text)
-
-
-def _seconds(text: str) -> float:
-    from ..settings.durations import seconds
-
-    return seconds(text)
-
-
-def _deadline(text: str) -> time | timedelta:
-    from ..settings.durations import deadline
-
-    return deadline(text)
-
-
-def _rate(text: str) -> Rate:
-    from ..settings.run_settings import Rate
-
-    return Rate.parse(text)
-
-
-def _mapping(text: str) -> tuple[IdentifierKind, str]:
-    from ..settings.roster_options import mapping
-
-    return mapping(text)
-
-
-def _kinds(text: str) -> tuple[IdentifierKind, ...]:
-    from ..settings.roster_options import kinds
-
-    return kinds(text)

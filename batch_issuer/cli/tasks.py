@@ -17,9 +17,10 @@ from ..errors import BatchIssuerError, ResultsError, RosterError, SettingsError
 from ..results import Destination, Validity, read_results
 from ..roster import Roster, organization_position, organizations_of, read_bytes, read_table
 from ..settings.file import UNASSIGNED, find_settings_file, in_file_name, read_settings_file
-from ..settings.layers import Choice, results_path
+from ..settings.layers import Layers, results_path
 from ..wording import amount
 from .messages import about_roster, say
+from .parser import flags_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -47,7 +48,7 @@ class Task:
         left_out: organizations whose settings cannot be used, while others have rows here, too; why.
     """
 
-    choices: Sequence[Choice]
+    choices: Sequence[Layers]
     name: str = ""
     source: str = ""
     notes: list[str] = field(default_factory=list)
@@ -56,7 +57,7 @@ class Task:
     error: BatchIssuerError | None = None
     left_out: dict[str, BatchIssuerError] = field(default_factory=dict)
 
-    def drivers_of(self, choice: Choice) -> list[Driver]:
+    def drivers_of(self, choice: Layers) -> list[Driver]:
         """The rows to ask for that are of an organization."""
         batch = self.batch
         if batch is None:
@@ -87,9 +88,9 @@ class Preparation:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def choice(self, organization: str = "") -> Choice:
+    def choice(self, organization: str = "") -> Layers:
         """What applies to an organization."""
-        return Choice(self.options, self.environ, self.file, organization)
+        return Layers(self.file, organization, flags=flags_of(self.options), environ=self.environ)
 
     def names(self) -> list[str]:
         """The organization that was named, else all of them; a blank one where there are none.
@@ -100,7 +101,7 @@ class Preparation:
         one = self._one_organization()
         return list(self.file.organizations) if one is None else [one]
 
-    def only_choice(self) -> Choice:
+    def only_choice(self) -> Layers:
         """What applies where there is one organization, or none.
 
         Raises:
@@ -158,14 +159,14 @@ class Preparation:
         shared = len(choices) > 1 and len(set(outputs)) == 1 and outputs[0] and "{organization}" not in outputs[0]
         return self._together(choices) if shared else [self._of_settings(choice) for choice in choices]
 
-    def _together(self, choices: Sequence[Choice]) -> list[Task]:
+    def _together(self, choices: Sequence[Layers]) -> list[Task]:
         """The rosters below each other, with a column that says whose each row is."""
         common = self.choice()
         column = common.organization_column()
         frames: dict[str, pd.DataFrame] = {}
         failed: list[Task] = []
 
-        def read(choice: Choice, task: Task) -> None:
+        def read(choice: Layers, task: Task) -> None:
             path = self._named_roster(choice)
             task.source = str(path)
             frame, notes = read_table(read_bytes(path), path.name, choice.roster_options())
@@ -204,7 +205,7 @@ class Preparation:
             *failed,
         ]
 
-    def _whose(self, frame: pd.DataFrame, name: str, choice: Choice) -> list[str | Problem] | None:
+    def _whose(self, frame: pd.DataFrame, name: str, choice: Layers) -> list[str | Problem] | None:
         """For each row its organization, by the column that says so; None if there is no such column."""
         column = choice.organization_column()
         if organization_position([str(title) for title in frame.columns], column, name) is None:
@@ -214,7 +215,7 @@ class Preparation:
         whose = organizations_of(frame, options, name)
         return whose if any(isinstance(one, str) for one in whose) or not len(frame) else None
 
-    def _own_rows(self, frame: pd.DataFrame, name: str, choice: Choice) -> pd.DataFrame | None:
+    def _own_rows(self, frame: pd.DataFrame, name: str, choice: Layers) -> pd.DataFrame | None:
         """The rows of an organization's roster that are its own; None if no column says whose they are.
 
         Raises:
@@ -233,14 +234,14 @@ class Preparation:
             )
         return own
 
-    def _named_roster(self, choice: Choice) -> Path:
+    def _named_roster(self, choice: Layers) -> Path:
         path = choice.roster_file()
         if path is None:
             where = f"[organizations.{choice.organization}] names no roster_file" if choice.organization else ""
             raise SettingsError(where or "no roster is named", "add it; or name a ROSTER")
         return path
 
-    def _of_settings(self, choice: Choice) -> Task:
+    def _of_settings(self, choice: Layers) -> Task:
         """An organization with the roster that its section names."""
         task = Task([choice], choice.organization if len(self.file.organizations) > 1 else "")
 
@@ -251,7 +252,7 @@ class Preparation:
 
         return self._prepared(task, prepare)
 
-    def _read_own(self, path: Path, choice: Choice) -> Roster:
+    def _read_own(self, path: Path, choice: Layers) -> Roster:
         if not self.file.organizations:
             return self._read(str(path), choice.roster_options())
         frame, notes = read_table(read_bytes(path), path.name, choice.roster_options())
@@ -335,7 +336,7 @@ class Preparation:
             roster, self._validity(task), overwrite=self.options.overwrite, restart=self.options.restart
         )
 
-    def _output(self, choice: Choice, source: str, organization: str) -> Path:
+    def _output(self, choice: Layers, source: str, organization: str) -> Path:
         path = Path(source)
         stem = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
         pattern = choice.output()
@@ -357,7 +358,7 @@ class Preparation:
 
     # --- check
 
-    def to_check(self) -> tuple[Roster, Sequence[Choice]]:
+    def to_check(self) -> tuple[Roster, Sequence[Layers]]:
         """The roster to look at, and the organizations that its rows are of.
 
         Raises:
@@ -408,7 +409,7 @@ class Preparation:
         names = [name for name in self.file.organizations if self._may_be_named(self.choice(name), path)]
         return names[0] if len(names) == 1 else self._one_organization()
 
-    def _may_be_named(self, choice: Choice, path: Path) -> bool:
+    def _may_be_named(self, choice: Layers, path: Path) -> bool:
         pattern, roster = choice.output(), choice.roster_file()
         if pattern is None:
             return roster is not None and path.absolute() == roster.with_name(f"{roster.stem}.results.csv").absolute()
@@ -422,7 +423,7 @@ class Preparation:
         wanted = wanted.replace(r"\{organization\}", re.escape(in_file_name(choice.organization)))
         return re.fullmatch(f"{wanted}(?:{re.escape('.partial')})?", str(path.absolute())) is not None
 
-    def _has_organizations(self, destination: Destination, choice: Choice) -> bool:
+    def _has_organizations(self, destination: Destination, choice: Layers) -> bool:
         path = destination.partial if destination.partial.exists() and not self.options.restart else destination.path
         return self._whose(read_results(path).cells, path.name, choice) is not None
 

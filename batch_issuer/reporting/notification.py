@@ -12,17 +12,17 @@ from .summary import sentence
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..settings.layers import Choice
+    from ..settings.layers import Layers
     from .summary import Entry
 
 NOTIFY_SECONDS = 15.0
 
 
-async def notify(address: Secret, choice: Choice, entries: Sequence[Entry], document: dict[str, object]) -> str:
+async def notify(address: Secret, layers: Layers, entries: Sequence[Entry], document: dict[str, object]) -> str:
     """Post a sentence and the summary; returns what went wrong, blank if nothing did."""
     address = Secret(address.reveal().replace("{exit_code}", str(document["exit_code"])))
     try:
-        proxy, ca_file = choice.way_to(address.reveal())
+        proxy, ca_file = layers.way_to(address.reveal())
         return await post_json(
             address,
             {"text": sentence(entries), "summary": document},

@@ -1,13 +1,18 @@
-"""Addresses that a run may use: of the API, of a Redis server."""
+"""Addresses that a run may use: of the API, a Redis server, a proxy, and whom to notify."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # documented, not in the stubs
 
 from ..errors import SettingsError
 from .secrets import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 REGIONS = {
     "us": "https://api.samsara.com",
@@ -68,6 +73,48 @@ def checked_quota(quota: str | Secret) -> str | Secret:
     return Secret(text)
 
 
+def checked_notify(address: Secret | None) -> Secret | None:
+    """The address, if a POST can go there.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if address is None:
+        return None
+    parts = split_address(address.reveal().strip())
+    tip = "give the https:// address that Slack, Teams, Healthchecks or another service told you"
+    if parts is None or not parts.hostname or re.search(r"\s", address.reveal().strip()):
+        raise SettingsError("the address to notify is not a web address", tip)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
+        raise SettingsError("the address to notify does not begin with https://, so others could read along", tip)
+    return Secret(address.reveal().strip())
+
+
+def proxy_for(base_url: str, environ: Mapping[str, str]) -> Secret | None:
+    """The proxy that HTTPS_PROXY and NO_PROXY (in either case) prescribe for an address.
+
+    Raises:
+        SettingsError: it is not an ``http://`` address.
+    """
+    parts = split_address(base_url)
+    if parts is None or parts.scheme != "https":  # http goes to this machine only
+        return None
+    proxy = environ.get("https_proxy") or environ.get("HTTPS_PROXY")
+    skipped = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if not proxy or proxy_bypass_environment(parts.netloc, {"no": skipped}):
+        return None
+    if not _is_web_address(proxy):
+        raise SettingsError("HTTPS_PROXY is not a web address", "write it as http://host:port, or unset it")
+    return Secret(proxy)
+
+
+def _is_web_address(text: str) -> bool:
+    parts = split_address(text)
+    if parts is None or not parts.hostname:
+        return False
+    return parts.scheme in ("http", "https") and not re.search(r"[\s\\]", text)
+
+
 def split_address(text: str) -> SplitResult | None:
     """The parts of a web address, None where host or port cannot be told."""
     try:
@@ -76,6 +123,28 @@ def split_address(text: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts
+
+
+def may_hold_password(text: str) -> bool:
+    """Whether an address must not be shown as it stands."""
+    return "@" in text or "password=" in text
+
+
+def address_for_people(text: str) -> str:
+    """An address without what may be secret in it."""
+    parts = split_address(text)
+    if parts is None or not parts.hostname:
+        return "set, but not an address"
+    name = "***@" * ("@" in parts.netloc)
+    port = f":{parts.port}" if parts.port else ""
+    path = parts.path if re.fullmatch(r"[\w/.-]*", parts.path) else "/***"
+    return f"{parts.scheme}://{name}{parts.hostname}{port}{path}{'?***' if parts.query else ''}"
+
+
+def is_remote(base_url: str) -> bool:
+    """Whether another computer is asked, and not a stand-in for the API on this one."""
+    parts = split_address(base_url)
+    return parts is None or not is_loopback(parts.hostname or "")
 
 
 def is_loopback(host: str) -> bool:

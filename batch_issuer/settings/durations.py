@@ -7,7 +7,8 @@ from datetime import datetime, time, timedelta
 
 from ..errors import SettingsError
 
-_UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+"""Each in seconds."""
 
 
 def seconds(text: str) -> float:
@@ -16,10 +17,23 @@ def seconds(text: str) -> float:
     Raises:
         SettingsError: for anything else.
     """
-    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?)\s*(ms|s|min|m|h|)\s*", text, re.ASCII)
+    match = re.fullmatch(rf"\s*(\d{{1,9}}(?:\.\d{{0,9}})?)\s*({'|'.join(UNITS)}|)\s*", text, re.ASCII)
     if not match:
         raise SettingsError(f"{text!r} is not a time", "write it as 30s, 5m or 250ms")
-    return float(match[1]) * _UNITS[match[2]]
+    return float(match[1]) * UNITS[match[2] or "s"]
+
+
+def duration_argument(value: float) -> str:
+    """A number of seconds as `seconds` reads it, in the first unit that gives it back exactly."""
+    texts = [f"{value / UNITS[unit]:.9f}".rstrip("0").rstrip(".") + unit for unit in ("s", "ms", "m", "h")]
+    return next((text for text in texts if _reads_as(text, value)), texts[0])
+
+
+def _reads_as(text: str, value: float) -> bool:
+    try:
+        return seconds(text) == value
+    except SettingsError:
+        return False
 
 
 def deadline(text: str) -> time | timedelta:

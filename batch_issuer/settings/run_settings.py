@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 
 from ..errors import SettingsError
-from .addresses import REGIONS, checked_base_url, checked_quota, is_loopback
+from .addresses import REGIONS, checked_base_url, checked_quota, is_remote
+from .durations import seconds
 from .secrets import Secret
 
 
@@ -33,11 +33,11 @@ class Rate:
         Raises:
             SettingsError: for anything else.
         """
-        match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(?:(\d{1,9}(?:\.\d{1,9})?)\s*)?(s|sec|min|m|h)\s*", text, re.ASCII)
+        match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9}(?:\.\d{1,9})?)?\s*(s|sec|min|m|h)\s*", text, re.ASCII)
         if not match:
             raise SettingsError(f"{text!r} is not a rate", "write it as 100/min, 100/6s or 5/s")
         limit, count, unit = match.groups()
-        return cls(int(limit), float(count or 1) * {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}[unit])
+        return cls(int(limit), seconds(f"{count or 1}{unit}"))
 
     @property
     def spacing(self) -> float:
@@ -127,4 +127,4 @@ class Settings:
     @property
     def is_remote(self) -> bool:
         """Whether another computer is asked, and not a stand-in for the API on this one."""
-        return not is_loopback(urlsplit(self.base_url).hostname or "")
+        return is_remote(self.base_url)

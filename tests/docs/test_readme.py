@@ -21,15 +21,9 @@ from batch_issuer.results import AUTH_COLUMNS
 from batch_issuer.roster import identifier_columns, plain
 from batch_issuer.roster.columns import COLUMN_NAMES
 from batch_issuer.settings.addresses import REGIONS
-from batch_issuer.settings.file import (
-    DEFAULTS_KEYS,
-    ORGANIZATION_KEYS,
-    REPORT_KEYS,
-    ROSTER_KEYS,
-    SettingsFile,
-    read_settings_file,
-)
-from batch_issuer.settings.layers import API_TOKEN_VARIABLE, NOTIFY_VARIABLE, QUOTA_VARIABLE, Choice
+from batch_issuer.settings.file import SettingsFile, read_settings_file
+from batch_issuer.settings.layers import API_TOKEN_VARIABLE, NOTIFY_VARIABLE, QUOTA_VARIABLE, Layers
+from batch_issuer.settings.options import OPTIONS
 from batch_issuer.settings.roster_options import RosterOptions
 from batch_issuer.settings.run_settings import Rate, Settings
 from batch_issuer.settings.secrets import Secret
@@ -86,23 +80,20 @@ def settings_file(tmp_path: Path) -> SettingsFile:
 
 def test_the_settings_of_the_readme_are_read(tmp_path: Path) -> None:
     file = settings_file(tmp_path)
-    nothing, environ = (
-        make_parser().parse_args(["issue"]),
-        {"SAMSARA_API_TOKEN": "key", "CHAT_WEBHOOK": "https://x.example"},
-    )
-    choice = Choice(nothing, environ, file)
-    assert choice.roster_options() == RosterOptions(
+    environ = {"SAMSARA_API_TOKEN": "key", "CHAT_WEBHOOK": "https://x.example"}
+    layers = Layers(file, environ=environ)
+    assert layers.roster_options() == RosterOptions(
         columns={IdentifierKind.DRIVER_ID: "Fahrer-Nr.", IdentifierKind.USERNAME: ""},
         external_key="payrollId",
         identify_by=(IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID),
         encoding="windows-1252",
         sheet="Fahrer",
     )
-    assert choice.settings() == Settings(
-        api_token=Secret("key"), burst=100, deadline=choice.settings().deadline, ca_file=choice.settings().ca_file
+    assert layers.settings() == Settings(
+        api_token=Secret("key"), burst=100, deadline=layers.settings().deadline, ca_file=layers.settings().ca_file
     )
-    assert choice.report_options().log_format == "json"
-    south = Choice(nothing, environ, file, "Süd Logistik")
+    assert layers.report_options().log_format == "json"
+    south = Layers(file, "Süd Logistik", environ=environ)
     assert south.rate() == Rate(50, 60.0)
     assert south.settings(sandbox=("http://127.0.0.1:1", "key")).burst == 50  # that of all, as far as it fits
     assert south.roster_options().columns[IdentifierKind.USERNAME] == "Kennung"
@@ -112,8 +103,8 @@ def test_the_settings_of_the_readme_are_read(tmp_path: Path) -> None:
 def test_the_settings_of_the_readme_are_all_there_are() -> None:
     """Alternatives that a section cannot have at once stand there as comments."""
     text = readme.block("settings")
-    for key in {**DEFAULTS_KEYS, **ORGANIZATION_KEYS, **ROSTER_KEYS, **REPORT_KEYS}:
-        assert re.search(rf"\b{key} = ", text), key
+    for option in OPTIONS.values():
+        assert not option.in_file or re.search(rf"\b{option.name} = ", text), option.name
 
 
 def test_exit_codes_of_the_help_are_the_programs() -> None:

@@ -8,12 +8,12 @@ import pytest
 from corpus.make import CASES, FILES, Case, export_all
 from support.programs import needed
 
-from batch_issuer.cli.parser import make_parser
+from batch_issuer.cli.parser import flags_of, make_parser
 from batch_issuer.errors import RosterError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Status
 from batch_issuer.roster import Roster
-from batch_issuer.settings.layers import Choice
+from batch_issuer.settings.layers import Layers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def options(case: Case) -> RosterOptions:
         for name, values in case.options.items()
         for value in (values if isinstance(values, list) else [values])
     ]
-    return Choice(make_parser().parse_args(["check", "roster", *flags]), {}).roster_options()
+    return Layers(flags=flags_of(make_parser().parse_args(["check", "roster", *flags]))).roster_options()
 
 
 def comes_to(roster: Roster) -> list[str]:

@@ -16,21 +16,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_issuer.cli import main
-from batch_issuer.cli.parser import make_parser
+from batch_issuer.cli.parser import flags_of, make_parser
 from batch_issuer.errors import SettingsError
 from batch_issuer.model import IdentifierKind
 from batch_issuer.settings.file import (
-    DEFAULTS_KEYS,
     FILE_NAME,
-    ORGANIZATION_KEYS,
-    REPORT_KEYS,
-    ROSTER_KEYS,
-    Key,
     SettingsFile,
     find_settings_file,
     read_settings_file,
 )
-from batch_issuer.settings.layers import Choice, ReportOptions, results_path
+from batch_issuer.settings.layers import Layers, ReportOptions, results_path
+from batch_issuer.settings.options import Option, keys
 from batch_issuer.settings.roster_options import RosterOptions
 from batch_issuer.settings.run_settings import Rate
 from batch_issuer.settings.secrets import Secret
@@ -86,19 +82,21 @@ def refused(folder: Path, text: str | dict[str, Any]) -> str:
 
 def choice(
     file: Path | None, *flags: str, environ: dict[str, str] | None = None, org: str = "", command: str = "issue"
-) -> Choice:
+) -> Layers:
     options = make_parser().parse_args([command, *flags])
-    return Choice(options, environ or {}, read_settings_file(file), org)
+    return Layers(read_settings_file(file), org, flags=flags_of(options), environ=environ or {})
 
 
-def shown(told_of: Choice) -> dict[str, tuple[str, str]]:
+def shown(told_of: Layers) -> dict[str, tuple[str, str]]:
     """Of each setting what ``config`` says: value and source."""
     return {name: (value, source) for name, value, source in (*told_of.shown(), *told_of.shown_of_report())}
 
 
 # --- what a file may say
 
-SECTIONS: dict[tuple[str, ...], dict[str, Key]] = {
+DEFAULTS_KEYS, ORGANIZATION_KEYS = keys("run", "defaults"), keys("run", "organization")
+ROSTER_KEYS, REPORT_KEYS = keys("roster"), keys("report")
+SECTIONS: dict[tuple[str, ...], dict[str, Option]] = {
     ("defaults",): DEFAULTS_KEYS,
     ("roster",): ROSTER_KEYS,
     ("report",): REPORT_KEYS,
@@ -195,7 +193,7 @@ def test_a_key_takes_values_of_its_kind_and_refuses_others_saying_what_it_must_b
         if kind in SAY_MORE.get(key, {}):
             assert SAY_MORE[key][kind] in said, kind
         else:
-            assert f"must be {SECTIONS[section][key].expected}" in said, kind
+            assert f"must be {SECTIONS[section][key].kind.expected}" in said, kind
 
 
 def test_every_key_is_tested() -> None:
@@ -448,7 +446,7 @@ VALUES = st.recursive(
 )
 
 
-def valued(keys: dict[str, Key]) -> st.SearchStrategy[dict[str, Any]]:
+def valued(keys: dict[str, Option]) -> st.SearchStrategy[dict[str, Any]]:
     """Some keys of a section, often with values that it takes."""
     pairs = st.sampled_from(list(keys)).flatmap(
         lambda key: st.tuples(st.just(key), st.one_of(st.just(RIGHT[key]), VALUES))
@@ -490,7 +488,7 @@ def test_any_document_is_read_or_a_settings_error_and_so_is_what_applies_then(
         return
     assert file.path == path
     for name in ("", *file.organizations):
-        one = Choice(make_parser().parse_args(["config"]), {"SAMSARA_API_TOKEN": "key"}, file, name)
+        one = Layers(file, name, environ={"SAMSARA_API_TOKEN": "key"})
         for look in (one.shown, one.shown_of_report, one.output, one.roster_options):
             try:
                 found = look()
@@ -967,8 +965,14 @@ def test_config_shows_what_applies_and_from_where(tmp_path: Path, capsys: pytest
         "quota": ("process", "BATCH_ISSUER_QUOTA"),
         "proxy": ("set", "HTTPS_PROXY, NO_PROXY"),
         "certificates": ("the system's", "default"),
+        "roster_file": ("none", "default"),
+        "organization_column": ("organization", "default"),
         "output": (str(tmp_path / "{organization}.csv"), "[organizations.north] output"),
         "map driver_id": ("'Fahrer-Nr.'", "[roster] map"),
+        "external_key": ("none", "default"),
+        "identify_by": ("none", "default"),
+        "encoding": ("none", "default"),
+        "sheet": ("none", "default"),
         "log_file": ("none", "default"),
         "log_format": ("text", "default"),
         "summary": (str(tmp_path / "run.json"), "[report] summary"),

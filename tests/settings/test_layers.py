@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from argparse import Namespace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,9 +13,9 @@ from hypothesis import strategies as st
 
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE
-from batch_issuer.settings.addresses import REGIONS
+from batch_issuer.settings.addresses import REGIONS, proxy_for
 from batch_issuer.settings.durations import deadline, next_time, seconds
-from batch_issuer.settings.layers import API_TOKEN_VARIABLE, QUOTA_VARIABLE, proxy_for, settings_from
+from batch_issuer.settings.layers import API_TOKEN_VARIABLE, QUOTA_VARIABLE, Layers
 from batch_issuer.settings.run_settings import Rate, Settings
 from batch_issuer.settings.secrets import Secret
 
@@ -41,25 +40,8 @@ class WithoutApiToken(dict[str, str]):
         return super().__contains__(name)
 
 
-def options(**changes: Any) -> Namespace:
-    """What the parser gives when nothing is typed."""
-    usual = {
-        "base_url": None,
-        "region": None,
-        "rate": Rate(100, 60.0),
-        "burst": None,
-        "timeout": 30.0,
-        "concurrency": 16,
-        "give_up_after": 600.0,
-        "deadline": None,
-        "min_validity": 300.0,
-        "quota": None,
-    }
-    return Namespace(**{**usual, **changes})
-
-
-def made(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
-    return settings_from(options(**changes), {API_TOKEN_VARIABLE: "key", **(environ or {})})
+def made(environ: dict[str, str] | None = None, **flags: Any) -> Settings:
+    return Layers(flags=flags, environ={API_TOKEN_VARIABLE: "key", **(environ or {})}).settings()
 
 
 # --- the API token
@@ -68,7 +50,7 @@ def made(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
 @pytest.mark.parametrize("environ", [{}, {API_TOKEN_VARIABLE: ""}, {API_TOKEN_VARIABLE: " \t\n"}])
 def test_a_missing_api_token_is_told_with_the_variable_the_scope_and_a_way_to_try(environ: dict[str, str]) -> None:
     with pytest.raises(SettingsError) as caught:
-        settings_from(options(), environ)
+        Layers(environ=environ).settings()
     assert "SAMSARA_API_TOKEN" in caught.value.message
     assert SCOPE == "Write Driver Auth Token"
     for told in ("SAMSARA_API_TOKEN", SCOPE, "--sandbox"):
@@ -90,7 +72,7 @@ def test_an_api_token_that_is_not_one_word_is_refused_without_being_shown(text: 
 
 def test_the_sandbox_never_looks_at_the_api_token_nor_uses_a_proxy() -> None:
     environ = WithoutApiToken({"SAMSARA_API_TOKEN": HIDDEN, "HTTPS_PROXY": PROXY})
-    found = settings_from(options(region="eu"), environ, sandbox=("http://127.0.0.1:8080", "sandbox-key"))
+    found = Layers(flags={"region": "eu"}, environ=environ).settings(sandbox=("http://127.0.0.1:8080", "sandbox-key"))
     assert found.base_url == "http://127.0.0.1:8080"
     assert found.api_token.reveal() == "sandbox-key"
     assert found.proxy is None
@@ -99,7 +81,7 @@ def test_the_sandbox_never_looks_at_the_api_token_nor_uses_a_proxy() -> None:
 def test_without_the_sandbox_the_api_token_is_looked_at() -> None:
     """The mapping of the test before can fail."""
     with pytest.raises(AssertionError):
-        settings_from(options(), WithoutApiToken({"SAMSARA_API_TOKEN": HIDDEN}))
+        Layers(environ=WithoutApiToken({"SAMSARA_API_TOKEN": HIDDEN})).settings()
 
 
 # --- where to
@@ -248,7 +230,7 @@ def test_the_quota_is_shared_as_the_flag_says_else_the_variable_else_with_this_h
     flag: str | None, variable: str | None, sandbox: tuple[str, str] | None, expected: str | Secret
 ) -> None:
     environ = {API_TOKEN_VARIABLE: "key"} if variable is None else {API_TOKEN_VARIABLE: "key", QUOTA_VARIABLE: variable}
-    assert settings_from(options(quota=flag), environ, sandbox=sandbox).quota == expected
+    assert Layers(flags={"quota": flag}, environ=environ).settings(sandbox=sandbox).quota == expected
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ import pytest
 from support.live_sandbox import live_sandbox
 
 from batch_issuer.cli import main
-from batch_issuer.cli.parser import make_parser
+from batch_issuer.cli.parser import flags_of, make_parser
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import Hint
 from batch_issuer.model import IdentifierKind
 from batch_issuer.results import read_results
 from batch_issuer.settings.file import read_settings_file
-from batch_issuer.settings.layers import Choice
+from batch_issuer.settings.layers import Layers
 from batch_issuer.settings.roster_options import RosterOptions, kind_named, kinds, mapping
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run(sandbox: Sandbox, *arguments: object) -> int:
 
 def options(*flags: str) -> RosterOptions:
     given = make_parser().parse_args(["check", "depot.csv", *flags])
-    return Choice(given, {}, read_settings_file(given.config)).roster_options()
+    return Layers(read_settings_file(given.config), flags=flags_of(given)).roster_options()
 
 
 # --- flags
@@ -362,7 +362,7 @@ def test_the_command_that_goes_on_names_the_flags(
     assert main(arguments, {"SAMSARA_API_TOKEN": "wrong-key"}) == 3
     told = capsys.readouterr().err
     (command,) = [line for line in told.splitlines() if line.startswith("To go on: ")]
-    for flag in ("--map=driver_id=Fahrer-Nr.", "--map=username=Kennung", "--identify-by username", "--external-key k"):
+    for flag in ("--map driver_id=Fahrer-Nr.", "--map username=Kennung", "--identify-by username", "--external-key k"):
         assert flag in command
 
 

@@ -1,0 +1,218 @@
+"""How settings are written: as flags and environment variables, which are texts, and in the settings file.
+
+Readers import what they need when they are called, so that ``--help`` is there at once.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import SettingsError
+
+TYPE_CHECKING = False  # importing typing would make --help a sixth slower
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
+
+PLACEHOLDERS = ("organization", "date", "roster")
+"""What an output pattern may hold in braces."""
+
+
+class Kind:
+    """How a value is written.
+
+    Attributes:
+        metavar: its placeholder in help texts; blank for a switch, which takes no value.
+        expected: what it must be, for messages of the settings file.
+        of_text: reads a flag or an environment variable; raises SettingsError if it cannot.
+        of_toml: reads a value of the settings file, whose folder it is given, too; raises TypeError, ValueError or
+            SettingsError if it cannot.
+        choices: the only texts there are; empty for any.
+        repeated: whether the flag may be given several times; the value is then a mapping that they are merged into.
+        hides: whether a value must not be shown, since it holds a secret.
+    """
+
+    __slots__ = ("choices", "expected", "hides", "metavar", "of_text", "of_toml", "repeated")
+
+    def __init__(
+        self,
+        metavar: str,
+        expected: str = "",
+        of_text: Callable[[str], Any] = str,
+        of_toml: Callable[[object, Path], Any] | None = None,
+        *,
+        choices: tuple[str, ...] = (),
+        repeated: bool = False,
+        hides: Callable[[object], bool] = lambda _value: False,
+    ) -> None:
+        self.metavar = metavar
+        self.expected = expected
+        self.of_text = of_text
+        self.of_toml = of_toml or (lambda value, _folder: of_text(_text(value)))
+        self.choices = choices
+        self.repeated = repeated
+        self.hides = hides
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError
+    return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsError(f"{text!r} is not a whole number", "write it in digits") from None
+
+
+def _whole_of_toml(value: object, _folder: Path) -> int:
+    if type(value) is not int or abs(value) >= 10**9:
+        raise TypeError
+    return value
+
+
+def _seconds(text: str) -> float:
+    from .durations import seconds
+
+    return seconds(text)
+
+
+def _seconds_of_toml(value: object, _folder: Path) -> float:
+    return _seconds(str(value) if type(value) in (int, float) else _text(value))
+
+
+def _deadline(text: str) -> object:
+    from .durations import deadline
+
+    return deadline(text)
+
+
+def _rate(text: str) -> object:
+    from .run_settings import Rate
+
+    return Rate.parse(text)
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
+
+
+def _path_of_toml(value: object, folder: Path) -> Path:
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError
+    try:
+        return folder / (_path(text).expanduser() if text.startswith("~") else text)
+    except RuntimeError:  # nobody's home
+        raise ValueError from None
+
+
+def _pattern_of_toml(value: object, folder: Path) -> str:
+    check_pattern(_text(value))
+    return str(_path_of_toml(value, folder))
+
+
+def check_pattern(text: str) -> None:
+    """See that an output pattern holds no other placeholders than there are.
+
+    Raises:
+        SettingsError: it does.
+    """
+    for name in re.findall(r"\{([^{}]*)\}", text):
+        if name not in PLACEHOLDERS:
+            raise SettingsError(
+                f"{f'{{{name[:40]}}}'!r} in the name of the results stands for nothing",
+                f"there are {', '.join(f'{{{placeholder}}}' for placeholder in PLACEHOLDERS)}",
+            )
+
+
+def _command_of_toml(value: object, _folder: Path) -> str | list[str]:
+    return [_text(part) for part in value] if isinstance(value, list) and value else _text(value)
+
+
+def _columns(text: str) -> object:
+    from .roster_options import mapping
+
+    return dict([mapping(text)])
+
+
+def _columns_of_toml(value: object, _folder: Path) -> object:
+    from .roster_options import kind_named
+
+    if not isinstance(value, dict) or not all(isinstance(column, str) for column in value.values()):
+        raise TypeError
+    return {kind_named(kind): column for kind, column in value.items()}
+
+
+def _kinds(text: str) -> object:
+    from .roster_options import kinds
+
+    return kinds(text)
+
+
+def _holds_password(value: object) -> bool:
+    from .addresses import may_hold_password
+
+    return may_hold_password(str(value))
+
+
+def _quota_of_toml(value: object, _folder: Path) -> str:
+    text = _text(value)
+    if _holds_password(text):
+        raise SettingsError(
+            "a password has no place in this file", "put the address into the environment variable BATCH_ISSUER_QUOTA"
+        )
+    return text
+
+
+def one_of(*choices: str) -> Kind:
+    """The kind whose values are some words."""
+    quoted = [f'"{choice}"' for choice in choices]
+    expected = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+    def of_text(text: str) -> str:
+        if text not in choices:
+            raise SettingsError(f"{text!r} is not possible", f"it must be {expected}")
+        return text
+
+    def of_toml(value: object, _folder: Path) -> object:
+        if value not in choices:
+            raise ValueError
+        return value
+
+    return Kind("|".join(choices), expected, of_text, of_toml, choices=choices)
+
+
+SWITCH = Kind("")
+TEXT = Kind("NAME", "a text")
+WHOLE = Kind("N", "a whole number", _whole, _whole_of_toml)
+TIME = Kind("T", 'a time, as in "30s" or "5m"', _seconds, _seconds_of_toml)
+FILE = Kind("F", "the path of a file", _path, _path_of_toml)
+VARIABLE = Kind("NAME", "the name of an environment variable")
+ADDRESS = Kind("URL", 'an address, as in "https://api.samsara.com"', hides=_holds_password)
+SECRET = Kind("URL", hides=lambda _value: True)
+
+SWITCH = Kind("")
+TEXT = Kind("NAME", "a text")
+WHOLE = Kind("N", "a whole number", _whole, _whole_of_toml)
+TIME = Kind("T", 'a time, as in "30s" or "5m"', _seconds, _seconds_of_toml)
+DEADLINE = Kind("T", 'a time of day, as in "06:00", or a time, as in "45m"', _deadline)
+RATE = Kind("RATE", 'a rate, as in "100/min"', _rate)
+FILE = Kind("F", "the path of a file", _path, _path_of_toml)
+PATTERN = Kind("OUT", 'a path, as in "results/{organization}-{date}.csv"', of_toml=_pattern_of_toml)
+VARIABLE = Kind("NAME", "the name of an environment variable")
+COMMAND = Kind("CMD", 'a command, as in "pass show samsara" or ["pass", "show", "samsara"]', of_toml=_command_of_toml)
+ADDRESS = Kind("URL", 'an address, as in "https://api.samsara.com"', hides=_holds_password)
+QUOTA = Kind(
+    "WITH", '"process", "host" or the address of a Redis server', of_toml=_quota_of_toml, hides=_holds_password
+)
+SECRET = Kind("URL", hides=lambda _value: True)
+COLUMNS = Kind(
+    "KIND=COLUMN", 'a table, as in map = { driver_id = "Fahrer-Nr." }', _columns, _columns_of_toml, repeated=True
+)
+IDENTIFIERS = Kind("KIND", 'a text, as in "username" or "username,driver_id"', _kinds)
