@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE
-from batch_issuer.settings.addresses import REGIONS, proxy_for
-from batch_issuer.settings.durations import deadline, next_time, seconds
 from batch_issuer.settings.layers import API_TOKEN_VARIABLE, QUOTA_VARIABLE, Layers
 from batch_issuer.settings.run_settings import Rate, Settings
 from batch_issuer.settings.secrets import Secret
@@ -163,34 +161,6 @@ def test_every_flag_reaches_its_setting() -> None:
 # --- the deadline
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("06:00", time(6, 0)),
-        ("6:05", time(6, 5)),
-        ("23:59", time(23, 59)),
-        ("45m", timedelta(minutes=45)),
-        ("2h", timedelta(hours=2)),
-        ("90", timedelta(seconds=90)),
-    ],
-)
-def test_a_deadline_is_a_time_of_day_or_a_duration(text: str, expected: time | timedelta) -> None:
-    assert deadline(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "24:00", "6:60", "06:00:00", "noon", "-5m", "99999999999h", "tomorrow 06:00"])
-def test_any_other_deadline_is_a_settings_error_that_says_how_to_write_it(text: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        deadline(text)
-    assert "06:00" in caught.value.tip
-
-
-@pytest.mark.parametrize(("now", "day"), [("05:59", 1), ("06:00", 2), ("06:01", 2), ("23:00", 2)])
-def test_a_time_of_day_is_the_next_one_that_clocks_here_show(now: str, day: int) -> None:
-    at = datetime.combine(date(2030, 1, 1), time.fromisoformat(now)).astimezone()
-    assert next_time(time(6, 0), at) == datetime.combine(date(2030, 1, day), time(6, 0)).astimezone()
-
-
 def test_a_time_of_day_reaches_the_settings_as_a_moment_in_the_future() -> None:
     found = made(deadline=time(6, 0)).deadline
     assert isinstance(found, datetime)
@@ -277,112 +247,8 @@ def test_any_quota_is_taken_or_a_settings_error(text: str) -> None:
         assert found in ("process", "host")
 
 
-# --- proxies
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, None),
-        ({"HTTPS_PROXY": ""}, None),
-        ({"HTTPS_PROXY": PROXY}, PROXY),
-        ({"https_proxy": PROXY}, PROXY),
-        ({"https_proxy": PROXY, "HTTPS_PROXY": "http://127.0.0.1:1"}, PROXY),
-        ({"https_proxy": "", "HTTPS_PROXY": PROXY}, PROXY),
-        ({"HTTP_PROXY": PROXY, "ALL_PROXY": PROXY}, None),
-        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "api.samsara.com"}, None),
-        ({"HTTPS_PROXY": PROXY, "no_proxy": "example.org, samsara.com"}, None),
-        ({"HTTPS_PROXY": PROXY, "NO_PROXY": ".samsara.com"}, None),
-        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "*"}, None),
-        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "example.org,ara.com"}, PROXY),
-        ({"HTTPS_PROXY": PROXY, "NO_PROXY": "api.samsara.com.example"}, PROXY),
-    ],
-)
-def test_the_proxy_of_the_environment_is_used_unless_excepted(environ: dict[str, str], expected: str | None) -> None:
-    proxy = proxy_for(API, environ)
-    assert (proxy.reveal() if proxy else None) == expected
-
-
-def test_a_port_of_the_api_does_not_hide_it_from_no_proxy() -> None:
-    assert proxy_for("https://gateway.example:8443", {"HTTPS_PROXY": PROXY, "NO_PROXY": "gateway.example"}) is None
-
-
-def test_this_computer_is_reached_without_a_proxy() -> None:
-    assert proxy_for("http://127.0.0.1:8080", {"HTTPS_PROXY": PROXY}) is None
-
-
-@pytest.mark.parametrize(
-    "proxy",
-    [
-        f"user:{HIDDEN}@127.0.0.1:3128",
-        f"socks5://user:{HIDDEN}@127.0.0.1",
-        f"//user:{HIDDEN}@127.0.0.1",
-        f"http:///{HIDDEN}",
-        f"http://user:{HIDDEN}@127.0.0.1:port",
-        f"http://user:{HIDDEN}@[::1",
-        f"http://user:{HIDDEN}@proxy host:3128",
-    ],
-)
-def test_a_proxy_that_is_no_web_address_is_refused_without_being_shown(proxy: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        proxy_for(API, {"HTTPS_PROXY": proxy})
-    assert "HTTPS_PROXY" in caught.value.message
-    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
-
-
 def test_settings_do_not_show_the_password_of_the_proxy_or_the_api_token() -> None:
     found = made({API_TOKEN_VARIABLE: HIDDEN, "HTTPS_PROXY": f"http://user:{HIDDEN}@127.0.0.1:3128"})
     assert found.proxy is not None
     assert HIDDEN in found.proxy.reveal()
     assert HIDDEN not in f"{found} {found!r}"
-
-
-# --- times
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("30", 30.0),
-        ("0", 0.0),
-        ("1.5s", 1.5),
-        ("250ms", 0.25),
-        ("5m", 300.0),
-        ("5min", 300.0),
-        ("2h", 7200.0),
-        (" 10 s ", 10.0),
-        ("0.001", 0.001),
-    ],
-)
-def test_a_time_is_read_as_seconds(text: str, expected: float) -> None:
-    assert seconds(text) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", " ", "s", "-1", "+1", "1e3", "1d", "1 m 30 s", "1:30", "1,5s", ".5", "inf", "nan", "5M", "5 minutes",
-        "\uff15s", "\u0665", "1_000", "0x10", "1000000000000", "5mm", "--5",
-    ],
-)  # fmt: skip
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        seconds(text)
-    assert caught.value.tip
-
-
-@given(st.text(max_size=12))
-def test_any_text_is_a_time_or_a_settings_error(text: str) -> None:
-    try:
-        found = seconds(text)
-    except SettingsError:
-        return
-    assert 0 <= found < float("inf")
-
-
-def test_the_regions_are_the_documented_ones() -> None:
-    assert REGIONS == {
-        "us": "https://api.samsara.com",
-        "eu": "https://api.eu.samsara.com",
-        "ca": "https://api.ca.samsara.com",
-    }

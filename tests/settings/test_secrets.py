@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
+import pickle
 import shlex
 import subprocess
 import sys
@@ -16,7 +19,7 @@ import pytest
 
 from batch_issuer.errors import SettingsError
 from batch_issuer.settings import secrets
-from batch_issuer.settings.secrets import Reference
+from batch_issuer.settings.secrets import Reference, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -366,3 +369,52 @@ def test_a_command_that_takes_too_long_is_ended(command: list[str], started: lis
 
 def test_a_command_has_half_a_minute() -> None:
     assert secrets.COMMAND_SECONDS == 30
+
+
+# --- a secret that was read
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        repr,
+        str,
+        ascii,
+        format,
+        lambda secret: f"{secret}{secret!r}{secret!s}",
+        lambda secret: "%s %r" % (secret, secret),  # noqa: UP031 - the old way is one of the ways
+        lambda secret: "{} {!r}".format(secret, secret),  # noqa: UP032
+        lambda secret: str([secret]) + str({secret: secret}),
+    ],
+)
+def test_a_secret_shows_in_no_text(shown: Any) -> None:
+    assert HIDDEN not in shown(Secret(HIDDEN))
+    assert "***" in shown(Secret(HIDDEN))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_secret_is_not_pickled(protocol: int) -> None:
+    with pytest.raises(TypeError) as caught:
+        pickle.dumps(Secret(HIDDEN), protocol)
+    assert HIDDEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("copied", [json.dumps, vars, list])
+def test_what_takes_an_object_apart_does_not_get_at_a_secret(copied: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        copied(Secret(HIDDEN))
+    assert HIDDEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_secret_is_as_secret(copied: Any) -> None:
+    assert HIDDEN not in repr(copied({"key": Secret(HIDDEN)}))
+
+
+def test_a_secret_reveals_its_text_and_compares_by_it() -> None:
+    assert Secret(HIDDEN).reveal() == HIDDEN
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
+    assert Secret("a")
+    assert not Secret("")
