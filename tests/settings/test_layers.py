@@ -1,25 +1,34 @@
-"""Flags and environment become settings, or a settings error that says what to do; never another exception."""
+"""Flags win over environment over settings file; ``config`` says so without secrets; what cannot work is an error."""
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
+import unicodedata
 from datetime import date, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from support.settings_files import HIDDEN, layers_of, shown, told, written
 
+from batch_issuer.cli import main
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE
-from batch_issuer.settings.layers import API_TOKEN_VARIABLE, QUOTA_VARIABLE, Layers
+from batch_issuer.model import IdentifierKind
+from batch_issuer.settings.layers import API_TOKEN_VARIABLE, QUOTA_VARIABLE, Layers, ReportOptions, results_path
+from batch_issuer.settings.roster_options import RosterOptions
 from batch_issuer.settings.run_settings import Rate, Settings
 from batch_issuer.settings.secrets import Secret
 
-HIDDEN = "hunter2hunter2"
 PROXY = "http://127.0.0.1:3128"
-API = "https://api.samsara.com"
+DRIVER_ID, EXTERNAL_ID, USERNAME = IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID, IdentifierKind.USERNAME
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions and shells")
 
 
 class WithoutApiToken(dict[str, str]):
@@ -51,8 +60,8 @@ def test_a_missing_api_token_is_told_with_the_variable_the_scope_and_a_way_to_tr
         Layers(environ=environ).settings()
     assert "SAMSARA_API_TOKEN" in caught.value.message
     assert SCOPE == "Write Driver Auth Token"
-    for told in ("SAMSARA_API_TOKEN", SCOPE, "--sandbox"):
-        assert told in caught.value.tip
+    for word in ("SAMSARA_API_TOKEN", SCOPE, "--sandbox"):
+        assert word in caught.value.tip
 
 
 def test_blanks_around_the_api_token_do_not_matter() -> None:
@@ -252,3 +261,582 @@ def test_settings_do_not_show_the_password_of_the_proxy_or_the_api_token() -> No
     assert found.proxy is not None
     assert HIDDEN in found.proxy.reveal()
     assert HIDDEN not in f"{found} {found!r}"
+
+
+# --- what wins
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "own", "default", "values"),
+    [
+        ("rate", "--rate=1/s", "2/s", "3/s", ("1/s", "2/s", "3/s", "100/min")),
+        ("burst", "--burst=1", 2, 3, ("1", "2", "3", "100")),
+        ("timeout", "--timeout=1", 2, "3s", ("1 s", "2 s", "3 s", "30 s")),
+        ("concurrency", "--concurrency=1", 2, 3, ("1", "2", "3", "16")),
+        ("give_up_after", "--give-up-after=1m", "2m", 3.5, ("60 s", "120 s", "3.5 s", "600 s")),
+        ("min_validity", "--min-validity=0", "2m", "3m", ("0 s", "120 s", "180 s", "300 s")),
+        ("deadline", "--deadline=1:00", "2m", "03:00", ("01:00", "120 s from the start", "03:00", "none")),
+        ("quota", "--quota=process", "redis://b/0", "redis://c/0", ("process", "redis://b/0", "redis://c/0", "host")),
+        ("output", "--output=a", "b", "c", ("a", "{}/b", "{}/c", "beside the roster")),
+    ],
+)
+def test_a_flag_wins_over_the_organization_over_the_defaults(
+    name: str, flag: str, own: object, default: object, values: tuple[str, ...], tmp_path: Path
+) -> None:
+    levels = [
+        ({"organizations": {"north": {name: own}}, "defaults": {name: default}}, [flag], f"--{name.replace('_', '-')}"),
+        ({"organizations": {"north": {name: own}}, "defaults": {name: default}}, [], f"[organizations.north] {name}"),
+        ({"organizations": {"north": {}, "south": {name: own}}, "defaults": {name: default}}, [], f"[defaults] {name}"),
+        ({"organizations": {"north": {}, "south": {name: own}}}, [], "default"),
+    ]
+    for value, (content, flags, source) in zip(values, levels, strict=True):
+        one = layers_of(written(tmp_path, content), *flags, org="north")
+        assert shown(one)[name] == (value.replace("{}", str(tmp_path)), source)
+
+
+def test_what_a_file_says_reaches_the_settings_of_the_organization(tmp_path: Path) -> None:
+    values = {"base_url": "https://gateway.example", "rate": "5/s", "burst": 3, "quota": "process", "timeout": "10s"}
+    values |= {"concurrency": 4, "give_up_after": "5m", "min_validity": "2m"}
+    for content in ({"organizations": {"north": values}}, {"organizations": {"north": {}}, "defaults": values}):
+        one = layers_of(written(tmp_path, content), environ={"SAMSARA_API_TOKEN": HIDDEN}, org="north")
+        found = one.settings()
+        assert found.api_token == Secret(HIDDEN)
+        assert (found.base_url, found.organization) == ("https://gateway.example", "north")
+        assert (found.rate, found.burst, found.quota, found.concurrency) == (Rate(5, 1.0), 3, "process", 4)
+        assert (found.timeout, found.give_up_after, found.min_validity) == (10.0, 300.0, 120.0)
+        assert (one.rate(), one.min_validity()) == (Rate(5, 1.0), 120.0)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("06:00", time(6)), ("45m", timedelta(minutes=45))])
+def test_the_deadline_of_a_file_reaches_the_settings(text: str, expected: time | timedelta, tmp_path: Path) -> None:
+    one = layers_of(written(tmp_path, {"defaults": {"deadline": text}}), environ={"SAMSARA_API_TOKEN": "key"})
+    found = one.settings().deadline
+    assert (found.timetz().replace(tzinfo=None) if isinstance(found, datetime) else found) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "value", "source"),
+    [
+        (["--quota=host"], {"BATCH_ISSUER_QUOTA": "redis://env/0"}, "host", "--quota"),
+        ([], {"BATCH_ISSUER_QUOTA": "redis://env/0"}, "redis://env/0", "BATCH_ISSUER_QUOTA"),
+        ([], {"BATCH_ISSUER_QUOTA": ""}, "process", "[organizations.north] quota"),
+    ],
+)
+def test_the_quota_of_the_environment_stands_between_flag_and_file(
+    flags: list[str], environ: dict[str, str], value: str, source: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path, '[organizations.north]\nquota = "process"\n[defaults]\nquota = "host"\n')
+    assert shown(layers_of(file, *flags, environ=environ, org="north"))["quota"] == (value, source)
+
+
+OTHER = "https://other.example"
+
+
+@pytest.mark.parametrize(
+    ("flags", "own", "defaults", "url", "source"),
+    [
+        (["--region=ca"], {"base_url": OTHER}, {"base_url": OTHER}, "https://api.ca.samsara.com", "--region"),
+        (["--base-url=https://a"], {"region": "eu"}, {"region": "ca"}, "https://a", "--base-url"),
+        ([], {"region": "eu"}, {"base_url": OTHER}, "https://api.eu.samsara.com", "[organizations.north] region"),
+        ([], {"base_url": OTHER}, {"region": "ca"}, OTHER, "[organizations.north] base_url"),
+        ([], {}, {"region": "ca"}, "https://api.ca.samsara.com", "[defaults] region"),
+        ([], {}, {"base_url": OTHER}, OTHER, "[defaults] base_url"),
+        ([], {}, {}, "https://api.samsara.com", "default"),
+    ],
+)
+def test_region_and_base_url_say_the_same_so_the_higher_one_wins(
+    flags: list[str], own: dict[str, str], defaults: dict[str, str], url: str, source: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path, {"organizations": {"north": own}, "defaults": defaults})
+    one = layers_of(file, *flags, environ={"SAMSARA_API_TOKEN": "key"}, org="north")
+    assert shown(one)["base_url"] == (url, source)
+    assert one.settings().base_url == url
+
+
+ENVIRON = {"SAMSARA_API_TOKEN": "variable", "OWN": "own-env", "COMMON": "common-env"}
+
+
+def says(text: str) -> list[str]:
+    return [sys.executable, "-S", "-c", f"print({text!r})"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "own", "defaults", "environ", "token", "source"),
+    [
+        (["--token-file={}/flag"], {"token_env": "OWN"}, {}, ENVIRON, "flag-file", "--token-file"),
+        (["--token-file={}/flag"], {"token_command": says("x")}, {}, ENVIRON, "flag-file", "--token-file"),
+        (["--token-file={}/flag"], {}, {"token_env": "COMMON"}, ENVIRON, "flag-file", "--token-file"),
+        (["--token-file={}/flag"], {}, {}, ENVIRON, "flag-file", "--token-file"),
+        (["--token-command=echo flag"], {"token_file": "own"}, {}, ENVIRON, "flag", "--token-command"),
+        (["--token-command=echo flag"], {}, {}, ENVIRON, "flag", "--token-command"),
+        ([], {"token_env": "OWN"}, {"token_file": "common"}, ENVIRON, "own-env", "[organizations.north] token_env"),
+        ([], {"token_file": "own"}, {"token_env": "COMMON"}, ENVIRON, "own-file", "[organizations.north] token_file"),
+        ([], {"token_command": says("own")}, {}, ENVIRON, "own", "[organizations.north] token_command"),
+        ([], {}, {"token_file": "common"}, ENVIRON, "variable", "SAMSARA_API_TOKEN"),
+        ([], {}, {"token_command": says("x")}, ENVIRON, "variable", "SAMSARA_API_TOKEN"),
+        ([], {}, {}, ENVIRON, "variable", "SAMSARA_API_TOKEN"),
+        ([], {}, {"token_file": "common"}, {}, "common-file", "[defaults] token_file"),
+        ([], {}, {"token_file": "common"}, {"SAMSARA_API_TOKEN": " "}, "common-file", "[defaults] token_file"),
+        ([], {}, {"token_env": "COMMON"}, {"COMMON": "common-env"}, "common-env", "[defaults] token_env"),
+        ([], {}, {"token_command": says("common")}, {}, "common", "[defaults] token_command"),
+    ],
+)
+def test_the_api_token_is_the_flags_else_the_organizations_own_else_the_variables_else_the_defaults(
+    flags: list[str],
+    own: dict[str, Any],
+    defaults: dict[str, Any],
+    environ: dict[str, str],
+    token: str,
+    source: str,
+    tmp_path: Path,
+) -> None:
+    """The variable does not say whose token it holds, so an organization that has its own never gets that."""
+    for name in ("flag", "own", "common"):
+        (tmp_path / name).write_text(f"{name}-file")
+        (tmp_path / name).chmod(0o600)
+    file = written(tmp_path, {"organizations": {"north": own}, "defaults": defaults})
+    environ = environ | {"PATH": os.environ["PATH"]}
+    one = layers_of(file, *(flag.replace("{}", str(tmp_path)) for flag in flags), environ=environ, org="north")
+    assert one.settings().api_token == Secret(token)
+    value, where = shown(one)["API token"]
+    assert value == "set"
+    assert where.startswith(f"{source}: ")
+
+
+@pytest.mark.parametrize(
+    "own", [{"token_env": "NONE"}, {"token_file": "none"}, {"token_command": [*says("x")[:-1], "pass"]}]
+)
+def test_an_own_token_that_is_missing_is_an_error_and_not_anothers_token(own: dict[str, Any], tmp_path: Path) -> None:
+    file = written(tmp_path, {"organizations": {"north": own}, "defaults": {"token_env": "COMMON"}})
+    with pytest.raises(SettingsError) as caught:
+        layers_of(file, environ=ENVIRON, org="north").settings()
+    assert "the API token of north" in told(caught.value)
+
+
+def test_a_token_that_nobody_names_is_missed_with_where_it_could_stand(tmp_path: Path) -> None:
+    file = written(tmp_path, "[organizations.north]\n")
+    with pytest.raises(SettingsError) as caught:
+        layers_of(file, org="north").settings()
+    said = told(caught.value)
+    for each in ("north", "token_env", "token_file", "token_command", "SAMSARA_API_TOKEN", "--token-file"):
+        assert each in said
+    with pytest.raises(SettingsError) as caught:
+        layers_of(None).settings()
+    assert "organizations" not in caught.value.message
+
+
+ROSTERS = {
+    "organizations": {
+        "north": {
+            "roster_file": "north.csv",
+            "roster": {"map": {"driver_id": "own id", "username": "own name"}, "external_key": "own", "sheet": "own"},
+        },
+        "south": {},
+    },
+    "roster": {
+        "map": {"driver_id": "id", "username": "name", "external_id": "key"},
+        "external_key": "common",
+        "identify_by": "username,driver_id",
+        "encoding": "cp1252",
+        "sheet": "common",
+    },
+}
+
+
+def test_how_a_roster_is_read_is_said_by_flags_then_the_organization_then_all_and_maps_are_merged(
+    tmp_path: Path,
+) -> None:
+    file = written(tmp_path, ROSTERS)
+    order = (USERNAME, DRIVER_ID)
+    south = {DRIVER_ID: "id", USERNAME: "name", EXTERNAL_ID: "key"}
+    north = {DRIVER_ID: "own id", USERNAME: "own name", EXTERNAL_ID: "key"}
+    common = {"identify_by": order, "encoding": "cp1252"}
+    assert layers_of(file, org="south").roster_options() == RosterOptions(
+        columns=south, external_key="common", sheet="common", **common
+    )
+    assert layers_of(file, org="north").roster_options() == RosterOptions(
+        columns=north, external_key="own", sheet="own", **common
+    )
+    flags = ["--map=driver_id=flag", "--map=username=", "--external-key=", "--identify-by=driver_id", "--sheet=flag"]
+    assert layers_of(file, *flags, "--encoding=utf-16", org="north").roster_options() == RosterOptions(
+        columns={DRIVER_ID: "flag", USERNAME: "", EXTERNAL_ID: "key"},
+        identify_by=(DRIVER_ID,),
+        sheet="flag",
+        encoding="utf-16",
+    )
+    found = shown(layers_of(file, "--map=driver_id=flag", "--encoding=utf-16", org="north"))
+    assert found["map driver_id"] == ("'flag'", "--map")
+    assert found["map username"] == ("'own name'", "[organizations.north.roster] map")
+    assert found["map external_id"] == ("'key'", "[roster] map")
+    assert found["external_key"] == ("own", "[organizations.north.roster] external_key")
+    assert found["identify_by"] == ("username,driver_id", "[roster] identify_by")
+    assert found["encoding"] == ("utf-16", "--encoding")
+    assert found["roster_file"] == (str(tmp_path / "north.csv"), "[organizations.north] roster_file")
+    assert layers_of(file, org="north").roster_file() == tmp_path / "north.csv"
+    assert layers_of(file, org="south").roster_file() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "flag", "content", "values"),
+    [
+        ("log_file", "--log-file=a", "b", ("a", "{}/b", "none")),
+        ("log_format", "--log-format=text", "json", ("text", "json", "text")),
+        ("summary", "--summary=a", "b", ("a", "{}/b", "none")),
+        ("notify_on", "--notify-on=failure", "always", ("failure", "always", "failure")),
+    ],
+)
+def test_how_a_run_reports_is_said_by_flags_else_the_file(
+    name: str, flag: str, content: str, values: tuple[str, str, str], tmp_path: Path
+) -> None:
+    file = written(tmp_path, {"report": {name: content}})
+    ways = [
+        (file, [flag], f"--{name.replace('_', '-')}"),
+        (file, [], f"[report] {name}"),
+        (written(tmp_path, "", "blank.toml"), [], "default"),
+    ]
+    for value, (path, flags, source) in zip(values, ways, strict=True):
+        one = layers_of(path, *flags)
+        expected = value.replace("{}", str(tmp_path))
+        assert shown(one)[name] == (expected, source)
+        assert str(getattr(one.report_options(), name)).lower() == expected
+
+
+# --- whom to notify
+
+HOOK = "https://hooks.example/services/"
+
+
+def notified(file: Path | None, *flags: str, environ: dict[str, str] | None = None) -> str | None:
+    found = layers_of(file, *flags, environ=environ).report_options()
+    assert HIDDEN not in f"{found} {found!r}"
+    return found.notify.reveal() if found.notify is not None else None
+
+
+def test_the_address_to_notify_is_the_flags_else_the_variables_else_the_one_the_file_refers_to(tmp_path: Path) -> None:
+    (tmp_path / "hook").write_text(f"{HOOK}file\n")
+    (tmp_path / "hook").chmod(0o600)
+    by_env = written(tmp_path, '[report]\nnotify_env = "HOOK"\n')
+    by_file = written(tmp_path, '[report]\nnotify_file = "hook"\n', "c.toml")
+    environ = {"BATCH_ISSUER_NOTIFY": f" {HOOK}variable\n", "HOOK": f"{HOOK}env"}
+    for flags, variables, value, source in (
+        ([f"--notify={HOOK}flag"], environ, f"{HOOK}flag", "--notify"),
+        ([], environ, f"{HOOK}variable", "BATCH_ISSUER_NOTIFY"),
+        ([], {**environ, "BATCH_ISSUER_NOTIFY": " "}, f"{HOOK}env", "[report] notify_env"),
+    ):
+        assert notified(by_env, *flags, environ=variables) == value
+        assert shown(layers_of(by_env, *flags, environ=variables))["notify"] == ("set", source)
+    assert notified(by_file) == f"{HOOK}file"
+    assert shown(layers_of(by_file))["notify"] == ("set", "[report] notify_file")
+    assert notified(None) is None
+    assert shown(layers_of(None))["notify"] == ("not set", "default")
+    assert layers_of(None).report_options() == ReportOptions()
+
+
+@pytest.mark.parametrize("text", ['notify_env = "HOOK"', 'notify_file = "none"'])
+def test_an_address_to_notify_that_is_missing_is_told_and_no_reason_to_issue_nothing(text: str, tmp_path: Path) -> None:
+    chosen = layers_of(written(tmp_path, f"[report]\n{text}\n"))
+    found = chosen.report_options()
+    assert found.notify is None
+    assert "the address to notify" in found.no_notify
+    assert shown(chosen)["notify"][0] == "not set"
+
+
+@posix
+def test_an_address_to_notify_that_others_can_read_is_told_with_the_cure_and_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "hook").write_text(f"{HOOK}{HIDDEN}")
+    (tmp_path / "hook").chmod(0o644)
+    found = layers_of(written(tmp_path, '[report]\nnotify_file = "hook"\n')).report_options()
+    assert found.notify is None
+    assert "chmod 600" in found.no_notify
+    assert HIDDEN not in found.no_notify
+
+
+@pytest.mark.parametrize(
+    "address",
+    [f"{HOOK}x", "https://user:pw@hooks.example/", "http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]/x"],
+)
+def test_an_address_to_notify_is_https_or_on_this_computer(address: str) -> None:
+    for flags, environ in (([f"--notify={address}"], {}), ([], {"BATCH_ISSUER_NOTIFY": address})):
+        assert notified(None, *flags, environ=environ) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        HIDDEN,
+        f"http://hooks.example/{HIDDEN}",
+        f"http://localhost.example/{HIDDEN}",
+        f"ftp://127.0.0.1/{HIDDEN}",
+        f"file:///{HIDDEN}",
+        f"https:///{HIDDEN}",
+        f"https://[::1/{HIDDEN}",
+        f"https://hooks.example:port/{HIDDEN}",
+        f"https://hooks.example/{HIDDEN} {HIDDEN}",
+        f"https://hooks.example/\n{HIDDEN}",
+        f"hooks.example/{HIDDEN}",
+    ],
+)
+@pytest.mark.parametrize("by", ["flag", "variable", "notify_env", "notify_file"])
+def test_another_address_to_notify_is_refused_without_being_quoted(address: str, by: str, tmp_path: Path) -> None:
+    file = None
+    if by.startswith("notify_"):
+        (tmp_path / "hook").write_text(address)
+        (tmp_path / "hook").chmod(0o600)
+        file = written(tmp_path, {"report": {by: "hook"}})
+    flags = [f"--notify={address}"] if by == "flag" else []
+    with pytest.raises(SettingsError) as caught:
+        notified(file, *flags, environ={"BATCH_ISSUER_NOTIFY" if by == "variable" else "hook": address})
+    assert "the address to notify" in told(caught.value)
+
+
+# --- batch-issuer config
+
+
+def config(
+    capsys: pytest.CaptureFixture[str], file: Path, *flags: str, environ: dict[str, str] | None = None, code: int = 0
+) -> str:
+    """What is said, which never holds a secret."""
+    assert main(["config", f"--config={file}", *flags], environ or {}) == code
+    said = capsys.readouterr()
+    assert HIDDEN not in said.out + said.err
+    return said.out + said.err
+
+
+def rows(said: str) -> dict[str, tuple[str, ...]]:
+    """Of the lines of one organization: by the setting's name its value and source."""
+    split = [[part for part in line.split("  ") if part] for line in said.splitlines() if line.startswith("  ")]
+    return {parts[0].strip(): tuple(part.strip() for part in parts[1:]) for parts in split}
+
+
+def test_config_shows_what_applies_and_from_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(
+        tmp_path,
+        {
+            "defaults": {"region": "eu", "timeout": "10s", "burst": 5},
+            "roster": {"map": {"driver_id": "Fahrer-Nr."}},
+            "report": {"summary": "run.json"},
+            "organizations": {"north": {"token_env": "NORTH", "burst": 7, "output": "{organization}.csv"}},
+        },
+    )
+    environ = {"NORTH": HIDDEN, "BATCH_ISSUER_QUOTA": "process", "HTTPS_PROXY": "http://127.0.0.1:1"}
+    said = config(capsys, file, "--rate=50/s", environ=environ)
+    assert said.splitlines()[0] == f"settings file: {file}"
+    assert "organization north" in said.splitlines()
+    assert rows(said) == {
+        "API token": ("set", "[organizations.north] token_env: the environment variable NORTH"),
+        "base_url": ("https://api.eu.samsara.com", "[defaults] region"),
+        "rate": ("50/s", "--rate"),
+        "burst": ("7", "[organizations.north] burst"),
+        "timeout": ("10 s", "[defaults] timeout"),
+        "concurrency": ("16", "default"),
+        "give_up_after": ("600 s", "default"),
+        "min_validity": ("300 s", "default"),
+        "deadline": ("none", "default"),
+        "quota": ("process", "BATCH_ISSUER_QUOTA"),
+        "proxy": ("set", "HTTPS_PROXY, NO_PROXY"),
+        "certificates": ("the system's", "default"),
+        "roster_file": ("none", "default"),
+        "organization_column": ("organization", "default"),
+        "output": (str(tmp_path / "{organization}.csv"), "[organizations.north] output"),
+        "map driver_id": ("'Fahrer-Nr.'", "[roster] map"),
+        "external_key": ("none", "default"),
+        "identify_by": ("none", "default"),
+        "encoding": ("none", "default"),
+        "sheet": ("none", "default"),
+        "log_file": ("none", "default"),
+        "log_format": ("text", "default"),
+        "summary": (str(tmp_path / "run.json"), "[report] summary"),
+        "notify": ("not set", "default"),
+        "notify_on": ("failure", "default"),
+    }
+
+
+def test_config_shows_every_organization_or_the_one_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, "[organizations.north]\nburst = 71\n[organizations.south]\nburst = 72\n")
+    said = config(capsys, file).replace(str(tmp_path), "")  # whose number may be one of these
+    assert said.index("organization north") < said.index("71") < said.index("organization south") < said.index("72")
+    said = config(capsys, file, "--org=south").replace(str(tmp_path), "")
+    assert "72" in said
+    assert "north" not in said
+    assert "no organization is named" in config(capsys, written(tmp_path, "", "blank.toml"))
+
+
+def test_config_refuses_an_organization_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = config(capsys, written(tmp_path, "[organizations.north]\n"), "--org=nroth", code=2)
+    assert "no organization 'nroth'" in said
+    assert "north" in said
+
+
+def test_config_says_whether_secrets_are_set_and_nothing_else_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("key", "hook"):
+        (tmp_path / name).write_text(f"https://{HIDDEN}.example/{HIDDEN}")
+        (tmp_path / name).chmod(0o600)
+    file = written(
+        tmp_path,
+        {
+            "report": {"notify_file": "hook"},
+            "organizations": {
+                "a": {"token_env": "KEY"},
+                "b": {"token_file": "key"},
+                "c": {"token_command": f"pass show {HIDDEN}"},
+                "d": {},
+            },
+        },
+    )
+    environ = {
+        "KEY": HIDDEN,
+        "SAMSARA_API_TOKEN": HIDDEN,
+        "BATCH_ISSUER_QUOTA": f"redis://user:{HIDDEN}@127.0.0.1/0",
+        "HTTPS_PROXY": f"http://user:{HIDDEN}@127.0.0.1:3128",
+    }
+    said = config(capsys, file, environ=environ)
+    assert [line.split()[2] for line in said.splitlines() if line.startswith("  API token")] == ["set"] * 4
+    assert rows(said)["notify"] == ("set", "[report] notify_file")
+    assert rows(said)["quota"] == ("redis://***@127.0.0.1/0", "BATCH_ISSUER_QUOTA")
+    assert rows(said)["proxy"][0] == "set"
+    said = config(capsys, file, f"--notify={HOOK}{HIDDEN}", f"--token-command=pass {HIDDEN}", environ=environ)
+    assert rows(said)["notify"] == ("set", "--notify")
+    said = config(capsys, file, environ={**environ, "BATCH_ISSUER_NOTIFY": f"{HOOK}{HIDDEN}"})
+    assert rows(said)["notify"] == ("set", "BATCH_ISSUER_NOTIFY")
+    said = config(capsys, file, "--org=a")
+    assert rows(said)["API token"][0] == "not set"
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        f"redis://user:{HIDDEN}@127.0.0.1:6379/0",
+        f"rediss://:{HIDDEN}@127.0.0.1",
+        f"redis://user:{HIDDEN}/x@127.0.0.1/0",
+        f"redis://user:x@{HIDDEN}@127.0.0.1/0",
+        f"redis://127.0.0.1/0?password={HIDDEN}",
+        f"redis://127.0.0.1/0?db=1&password={HIDDEN}&x=y",
+        f"redis://user:{HIDDEN} {HIDDEN}@127.0.0.1/0",
+        f"redis:user:{HIDDEN}@127.0.0.1",
+        f"redis//user:{HIDDEN}@127.0.0.1",
+        f"user:{HIDDEN}@127.0.0.1:6379",
+    ],
+)
+@pytest.mark.parametrize("by", ["flag", "variable"])
+def test_config_shows_no_password_of_a_quota_that_can_be_shared_that_way_or_not(
+    quota: str, by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, environ = ([f"--quota={quota}"], {}) if by == "flag" else ([], {"BATCH_ISSUER_QUOTA": quota})
+    main(["config", f"--config={written(tmp_path, '')}", *flags], environ)
+    said = capsys.readouterr()
+    assert HIDDEN not in said.out + said.err
+
+
+@pytest.mark.parametrize("by", ["flag", "file"])
+def test_config_shows_no_password_of_a_base_url(by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run refuses such an address, but does not quote it either."""
+    url = f"https://user:{HIDDEN}@gateway.example"
+    file = written(tmp_path, {"defaults": {"base_url": url}} if by == "file" else "")
+    main(["config", f"--config={file}", *([f"--base-url={url}"] if by == "flag" else [])], {})
+    said = capsys.readouterr()
+    assert HIDDEN not in said.out + said.err
+
+
+@pytest.mark.parametrize("proxy", [f"user:{HIDDEN}@127.0.0.1:3128", f"socks5://user:{HIDDEN}@127.0.0.1", HIDDEN])
+def test_config_shows_nothing_of_a_proxy_that_cannot_be_one(
+    proxy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config(capsys, written(tmp_path, ""), environ={"HTTPS_PROXY": proxy}, code=2)
+
+
+@pytest.mark.parametrize("by", ["flag", "defaults", "organization"])
+def test_config_does_not_run_a_command(by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = f"open({(tmp_path / 'ran').as_posix()!r}, 'w').close(); print('key')"
+    command = [sys.executable, "-S", "-c", code]
+    content = {"organizations": {"north": {"token_command": command}}}
+    if by == "flag":
+        content = {}
+    elif by == "defaults":
+        content = {"defaults": {"token_command": command}}
+    file = written(tmp_path, content)
+    flags = [f'--token-command="{sys.executable}" -S -c "{code}"'] if by == "flag" else []
+    said = config(capsys, file, *flags)
+    assert rows(said)["API token"][0] == "set"
+    assert sys.executable in rows(said)["API token"][1]
+    assert not (tmp_path / "ran").exists()
+    org = "north" if by == "organization" else ""
+    assert layers_of(file, *flags, environ=dict(os.environ), org=org).settings().api_token == Secret("key")
+    assert (tmp_path / "ran").exists()  # it could have
+
+
+@pytest.mark.parametrize("url", ["https://[::1", "https://[x]/", "https://gateway.example:port", "nonsense"])
+def test_config_survives_a_base_url_that_is_none(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", f"--config={written(tmp_path, '')}", f"--base-url={url}"], {}) in (0, 2)
+    assert "unexpected" not in capsys.readouterr().err
+
+
+def test_config_survives_a_number_of_any_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, f"[defaults]\nburst = 0x{'f' * 5000}\n")
+    assert main(["config", f"--config={file}"], {}) in (0, 2)
+    assert "unexpected" not in capsys.readouterr().err
+
+
+# --- the names of results
+
+NOW = datetime.fromisoformat("2030-01-02T23:59:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "organization", "roster", "expected"),
+    [
+        ("results/{organization}-{date}.csv", "north", "depot", "results/north-2030-01-02.csv"),
+        ("{organization}/{roster}.csv", "North & Söhne", "depot 1", "North & Söhne/depot 1.csv"),
+        ("{roster}{roster}.csv", "north", "depot", "depotdepot.csv"),
+        ("plain.csv", "north", "depot", "plain.csv"),
+        ("{date}/{organization}.csv", "", "depot", "2030-01-02/no-organization.csv"),
+        ("{roster}.csv", "north", "", "no-roster.csv"),
+        ("out/{organization}.csv", "../../etc/passwd", "", "out/__.._etc_passwd.csv"),
+        ("out/{organization}.csv", "..", "", "out/_.csv"),
+        ("out/{organization}.csv", "a/b\\c:d", "", "out/a_b_c_d.csv"),
+        ("out/{organization}.csv", "{roster}", "depot", "out/_roster_.csv"),
+        ("out/{organization}.csv", "a\0b\x1bc\nd", "", "out/a_b_c_d.csv"),
+        ("out/{organization}.csv", "CON", "", "out/CON.csv"),
+    ],
+)
+def test_the_name_of_the_results_is_the_pattern_with_organization_date_and_roster(
+    pattern: str, organization: str, roster: str, expected: str
+) -> None:
+    assert results_path(pattern, organization=organization, roster=roster, now=NOW) == Path(expected)
+
+
+HOSTILE = st.one_of(
+    st.sampled_from(
+        ["", " ", ".", "..", "...", "../../etc", "/etc", "\\\\host\\share", "C:\\", "a/b", "CON", "~", "\0"]
+    ),
+    st.text("./\\ ~:\0\n{}ax\u2028\x85", max_size=12),
+    st.text(max_size=12),
+)
+
+
+@given(
+    st.sampled_from(
+        [
+            "out/{organization}/{roster}-{date}.csv",
+            "{organization}/x.csv",
+            "{roster}/x.csv",
+            "{roster}.csv",
+            "/out/{roster}",
+        ]
+    ),
+    HOSTILE,
+    HOSTILE,
+)
+@example("{roster}/x.csv", "", " ")
+def test_no_name_leads_out_of_the_folder_of_the_pattern(pattern: str, organization: str, roster: str) -> None:
+    path = results_path(pattern, organization=organization, roster=roster, now=NOW)
+    wanted = Path(pattern)
+    assert path.is_absolute() == wanted.is_absolute()
+    assert len(path.parts) == len(wanted.parts)
+    for part, before in zip(path.parts, wanted.parts, strict=True):
+        assert part == before or "{" in before
+        assert part not in ("", ".", "..")
+        assert not any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in part)

@@ -1,0 +1,66 @@
+"""Settings files for tests, and what is said of them: no secret, ever."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from batch_issuer.cli.parser import flags_of, make_parser
+from batch_issuer.settings.file import read_settings_file
+from batch_issuer.settings.layers import Layers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batch_issuer.errors import SettingsError
+
+HIDDEN = "hunter2hunter2"
+"""Stands for a secret in them."""
+
+
+def toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case dict():
+            return f"{{{', '.join(f'{toml(key)} = {toml(each)}' for key, each in value.items())}}}"
+        case list():
+            return f"[{', '.join(map(toml, value))}]"
+    return str(value)
+
+
+def document(content: dict[str, Any]) -> str:
+    return "".join(f"{toml(key)} = {toml(value)}\n" for key, value in content.items())
+
+
+def written(folder: Path, text: str | dict[str, Any], name: str = "b.toml") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text if isinstance(text, str) else document(text), encoding="utf-8")
+    return path
+
+
+def told(error: SettingsError) -> str:
+    """What is said of an error: one line each, and nothing that is nobody's business."""
+    assert error.tip
+    assert error.message.isprintable()
+    assert error.tip.isprintable()
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
+    return f"{error.message} {error.tip}"
+
+
+def layers_of(
+    file: Path | None, *flags: str, environ: dict[str, str] | None = None, org: str = "", command: str = "issue"
+) -> Layers:
+    """What applies, by a file and by flags as a person types them."""
+    options = make_parser().parse_args([command, *flags])
+    return Layers(read_settings_file(file), org, flags=flags_of(options), environ=environ or {})
+
+
+def shown(told_of: Layers) -> dict[str, tuple[str, str]]:
+    """Of each setting what ``config`` says: value and source."""
+    return {name: (value, source) for name, value, source in (*told_of.shown(), *told_of.shown_of_report())}
