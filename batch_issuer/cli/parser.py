@@ -8,7 +8,7 @@ import re
 from .. import __version__
 from ..errors import SettingsError
 from ..settings.kinds import FILE, SWITCH, TIME, WHOLE, Kind
-from ..settings.options import OPTIONS
+from ..settings.options import OPTIONS, given
 
 TYPE_CHECKING = False  # importing typing would make --help a sixth slower
 if TYPE_CHECKING:
@@ -205,11 +205,11 @@ def add_flags(command: argparse.ArgumentParser, names: list[str]) -> None:
 
 def flags_of(options: argparse.Namespace) -> dict[str, Any]:
     """The options that were given as flags, by name."""
-    given = {name: value for name, value in vars(options).items() if name in OPTIONS}
-    for name, value in given.items():
-        if OPTIONS[name].kind.repeated and value is not None:
-            given[name] = {key: each for one in value for key, each in one.items()}
-    return {name: value for name, value in given.items() if value is not None and value is not False}
+    flags = given({name: value for name, value in vars(options).items() if name in OPTIONS})
+    for name in flags:
+        if OPTIONS[name].kind.repeated:
+            flags[name] = {kind: column for one in flags[name] for kind, column in one.items()}
+    return flags
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

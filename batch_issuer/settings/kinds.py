@@ -216,3 +216,48 @@ COLUMNS = Kind(
     "KIND=COLUMN", 'a table, as in map = { driver_id = "Fahrer-Nr." }', _columns, _columns_of_toml, repeated=True
 )
 IDENTIFIERS = Kind("KIND", 'a text, as in "username" or "username,driver_id"', _kinds)
+
+# --- writers
+
+
+def arguments(value: object) -> list[str]:
+    """A value as flags take it: one text, or for a mapping one for each item."""
+    import shlex
+    from datetime import time, timedelta
+
+    from .durations import duration_argument
+
+    match value:
+        case dict():
+            return [f"{kind.name.lower()}={column}" for kind, column in value.items()]
+        case tuple():
+            return [",".join(kind.name.lower() for kind in value)]
+        case list():
+            return [shlex.join(value)]
+        case time():
+            return [f"{value:%H:%M}"]
+        case timedelta():
+            return [duration_argument(value.total_seconds())]
+        case float():
+            return [duration_argument(value)]
+    return [str(value)]
+
+
+def for_people(kind: Kind, value: object) -> str:
+    """A value as ``config`` shows it, without what is secret in it."""
+    from datetime import timedelta
+
+    from .addresses import address_for_people
+
+    match value:
+        case None:
+            return "none"
+        case _ if kind is SECRET:
+            return "set"
+        case str() if kind in (ADDRESS, QUOTA) and value not in ("process", "host"):
+            return address_for_people(value)
+        case float():
+            return f"{value:g} s"
+        case timedelta():
+            return f"{value.total_seconds():g} s from the start"
+    return arguments(value)[0]

@@ -6,7 +6,7 @@ Secrets come by reference only, never as an argument.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, time, timedelta
+from datetime import time
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,15 @@ from ..hints import SCOPE
 from .addresses import REGIONS, address_for_people, checked_notify, is_remote, proxy_for
 from .durations import next_time
 from .file import Section, SettingsFile, in_file_name
-from .kinds import ADDRESS, QUOTA, SECRET, check_pattern
-from .options import OPTIONS, Option
+from .kinds import check_pattern, for_people
+from .options import OPTIONS, Option, given
 from .roster_options import RosterOptions
 from .run_settings import Rate, Settings
 from .secrets import Reference, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
 API_TOKEN_VARIABLE = OPTIONS["api_token"].variable
 QUOTA_VARIABLE = OPTIONS["quota"].variable
@@ -86,7 +87,7 @@ class Layers:
     Args:
         file: the settings file.
         organization: its name in the file; blank for none.
-        flags: options by name, each of its kind, as a person gave them; None stands for one that was not given.
+        flags: options by name, each of its kind, as a person gave them; None and False stand for not given.
         environ: environment variables.
     """
 
@@ -99,7 +100,7 @@ class Layers:
         environ: Mapping[str, str] = NOTHING,
     ) -> None:
         self.organization = organization
-        self._flags = {name: value for name, value in flags.items() if value is not None}
+        self._flags = given(flags)
         self._environ = environ
         own, own_roster = file.organizations.get(organization, (Section(), Section()))
         self._sections = {
@@ -108,9 +109,8 @@ class Layers:
             "defaults": (file.defaults,),
             "roster": (own_roster, file.roster),
             "report": (file.report,),
+            "": (Section(),),
         }
-
-    # --- one setting
 
     def find(self, name: str) -> Setting:
         """What applies of an option; if a rival of it is set instead, or nothing, its default.
@@ -209,9 +209,8 @@ class Layers:
     def _api_token(self) -> Secret:
         if found := self._kept_token()[0]:
             return found.read(self._environ)
-        where = f"[organizations.{self.organization}] says no token_env, token_file or token_command, and " * bool(
-            self.organization
-        )
+        own = f"[organizations.{self.organization}] says no token_env, token_file or token_command, and "
+        where = own if self.organization else ""
         raise SettingsError(
             f"no {self._whose('API token')}: {where}the environment variable {API_TOKEN_VARIABLE} is not set",
             f'create a token in the Samsara dashboard under Settings > API Tokens with the scope "{SCOPE}" '
@@ -336,26 +335,7 @@ class Layers:
             case "output" if found is not None and found.value is None:
                 yield "output", "beside the roster", found.source
             case _ if found is not None:
-                yield option.name, _for_people(option, found.value), found.source
-
-
-def _for_people(option: Option, value: object) -> str:
-    if option.kind is SECRET:
-        return "set" if value else "not set"
-    match value:
-        case None:
-            return "none"
-        case float():
-            return f"{value:g} s"
-        case timedelta():
-            return f"{value.total_seconds():g} s from the start"
-        case time():
-            return f"{value:%H:%M}"
-        case tuple():
-            return ",".join(kind.name.lower() for kind in value)
-        case str() if option.kind in (ADDRESS, QUOTA) and value not in ("process", "host"):
-            return address_for_people(value)
-    return str(value)
+                yield option.name, for_people(option.kind, found.value), found.source
 
 
 def results_path(pattern: str, *, organization: str, roster: str, now: datetime) -> Path:

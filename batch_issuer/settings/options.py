@@ -24,6 +24,7 @@ from .kinds import (
     VARIABLE,
     WHOLE,
     Kind,
+    arguments,
     one_of,
 )
 
@@ -282,6 +283,11 @@ OPTIONS = {
 """By name, in the order of help texts and of ``config``."""
 
 
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Those flags that were given: neither None nor False."""
+    return {name: value for name, value in flags.items() if value is not None and value is not False}
+
+
 def keys(*sections: str) -> dict[str, Option]:
     """The options that a section of the settings file may set."""
     return {option.name: option for option in OPTIONS.values() if option.in_file and option.section in sections}
@@ -305,7 +311,7 @@ def resume_flags(flags: Mapping[str, Any], environ: Mapping[str, str]) -> list[s
         if option.kind is SWITCH:
             found.append(option.flag)
         elif not option.kind.hides(value):
-            for text in _arguments(value):
+            for text in arguments(value):
                 found += [f"{option.flag}={text}"] if text.startswith("-") else [option.flag, text]
     return found
 
@@ -318,30 +324,8 @@ def resume_variables(flags: Mapping[str, Any], environ: Mapping[str, str]) -> li
 
 def _resumed(flags: Mapping[str, Any], environ: Mapping[str, str]) -> list[tuple[Option, Any]]:
     """What the command needs. A run on the sandbox has a quota of its own, whatever the environment says."""
-    environ = {} if flags.get("sandbox") else environ
+    flags = given(flags)
+    environ = {} if "sandbox" in flags else environ
     options = [option for option in OPTIONS.values() if option.help and not option.not_resumed]
     values = [(option, flags.get(option.name, option.of_variable(environ))) for option in options]
     return [(option, value) for option, value in values if value is not None]
-
-
-def _arguments(value: object) -> list[str]:
-    """A value as flags take it: one text, or for a mapping one for each item."""
-    import shlex
-    from datetime import time, timedelta
-
-    from .durations import duration_argument
-
-    match value:
-        case dict():
-            return [f"{kind.name.lower()}={column}" for kind, column in value.items()]
-        case tuple():
-            return [",".join(kind.name.lower() for kind in value)]
-        case list():
-            return [shlex.join(value)]
-        case time():
-            return [f"{value:%H:%M}"]
-        case timedelta():
-            return [duration_argument(value.total_seconds())]
-        case float():
-            return [duration_argument(value)]
-    return [str(value)]

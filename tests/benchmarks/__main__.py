@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duration
 import engine
+import settings
 import startup
 from figures import HEAD, each
 
@@ -24,7 +25,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     print(HEAD, flush=True)
     lines = []
-    for figure in each(startup.figures, duration.figures, engine.figures):
+    for figure in each(startup.figures, settings.figures, duration.figures, engine.figures):
         print(figure, flush=True)
         lines.append(str(figure))
     system = f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"

@@ -43,7 +43,9 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_every_variable_of_the_environment_is_in_the_readme() -> None:
-    for variable in (API_TOKEN_VARIABLE, QUOTA_VARIABLE, NOTIFY_VARIABLE, "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
+    ours = [option.variable for option in OPTIONS.values() if option.variable]
+    assert {API_TOKEN_VARIABLE, QUOTA_VARIABLE, NOTIFY_VARIABLE} <= {*ours}
+    for variable in (*ours, "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
         assert f"`{variable}`" in readme.text()
 
 
