@@ -142,13 +142,10 @@ class _Reader:
 
     def _organization(self, name: str, values: object) -> tuple[Section, Section]:
         self._check_name(name)
-        section, of_roster = f"organizations.{name}", {}
-        if isinstance(values, dict):
-            of_roster = values.pop("roster", {})
-        return (
-            self._section(section, values, "organizations"),
-            self._section(f"{section}.roster", of_roster, "roster"),
-        )
+        section, of_roster = f"organizations.{name}", Section()
+        if isinstance(values, dict) and "roster" in values:
+            of_roster = self._section(f"{section}.roster", values.pop("roster"), "roster")
+        return self._section(section, values, "organizations"), of_roster
 
     def _check_name(self, name: str) -> None:
         """It becomes part of file names, so no two may differ in letter case or punctuation alone."""

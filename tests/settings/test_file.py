@@ -276,6 +276,14 @@ def test_other_names_are_taken_as_they_are_and_in_their_order(name: str, tmp_pat
     assert file.organizations[name][0].values == {"burst": 3}
 
 
+def test_thousands_of_organizations_are_read_and_two_of_the_same_name_are_found_among_them(tmp_path: Path) -> None:
+    """Comparing each with all others would take minutes; the benchmark has the figures."""
+    names = [f"Fleet {number}" for number in range(5000)]
+    text = "".join(f'[organizations."{name}"]\ntoken_env = "KEY"\n' for name in names)
+    assert list(read_settings_file(written(tmp_path, text)).organizations) == names
+    assert "'Fleet 17' and 'fleet-17' cannot be told apart" in refused(tmp_path, f"{text}[organizations.fleet-17]\n")
+
+
 # --- values
 
 

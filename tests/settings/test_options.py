@@ -264,6 +264,11 @@ def test_the_suggested_command_is_read_as_the_same_flags(flags: dict[str, Any]) 
     assert flags_of(options) == flags
 
 
+def test_a_run_on_the_sandbox_is_resumed_there_and_at_its_rate() -> None:
+    """Without the rate, its sandbox would get 100 a minute, and be asked that often."""
+    assert resume_flags({"rate": Rate(100, 6.0), "sandbox": True}, {}) == ["--sandbox", "--rate", "100/6s"]
+
+
 def test_a_time_from_the_start_counts_anew_and_a_time_of_day_stays() -> None:
     assert resume_flags({"deadline": timedelta(minutes=45)}, {}) == ["--deadline", "2700s"]
     assert resume_flags({"deadline": time(6)}, {}) == ["--deadline", "06:00"]
