@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 
 BOM = "\ufeff"
@@ -118,4 +119,4 @@ def _is_shared(homes: tuple[Path, ...]) -> bool:
     for home in homes:
         with contextlib.suppress(OSError):
             owners.update(person.stat().st_uid for person in home.iterdir())
-    return any(owner >= FIRST_PERSON and owner != os.getuid() for owner in owners)
+    return sys.platform != "win32" and any(owner >= FIRST_PERSON and owner != os.getuid() for owner in owners)
