@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -176,7 +177,9 @@ async def _serve(sandbox: Sandbox, port: int) -> None:
     try:
         await sandbox.start()
     except OSError as error:
-        raise SettingsError(f"port {port} cannot be used: {error.strerror}", "choose another --port") from None
+        # asyncio has words of its own, which differ from Python to Python.
+        why = os.strerror(error.errno) if error.errno else error.strerror
+        raise SettingsError(f"port {port} cannot be used: {why}", "choose another --port") from None
     try:
         out(sandbox.url)
         say(

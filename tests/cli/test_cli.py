@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import io
 import json
 import os
@@ -370,6 +371,16 @@ def test_bad_input_is_one_line_with_a_cure_and_exit_2(
             assert message in what
             assert cure.startswith("What to do: ")
             assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_port_that_is_taken_is_reported_in_the_words_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["sandbox", "--port", str(port)], {}) == 2
+    told = capsys.readouterr().err
+    assert f"batch-issuer: port {port} cannot be used: {os.strerror(errno.EADDRINUSE)}\n" in told
 
 
 def test_results_with_tokens_are_replaced_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
