@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Literal
 
 
 def duration_text(seconds: float) -> str:
@@ -27,6 +31,6 @@ def local(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def utc_text(at: datetime | None) -> str:
-    """ISO 8601 in UTC to the second, blank for None."""
-    return f"{at.astimezone(UTC).isoformat('T', 'seconds')[:-6]}Z" if at else ""
+def utc_text(at: datetime | None, precision: Literal["seconds", "milliseconds"] = "seconds") -> str:
+    """ISO 8601 in UTC, with what is beyond the precision cut off; blank for None."""
+    return f"{at.astimezone(UTC).isoformat('T', precision)[:-6]}Z" if at else ""

@@ -14,12 +14,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..wording import amount, local
+from ..wording import amount, local, utc_text
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from ..errors import BatchIssuerError
     from ..jobs.job import Report
@@ -333,10 +332,6 @@ def status_lines(summary: Summary) -> Iterator[str]:
 
 def as_json(summary: Summary) -> dict[str, object]:
     """A `Summary` for scripts: times in ISO 8601, UTC."""
-
-    def utc(at: datetime | None) -> str | None:
-        return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
-
     return {
         "rows": summary.rows,
         "counts": summary.counts,
@@ -347,8 +342,8 @@ def as_json(summary: Summary) -> dict[str, object]:
             "spoilt": summary.spoilt,
             "purged": summary.purged,
         },
-        "next_expiry": utc(summary.next_expiry),
-        "last_expiry": utc(summary.last_expiry),
+        "next_expiry": utc_text(summary.next_expiry) or None,
+        "last_expiry": utc_text(summary.last_expiry) or None,
         "problems": [
             {"hint": hint, "rows": [{**failure._asdict(), "hint": hint} for failure in failures]}
             for hint, failures in summary.problems.items()

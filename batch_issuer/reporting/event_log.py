@@ -23,6 +23,7 @@ from ..pipeline.events import (
     RunStarted,
     Stopping,
 )
+from ..wording import utc_text
 from .log_file import LogFile, reason
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _told(event: Event) -> tuple[str, tuple[Value, ...]]:
 def _plain(value: Value) -> str | int | float | None:
     """As JSON has it."""
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return utc_text(value, "milliseconds")
     if isinstance(value, float):
         return round(value, 3) if math.isfinite(value) else None  # JSON has no infinity
     return value

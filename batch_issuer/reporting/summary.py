@@ -10,13 +10,13 @@ import json
 import os
 import tempfile
 from dataclasses import dataclass, field
-from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import SettingsError, StorageError
 from ..model import Status
+from ..wording import utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,8 +85,8 @@ def summary(entries: Sequence[Entry], started_at: datetime, ended_at: datetime) 
     """The summary as JSON has it; see the schema. Holds no secret."""
     return {
         "version": __version__,
-        "started_at": _utc(started_at),
-        "ended_at": _utc(ended_at),
+        "started_at": utc_text(started_at),
+        "ended_at": utc_text(ended_at),
         "exit_code": worst(entry.exit_code for entry in entries),
         "organizations": [_of(entry) for entry in entries],
     }
@@ -106,20 +106,16 @@ def _of(entry: Entry) -> dict[str, Any]:
         "rows": len(entry.outcomes),
         "counts": entry.counts(),
         "without_token": entry.lacking,
-        "started_at": _utc(entry.started_at),
-        "ended_at": _utc(entry.ended_at),
+        "started_at": utc_text(entry.started_at),
+        "ended_at": utc_text(entry.ended_at),
         "seconds": round((entry.ended_at - entry.started_at).total_seconds(), 3),
         "rate": {"limit": rate.limit, "period_seconds": rate.period} if rate else None,
         "requests": tally.requests if tally else 0,
         "most_requests_in_a_period": tally.peak if tally else 0,
         "throttled": tally.throttled if tally else 0,
-        "first_expiry": _utc(expiries[0]) if expiries else None,
-        "last_expiry": _utc(expiries[-1]) if expiries else None,
+        "first_expiry": utc_text(expiries[0]) if expiries else None,
+        "last_expiry": utc_text(expiries[-1]) if expiries else None,
     }
-
-
-def _utc(at: datetime) -> str:
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def sentence(entries: Sequence[Entry]) -> str:
@@ -132,7 +128,7 @@ def sentence(entries: Sequence[Entry]) -> str:
     )
     if not failed:
         expiries = sorted(entry.expiries()[0] for entry in entries if entry.expiries())
-        until = f"; the first one expires at {_utc(expiries[0])}" if expiries else ""
+        until = f"; the first one expires at {utc_text(expiries[0])}" if expiries else ""
         return f"batch-issuer: all {rows} rows have a token{of}{until}."
     said = "; ".join(_said(entry) for entry in failed[:MOST_IN_TEXT])
     more = f"; and {len(failed) - MOST_IN_TEXT} more" if len(failed) > MOST_IN_TEXT else ""
