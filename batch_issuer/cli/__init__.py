@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import io
 import os
-import signal
 import sys
 
 from ..errors import BatchIssuerError
@@ -42,9 +41,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         say_error(error)
         return exit_code_of(error)
     except KeyboardInterrupt:
-        from ..reporting.exit_codes import EXIT_SIGNAL
+        from ..reporting.exit_codes import EXIT_INTERRUPTED
 
-        return EXIT_SIGNAL + signal.SIGINT
+        return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user, and its text may hold a secret
         from ..reporting.exit_codes import EXIT_STOPPED_EARLY
         from .messages import say, unexpected

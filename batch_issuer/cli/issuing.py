@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import signal
 import sys
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import BatchIssuerError, SettingsError, StorageError
 from ..pipeline.endings import FINISHED, EndingKind
-from ..reporting.exit_codes import EXIT_SIGNAL, EXIT_STOPPED_EARLY, exit_code_of, exit_code_of_ending
+from ..reporting.exit_codes import EXIT_INTERRUPTED, EXIT_STOPPED_EARLY, exit_code_of, exit_code_of_ending, worst
 from ..reporting.notification import notify
 from ..settings.file import UNASSIGNED
 from ..settings.layers import Choice
@@ -302,7 +301,7 @@ class _Command:
         if isinstance(error, BatchIssuerError):
             code, message, tip = exit_code_of(error), error.message, error.tip
         elif isinstance(error, KeyboardInterrupt) or error is None:
-            code, message, tip = EXIT_SIGNAL + signal.SIGINT, "it was interrupted", ""
+            code, message, tip = EXIT_INTERRUPTED, "it was interrupted", ""
         else:
             code, message, tip = (
                 EXIT_STOPPED_EARLY,
@@ -327,7 +326,7 @@ class _Command:
 
     def _hand_out(self, entries: Sequence[Entry], report_options: ReportOptions, choice: Choice) -> None:
         """Log, summary and notification: trouble with them is told, and changes nothing."""
-        from ..reporting.summary import summary, worst, write_summary
+        from ..reporting.summary import summary, write_summary
 
         if self._log is not None:
             for entry in entries:
@@ -353,8 +352,6 @@ class _Command:
                 say(f"Warning: nobody could be notified: {problem}.")
 
     def _tell(self, tasks: Sequence[Task], entries: Sequence[Entry]) -> int:
-        from ..reporting.summary import worst
-
         code = worst(entry.exit_code for entry in entries)
         running = {id(one.task): one for one in self._running}
         for task in tasks:

@@ -17,9 +17,10 @@ from .. import __version__
 from ..errors import SettingsError, StorageError
 from ..model import Status
 from ..wording import utc_text
+from .exit_codes import severity, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from ..model import Outcome
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from ..settings.run_settings import Rate
 
 SCHEMA = Path(__file__).with_name("summary.schema.json")
-
-WORST_FIRST = (143, 130, 129, 3, 2, 4, 1, 0)
-"""Exit codes: stopped by a signal; what a person has to mend; what goes on by itself; rows; nothing."""
 
 MOST_IN_TEXT = 5
 """Organizations that the one sentence names."""
@@ -76,11 +74,6 @@ class Entry:
         return sorted(one.expires_at for one in self.outcomes if one.token and one.expires_at)
 
 
-def worst(codes: Iterable[int]) -> int:
-    """The exit code of several organizations."""
-    return min(codes, key=lambda code: WORST_FIRST.index(code) if code in WORST_FIRST else 0, default=0)
-
-
 def summary(entries: Sequence[Entry], started_at: datetime, ended_at: datetime) -> dict[str, Any]:
     """The summary as JSON has it; see the schema. Holds no secret."""
     return {
@@ -123,9 +116,7 @@ def sentence(entries: Sequence[Entry]) -> str:
     tokens = sum(bool(outcome.token) for entry in entries for outcome in entry.outcomes)
     rows = sum(len(entry.outcomes) for entry in entries)
     of = f" for {len(entries)} organizations" if len(entries) > 1 else ""
-    failed = sorted(
-        (entry for entry in entries if entry.exit_code), key=lambda entry: WORST_FIRST.index(worst([entry.exit_code]))
-    )
+    failed = sorted((entry for entry in entries if entry.exit_code), key=lambda entry: severity(entry.exit_code))
     if not failed:
         expiries = sorted(entry.expiries()[0] for entry in entries if entry.expiries())
         until = f"; the first one expires at {utc_text(expiries[0])}" if expiries else ""

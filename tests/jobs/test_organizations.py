@@ -12,7 +12,6 @@ import pytest
 from support.live_sandbox import live_sandbox
 
 from batch_issuer.cli import main
-from batch_issuer.reporting.summary import WORST_FIRST, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -413,12 +412,3 @@ def test_the_sandbox_stands_in_for_every_organization(group: Group) -> None:
     assert group.run("issue", "--all", "--sandbox") == 0
     assert all(row["auth_token"].startswith("sandbox-") for row in group.results("north") + group.results("south"))
     assert not any(sandbox.ledger for sandbox in group.sandboxes.values())
-
-
-@pytest.mark.parametrize(
-    ("codes", "code"), [((0, 1), 1), ((1, 4), 4), ((4, 2), 2), ((2, 3), 3), ((3, 130), 130), ((), 0)]
-)
-def test_the_worst_exit_code_counts(codes: tuple[int, ...], code: int) -> None:
-    assert worst(codes) == code
-    assert worst(reversed(codes)) == code
-    assert sorted(WORST_FIRST, key=WORST_FIRST.index) == list(WORST_FIRST)

@@ -20,6 +20,7 @@ from batch_issuer.model import Outcome, Reply, Status
 from batch_issuer.pipeline.endings import EndingKind
 from batch_issuer.pipeline.usage import Tally
 from batch_issuer.reporting.event_log import EVENTS
+from batch_issuer.reporting.exit_codes import WORST_FIRST
 from batch_issuer.reporting.summary import SCHEMA, Entry, sentence, summary, write_summary
 from batch_issuer.settings.run_settings import Rate
 
@@ -234,7 +235,7 @@ OUTCOMES = st.builds(
         st.builds(
             Entry,
             organization=TEXTS,
-            exit_code=st.sampled_from([0, 1, 2, 3, 4, 129, 130, 143]),
+            exit_code=st.sampled_from(WORST_FIRST),
             ending=st.sampled_from([*map(str, EndingKind), "not started"]),
             message=TEXTS,
             tip=TEXTS,
