@@ -180,4 +180,4 @@ def test_no_path_of_one_machine_is_committed(path: str) -> None:
     assert not any(place in content for place in ("/home/", "/root/", "C:\\Users"))
     absolute = re.findall(r"(?<![\w.~>}-])/([a-z]+)/", content)
     # Where systems keep programs and services, and placeholders.
-    assert set(absolute) <= {"usr", "path", "host", "etc", "opt", "run", "var"}
+    assert set(absolute) <= {"usr", "bin", "path", "host", "etc", "opt", "run", "var"}
