@@ -312,8 +312,8 @@ class HostLeases:
         connection.execute("DELETE FROM lease WHERE free_at <= ?", (now,))
         connection.execute("DELETE FROM gate WHERE opens_at <= ?", (now,))
         # Of another boot: it counts as just taken.
-        connection.execute("UPDATE lease SET free_at = ?1 + hold WHERE free_at > ?1 + hold", (now,))
-        connection.execute("UPDATE gate SET opens_at = ?1 + seconds WHERE opens_at > ?1 + seconds", (now,))
+        connection.execute("UPDATE lease SET free_at = :now + hold WHERE free_at > :now + hold", {"now": now})
+        connection.execute("UPDATE gate SET opens_at = :now + seconds WHERE opens_at > :now + seconds", {"now": now})
 
     def _wanting(self, connection: sqlite3.Connection, now: float) -> dict[str, int]:
         return self._pairs(
