@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,16 +15,11 @@ from ..hints import Hint
 from ..model import Status
 from ..roster import (
     HEADER_ROW,
-    check_width,
     decode,
     delimiter_of,
-    has_short_lines,
     is_workbook,
-    longest_cell,
-    plain_utf8,
     read_bytes,
-    read_quickly,
-    read_rows,
+    read_columns,
     read_workbook,
     split_separator_line,
 )
@@ -36,14 +30,12 @@ from .validity import is_spoilt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
 
 # Where ours stand side by side there is no doubt about the separator, whatever else the header holds.
 _OURS = re.compile(r'auth_status"?([,;\t|])"?auth_token')
-
-_LOOKED_AT = 1000
 
 UNREADABLE = "(unreadable)"
 """Stands for an ``auth_status`` that is none."""
@@ -206,56 +198,27 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     is_journal = re.match(rb'"?auth_row"?[,;\t|]', data.removeprefix(BOM.encode())) is not None
     if is_journal:
         data = _whole_lines(data)
-    table = _quickly(data) or _strictly(data, path)
+    _, text = split_separator_line(decode(data, path.name, ours=True))
     del data
-    header, frame, rows = [unguard_cell(column) for column in table.header], table.frame, None
+    found = _OURS.search(text)
+    delimiter = found[1] if found else delimiter_of(text, _is_header, path.name)
+
+    def lost_its_end(cells: list[str], header: list[str]) -> bool:
+        """A lost separator further left would have moved something else into the column of the status."""
+        named = [unguard_cell(column) for column in header]
+        _check_header(named, path)
+        status = named.index("auth_status")
+        return status < len(cells) < len(header) and cells[status] in tuple(Status)
+
+    header, frame = read_columns(text, delimiter, path.name, lost_its_end)
+    header = [unguard_cell(column) for column in header]
     _check_header(header, path)
+    rows = None
     if is_journal:
         rows, frame = _last_lines(frame, path.name)
         header = header[1:]
-    if table.guarded:
-        _unguard(frame, header)
-    return _results(header, frame, table.delimiter, rows=rows)
-
-
-class _Table(NamedTuple):
-    """A CSV file as it stands: ``guarded`` is false if no cell begins with an apostrophe."""
-
-    header: list[str]
-    frame: pd.DataFrame
-    delimiter: str
-    guarded: bool
-
-
-def _quickly(data: bytes) -> _Table | None:
-    """A CSV file; None where it is not certain to be read as strictly."""
-    content = plain_utf8(data)
-    found = re.search(_OURS.pattern.encode(), content) if content else None
-    if not content or not found or split_separator_line(content[:_LOOKED_AT].decode("latin-1"))[0]:
-        return None
-    delimiter = found[1].decode()
-    quick = read_quickly(content, delimiter)
-    if quick is None or (not has_short_lines(content) and longest_cell(quick[1]) > csv.field_size_limit()):
-        return None
-    guarded = b"'" in content and any(f"{before}'".encode() in content for before in f'{delimiter}"\r\n')
-    return _Table(*quick, delimiter, guarded)
-
-
-def _strictly(data: bytes, path: Path) -> _Table:
-    """The same.
-
-    Raises:
-        RosterError: it is not valid CSV.
-        ResultsError: it is not a results file.
-    """
-    _, text = split_separator_line(decode(data, path.name, ours=True))
-    found = _OURS.search(text)
-    delimiter = found[1] if found else delimiter_of(text, _is_header, path.name)
-    lines = read_rows(text, delimiter, path.name)
-    header = next(lines)
-    named = [unguard_cell(column) for column in header]
-    _check_header(named, path)
-    return _Table(header, _frame(list(_checked(lines, named, path.name)), header), delimiter, guarded=True)
+    _unguard(frame, header)
+    return _results(header, frame, delimiter, rows=rows)
 
 
 def _frame(body: Sequence[Sequence[str]], header: Sequence[str]) -> pd.DataFrame:
@@ -304,17 +267,6 @@ def _whole_lines(data: bytes) -> bytes:
         quotes -= data.count(b'"', before, end)
         end = before
     return data[:end]
-
-
-def _checked(lines: Iterator[list[str]], header: list[str], name: str) -> Iterator[list[str]]:
-    """Rows, each as wide as the header."""
-    status = header.index("auth_status")
-    for number, cells in enumerate(lines, HEADER_ROW + 1):
-        # A lost separator further left would have moved something else into the column of the status.
-        if status < len(cells) < len(header) and cells[status] in tuple(Status):
-            cells.extend([""] * (len(header) - len(cells)))
-        check_width(cells, header, number, name)
-        yield cells
 
 
 def _unguard(frame: pd.DataFrame, header: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    bytes ─ decoding ─► text ─ delimited ─► table of strings ─ rows ─► whom each row names ─ checked ─► Roster
+    bytes ─ decoding ─► text ─ csv_reader ─► table of strings ─ rows ─► whom each row names ─ checked ─► Roster
           └─ workbook ─ sheet ────────────►          ▲ columns: which is which, ▲ identifiers: cell by cell
 
 Never is an identifier guessed, never a row padded or shifted.
@@ -12,15 +12,11 @@ from .collecting import collecting_later
 from .columns import LABELS, Column, Columns, identifier_columns, plain
 from .csv_reader import (
     HEADER_ROW,
-    check_width,
     delimiter_of,
-    has_short_lines,
-    longest_cell,
-    read_quickly,
-    read_rows,
+    read_columns,
     split_separator_line,
 )
-from .decoding import decode, is_workbook, plain_utf8
+from .decoding import decode, is_workbook
 from .duplicates import duplicate, same_drivers
 from .forms import Form
 from .identifiers import Problem, named
@@ -39,23 +35,18 @@ __all__ = [
     "Problem",
     "Roster",
     "Rows",
-    "check_width",
     "collecting_later",
     "decode",
     "delimiter_of",
     "duplicate",
-    "has_short_lines",
     "identifier_columns",
     "is_workbook",
-    "longest_cell",
     "named",
     "organization_position",
     "organizations_of",
     "plain",
-    "plain_utf8",
     "read_bytes",
-    "read_quickly",
-    "read_rows",
+    "read_columns",
     "read_table",
     "read_workbook",
     "same_drivers",
