@@ -83,6 +83,7 @@ class Outcome:
         request_id: the API's own id of the last reply; Samsara's support asks for it.
         attempts: requests sent for this row.
         issued_at: UTC, when the reply with the token was read.
+        maybe_issued: whether a token may exist that never came; also of a row that keeps its earlier one.
     """
 
     row: int
@@ -97,6 +98,7 @@ class Outcome:
     request_id: str = ""
     attempts: int = 0
     issued_at: datetime | None = None
+    maybe_issued: bool = False
 
 
 MAX_ERROR = 300

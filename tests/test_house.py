@@ -40,7 +40,6 @@ ORDER = {
         "opening",
     ),
     "roster": (
-        "forms",
         "collecting",
         "decoding",
         "columns",
@@ -63,8 +62,6 @@ ORDER = {
         "xlsx_writer",
         "atomic_file",
         "reading",
-        "outcomes",
-        "recorded",
         "resume",
         "batch",
         "journal",

@@ -154,8 +154,9 @@ def found_lines(batch: Batch, destination: Destination, *, restart: bool) -> Ite
         yield (
             f"{amount(len(batch.lost), 'row')} of which nobody knows whether a token was issued: another is asked for."
         )
-    if batch.refused:
-        yield f"{amount(len(batch.refused), 'row')} left alone: it is not certain whose they are; auth_error says why."
+    if batch.contested:
+        rows = amount(len(batch.contested), "row")
+        yield f"{rows} left alone: it is not certain whose they are; auth_error says why."
     if not batch.drivers and not batch.changed:
         yield "There is nothing to do."
 

@@ -278,14 +278,14 @@ def _publish(
 def _report(runs: Sequence[Run], batch: Batch, outcomes: Mapping[int, Outcome], published: Published) -> Report:
     ending = max((run.ending or FINISHED for run in runs), key=lambda one: SEVERITY.index(one.kind), default=FINISHED)
     before = {driver.row: driver.before for driver in batch.drivers if driver.before is not None}
-    good, refused = ("", str(Hint.NO_EXPIRY)), set(batch.refused)
+    good, contested = ("", str(Hint.NO_EXPIRY)), set(batch.contested)
     in_order = [outcomes[row] for row in batch.row_numbers()]
     lacking = [
         outcome
         for outcome in in_order
         if not outcome.token
         or outcome.hint not in good  # it had expired when it came, or it could not be renewed
-        or outcome.row in refused
+        or outcome.row in contested
         or _same_token(outcome, before.get(outcome.row))
     ]
     return Report(ending, in_order, lacking, published.path, published.guarded_cells)

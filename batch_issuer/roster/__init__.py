@@ -18,11 +18,10 @@ from .csv_reader import (
 )
 from .decoding import decode, is_workbook
 from .duplicates import duplicate, same_drivers
-from .forms import Form
 from .identifiers import Problem, named
 from .naming import Rows
 from .organizations import organization_position, organizations_of
-from .reading import read_bytes, read_table
+from .reading import read_bytes, read_table, row_numbers
 from .roster import Roster
 from .xlsx.workbook import read_workbook
 
@@ -31,7 +30,6 @@ __all__ = [
     "LABELS",
     "Column",
     "Columns",
-    "Form",
     "Problem",
     "Roster",
     "Rows",
@@ -49,6 +47,7 @@ __all__ = [
     "read_columns",
     "read_table",
     "read_workbook",
+    "row_numbers",
     "same_drivers",
     "split_separator_line",
 ]

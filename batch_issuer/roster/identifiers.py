@@ -13,7 +13,6 @@ from decimal import Decimal
 
 from ..hints import Hint
 from ..model import Identifier, IdentifierKind
-from .forms import Form
 
 MAX_INT64 = 2**63 - 1
 
@@ -27,10 +26,10 @@ LEAST_USERNAME = 4
 """Characters that Samsara demands of a username."""
 
 # Cells that are sent as they stand, with nothing to say about them; blank ones, too. Most are, so these are fast.
-PLAIN = {
-    IdentifierKind.DRIVER_ID: Form(r"(?:[1-9][0-9]{0,14}|[1-9][0-9]{14,16}[1-9])?"),
-    IdentifierKind.EXTERNAL_ID: Form(r"(?:[A-Za-z][\w.-]*:[\w.@%+-]+)?"),
-    IdentifierKind.USERNAME: Form(rf"(?:[A-Za-z][!-?A-~]{{{LEAST_USERNAME - 1},}})?"),
+AS_THEY_STAND = {
+    IdentifierKind.DRIVER_ID: re.compile(r"(?:[1-9][0-9]{0,14}|[1-9][0-9]{14,16}[1-9])?"),
+    IdentifierKind.EXTERNAL_ID: re.compile(r"(?:[A-Za-z][\w.-]*:[\w.@%+-]+)?", re.ASCII),
+    IdentifierKind.USERNAME: re.compile(rf"(?:[A-Za-z][!-?A-~]{{{LEAST_USERNAME - 1},}})?"),
 }
 
 _WITH_EXPONENT = re.compile(r"([+-]?\d+)(?:[.,](\d*))?[eE]([+-]?\d{1,4})", re.ASCII)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rosters import AT, CODE, TOKEN, batch, cut_off, failed, issued, publish
+from support.rosters import AT, BOM, CODE, TOKEN, batch, cut_off, failed, issued, publish
 
 from batch_issuer.errors import ResultsError, RosterError, UsageError
 from batch_issuer.hints import Hint
@@ -273,3 +273,23 @@ def test_the_name_of_the_first_column_may_begin_with_a_byte_order_mark(suffix: s
     path = tmp_path / f"depot.{suffix}"
     publish(Destination(path), rows)
     assert list(read_results(path).cells.columns) == ["\ufeffDepot", "Driver ID"]
+
+
+@pytest.mark.parametrize(
+    ("note", "longest"),
+    [
+        ("x" * 131_072, True),
+        ("x" * 131_073, False),
+        ('"' + "x" * 131_073 + '"', False),
+        ('"x\n' + "x" * 131_072 + '"', False),
+    ],
+)
+def test_the_longest_cell_is_read_and_an_endless_one_refused(note: str, longest: bool, tmp_path: Path) -> None:
+    path = tmp_path / "depot.csv"
+    header = ",".join(["Note", *AUTH_COLUMNS])
+    path.write_bytes(BOM + f"{header}\r\n{note},issued{',' * 10}\r\n".encode())
+    if longest:
+        assert read_results(path).frame.iloc[0, 0] == note
+    else:
+        with pytest.raises(RosterError, match="row 2: not valid CSV"):
+            read_results(path)
