@@ -40,7 +40,6 @@ ORDER = {
         "opening",
     ),
     "roster": (
-        "collecting",
         "decoding",
         "columns",
         "identifiers",
@@ -62,6 +61,7 @@ ORDER = {
         "xlsx_writer",
         "atomic_file",
         "reading",
+        "status",
         "resume",
         "batch",
         "journal",

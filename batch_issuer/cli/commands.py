@@ -81,7 +81,7 @@ def config(options: Namespace, environ: Mapping[str, str]) -> int:
 
 def status(options: Namespace, _environ: Mapping[str, str]) -> int:
     """``status RESULTS``: what is in a results file, without showing a token."""
-    from ..results import Destination, read_results
+    from ..results import Destination, read_results, summarize
 
     named = Destination(options.results)
     try:
@@ -91,7 +91,7 @@ def status(options: Namespace, _environ: Mapping[str, str]) -> int:
         raise ResultsError(
             f"{options.results} cannot be read: {error.strerror}", "check name and permissions"
         ) from None
-    summary = read_results(path).summary(datetime.now(UTC))
+    summary = summarize(read_results(path), datetime.now(UTC))
     if options.json:
         out(json.dumps({"results": str(options.results), "unfinished": unfinished, **as_json(summary)}, indent=2))
     else:

@@ -14,7 +14,8 @@ from .batch import Batch
 from .destination import Destination
 from .formulas import guard_cell, unguard_cell
 from .journal import Journal
-from .reading import Failure, Results, Summary, read_results
+from .reading import Results, read_results
+from .status import Failure, Summary, count_statuses, failures_in, summarize
 from .validity import SANDBOX_TOKEN, Validity
 
 __all__ = [
@@ -30,7 +31,10 @@ __all__ = [
     "Summary",
     "Validity",
     "auth_frame",
+    "count_statuses",
+    "failures_in",
     "guard_cell",
     "read_results",
+    "summarize",
     "unguard_cell",
 ]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..errors import ResultsError
-from ..hints import Hint
 from ..model import Status
 from ..roster import (
     HEADER_ROW,
@@ -23,10 +21,9 @@ from ..roster import (
     read_workbook,
     split_separator_line,
 )
-from .auth_columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, ROW_COLUMN, identifier_of, utc_time
+from .auth_columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, ROW_COLUMN, utc_time
 from .formulas import unguard_cell
 from .private_files import BOM
-from .validity import is_spoilt
 
 if TYPE_CHECKING:
     import os
@@ -36,45 +33,6 @@ if TYPE_CHECKING:
 
 # Where ours stand side by side there is no doubt about the separator, whatever else the header holds.
 _OURS = re.compile(r'auth_status"?([,;\t|])"?auth_token')
-
-UNREADABLE = "(unreadable)"
-"""Stands for an ``auth_status`` that is none."""
-
-
-class Failure(NamedTuple):
-    """A row that somebody has to look at: without a token, or with a remark that names a cure."""
-
-    row: int
-    status: str
-    identifier: str
-    error: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What is in a results file at a moment.
-
-    Attributes:
-        rows: how many there are.
-        counts: how many of them have which ``auth_status``; they add up to ``rows``.
-        spoilt: tokens that a spreadsheet program changed, themselves or their codes, or that stand in several rows.
-        valid, expired, unknown_expiry: all other tokens, by what their ``auth_expires_at`` says.
-        purged: rows whose token had expired and was blanked.
-        next_expiry, last_expiry: of the valid tokens, UTC; None without one.
-        problems: rows to look at, by hint, the most frequent hint first.
-    """
-
-    rows: int
-    counts: dict[str, int]
-    spoilt: int
-    valid: int
-    expired: int
-    unknown_expiry: int
-    purged: int
-    next_expiry: datetime | None
-    last_expiry: datetime | None
-    problems: dict[str, list[Failure]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,76 +62,9 @@ class Results:
         """All other columns."""
         return self.frame.loc[:, ~self.frame.columns.isin(AUTH_COLUMNS)]
 
-    def counts(self) -> dict[str, int]:
-        """How many rows have which ``auth_status``, in the order of `Status`; statuses without rows left out.
-
-        Any other text counts as `UNREADABLE`: where columns were shifted it may be a token.
-        """
-        found = Counter(_status(text) for text in self.frame["auth_status"])
-        return {status: found[status] for status in (*map(str, Status), UNREADABLE) if found[status]}
-
     def expires_at(self) -> list[datetime | None]:
         """When each row's token expires, UTC; None where there is none, or that cannot be read."""
         return [utc_time(text) for text in self.frame["auth_expires_at"]]
-
-    def spoilt(self) -> list[bool]:
-        """For each row, whether it holds a token that cannot be redeemed as it stands, or not for certain."""
-        rows = Counter(self.frame["auth_token"])
-        pairs = zip(self.frame["auth_token"], self.frame["auth_code"], strict=True)
-        return [token != "" and (is_spoilt(token, code) or rows[token] > 1) for token, code in pairs]
-
-    def failures(self) -> list[Failure]:
-        """Rows to look at; a cell that cannot be what its column promises is left out, for it may be a token."""
-        columns = [self.frame[name] for name in ("auth_status", "auth_identifier", "auth_error", "auth_hint")]
-        found = (
-            Failure(row, _status(status), str(identifier_of(who) or ""), _sentence(error), _sentence(hint))
-            for row, status, who, error, hint in zip(self.rows, *columns, strict=True)
-        )
-        found = (
-            failure._replace(error="its token or code was changed, or stands in two rows", hint=str(Hint.SPOILT))
-            if bad
-            else failure._replace(error="its auth_status is none", hint=str(Hint.SPOILT))
-            if failure.status == UNREADABLE
-            else failure
-            for failure, bad in zip(found, self.spoilt(), strict=True)
-        )
-        return [failure for failure in found if failure.hint or failure.status != Status.ISSUED]
-
-    def summary(self, now: datetime) -> Summary:
-        """What is in it at ``now``, in UTC."""
-        spoilt = self.spoilt()
-        held = self.frame["auth_token"] != ""
-        expiries = [at for at, has, bad in zip(self.expires_at(), held, spoilt, strict=True) if has and not bad]
-        known = sorted(at for at in expiries if at)
-        valid = [at for at in known if at > now]
-        blank = (self.frame["auth_status"] == Status.ISSUED) & (self.frame["auth_token"] == "")
-        failures = self.failures()
-        problems: dict[str, list[Failure]] = {
-            hint: [] for hint, _ in Counter(failure.hint for failure in failures).most_common()
-        }
-        for failure in failures:
-            problems[failure.hint].append(failure)
-        return Summary(
-            rows=len(self.frame),
-            counts=self.counts(),
-            spoilt=sum(spoilt),
-            valid=len(valid),
-            expired=len(known) - len(valid),
-            unknown_expiry=len(expiries) - len(known),
-            purged=int(blank.sum()),
-            next_expiry=valid[0] if valid else None,
-            last_expiry=valid[-1] if valid else None,
-            problems=problems,
-        )
-
-
-def _status(text: str) -> str:
-    return text.strip() if text.strip() in tuple(Status) else UNREADABLE
-
-
-def _sentence(text: str) -> str:
-    """A text that holds a blank, as all of ours do, and no token or code."""
-    return text if " " in text.strip() else ""
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:

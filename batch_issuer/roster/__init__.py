@@ -8,7 +8,6 @@
 Never is an identifier guessed, never a row padded or shifted.
 """
 
-from .collecting import collecting_later
 from .columns import LABELS, Column, Columns, identifier_columns, plain
 from .csv_reader import (
     HEADER_ROW,
@@ -22,12 +21,15 @@ from .identifiers import Problem, named
 from .naming import Rows
 from .organizations import organization_position, organizations_of
 from .reading import read_bytes, read_table, row_numbers
-from .roster import Roster
+from .roster import Roster, collecting_later
+from .xlsx.sheet import MOST_COLUMNS, MOST_ROWS
 from .xlsx.workbook import read_workbook
 
 __all__ = [
     "HEADER_ROW",
     "LABELS",
+    "MOST_COLUMNS",
+    "MOST_ROWS",
     "Column",
     "Columns",
     "Problem",

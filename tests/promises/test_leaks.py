@@ -60,7 +60,7 @@ from batch_issuer import (
 )
 from batch_issuer.api.client import open_client
 from batch_issuer.quota import open_quota
-from batch_issuer.results import AUTH_COLUMNS, read_results
+from batch_issuer.results import AUTH_COLUMNS, read_results, summarize
 from batch_issuer.settings.run_settings import Rate
 
 if TYPE_CHECKING:
@@ -1036,7 +1036,7 @@ async def everything_represented(settings: Settings, folder: Path, sandbox: Sand
         results = read_results(path)
         async with open_client(plain) as client, open_quota(plain) as quota:
             reply = await client.issue(batch.drivers[0].identifier, "CODEmarked7gQ2xV9mZt4Lw8R")
-            found = locals() | {"summary": results.summary(datetime.now(UTC))}
+            found = locals() | {"summary": summarize(results, datetime.now(UTC))}
             with pd.option_context("display.max_columns", None, "display.width", 1000):  # as on a wide terminal
                 described = {name: f"{one!r} {one!s}" for name, one in found.items() if name != "folder"}
             described |= {"several": repr([report.outcomes, batch.outcomes, run.finished, client._session, quota])}

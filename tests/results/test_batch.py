@@ -20,7 +20,7 @@ from batch_issuer.errors import ResultsError, RosterError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Driver, Identifier, IdentifierKind, Outcome, Status
 from batch_issuer.pipeline.attempts import Row, new_code
-from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Results, Validity, read_results
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Results, Validity, read_results, summarize
 from batch_issuer.results.auth_columns import auth_cells
 from batch_issuer.results.batch import Outcomes
 from batch_issuer.roster import Problem, Roster
@@ -516,7 +516,7 @@ def test_statuses_add_up_to_the_roster_whatever_they_are(
         assert len(found.kept) == expected[Status.ISSUED]
         assert len(found.lost) == expected[Status.UNKNOWN]
         place.publish(found, found.outcomes)
-    summary = read_results(path).summary(NOW)
+    summary = summarize(read_results(path), NOW)
     assert summary.counts == {str(status): count for status, count in expected.items()}
     assert sum(summary.counts.values()) == summary.rows == len(given_roster)
     assert summary.valid == expected[Status.ISSUED]

@@ -43,6 +43,7 @@ from batch_issuer.results import (
     Batch,
     Destination,
     Journal,
+    count_statuses,
     guard_cell,
     read_results,
     unguard_cell,
@@ -375,5 +376,5 @@ def test_of_a_journal_the_last_line_of_each_row_is_read_in_the_order_of_the_rows
     read = read_results(place.partial)
     assert read.rows == list(rows.row_numbers())
     assert read.frame["auth_status"].tolist() == ["issued", "unknown", "invalid", "duplicate"]
-    assert read.counts() == {"issued": 1, "invalid": 1, "duplicate": 1, "unknown": 1}
+    assert count_statuses(read) == {"issued": 1, "invalid": 1, "duplicate": 1, "unknown": 1}
     assert ROW_COLUMN not in read.frame.columns
