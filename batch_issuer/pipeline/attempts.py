@@ -151,7 +151,7 @@ class Row:
         if before is None or not before.token:
             return outcome
         error = shortened(f"this is the earlier token; no new one: {outcome.error}")
-        return replace(before, error=error, hint=outcome.hint)
+        return replace(before, error=error, hint=outcome.hint, maybe_issued=outcome.maybe_issued)
 
 
 @dataclass(slots=True)
