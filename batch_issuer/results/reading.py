@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..errors import ResultsError
 from ..model import Status
 from ..roster import (
     HEADER_ROW,
+    check_lengths,
     decode,
     delimiter_of,
     is_workbook,
@@ -102,6 +104,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         return status < len(cells) < len(header) and cells[status] in tuple(Status)
 
     header, frame = read_columns(text, delimiter, path.name, lost_its_end)
+    check_lengths(frame, path.name, csv.field_size_limit())
     header = [unguard_cell(column) for column in header]
     _check_header(header, path)
     rows = None

@@ -11,6 +11,7 @@ Never is an identifier guessed, never a row padded or shifted.
 from .columns import LABELS, Column, Columns, identifier_columns, plain
 from .csv_reader import (
     HEADER_ROW,
+    check_lengths,
     delimiter_of,
     read_columns,
     split_separator_line,
@@ -35,6 +36,7 @@ __all__ = [
     "Problem",
     "Roster",
     "Rows",
+    "check_lengths",
     "collecting_later",
     "decode",
     "delimiter_of",

@@ -1,7 +1,9 @@
 """The text of a CSV file → rows of strings, strictly: every row has exactly as many cells as the header.
 
 pandas alone pads short rows, and where every row has one cell too many it shifts all columns by one: an ID column then
-holds somebody else's IDs. So Python's csv module reads the file, many rows at a time.
+holds somebody else's IDs. So Python's csv module defines what a file says. pandas reads it faster, and leaves the texts
+of a column side by side in memory, which all that is done to a column gains by; so it does so where it can be proved
+beforehand that both come to the same.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -101,8 +104,10 @@ def read_columns(
     Raises:
         RosterError: it is not valid CSV, has no header, a row with more or fewer cells than that, or too many blanks.
     """
-    lines = io.TextIOWrapper(io.BytesIO(text.encode(errors="surrogatepass")), "utf-8", "surrogatepass", newline="")
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    with suppress(UnicodeEncodeError):
+        if quick := _read_quickly(text.encode(), delimiter):
+            return quick
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     parts: list[pd.DataFrame] = []
     blank: list[list[str]] = []  # until something follows
@@ -122,10 +127,7 @@ def read_columns(
         number += len(rows)
     if not parts:
         raise empty(name)
-    frame = pd.concat(parts, ignore_index=True).iloc[1:].reset_index(drop=True)
-    for column in frame:
-        frame[column] = _shared(frame[column])
-    return header, frame
+    return header, pd.concat(parts, ignore_index=True).iloc[1:].reset_index(drop=True)
 
 
 def _next_rows(reader: Iterator[list[str]], number: int, name: str) -> list[list[str]]:
@@ -171,17 +173,54 @@ def _fill_up(
     return added
 
 
-def _shared(column: pd.Series) -> pd.Series:
-    """The same texts; where few occur, each is kept in memory once."""
-    cells = column.tolist()
-    if len(set(cells[:ROWS_AT_ONCE])) > len(cells[:ROWS_AT_ONCE]) / 2:
-        return column
-    known: dict[str, str] = {}
-    return pd.Series(list(map(known.setdefault, cells, cells)), dtype=object)
+def _read_quickly(data: bytes, delimiter: str) -> tuple[list[str], pd.DataFrame] | None:
+    """The same of UTF-8 by pandas, None where it is not certain to be the same; endless cells are read, too.
+
+    It is, if every quotation mark opens or closes a cell or is doubled within one, and if no row is shorter than the
+    header: pandas itself refuses longer ones, so there must be as many separators as that many full rows have. That is
+    seen beforehand, so that it never fills a huge table with blanks.
+
+    Args:
+        data: without byte order mark and NUL characters, which pandas would pass over.
+        delimiter: what separates the cells.
+    """
+    # Blank rows at the end; within quotation marks there is one after them. What is large is let go only in the end:
+    # else the C library keeps later buffers among what lasts, and the room they leave stays taken.
+    content = data.rstrip(b"\r\n")
+    parts = content.split(b'"')
+    if not content or len(parts) % 2 == 0 or content[:1] in b"\r\n":
+        return None
+    outside = parts[::2]
+    unquoted = b"".join(outside)
+    lines = unquoted.count(b"\n") + unquoted.count(b"\r") - unquoted.count(b"\r\n") + 1
+    separator = delimiter.encode()
+    header_end = re.search(rb"[\r\n]|$", unquoted)
+    in_header = unquoted.count(separator, 0, header_end.start() if header_end else 0)
+    if unquoted.count(separator) != in_header * lines:
+        return None
+    beside = {b"", separator, b"\r", b"\n"}
+    if not {part[:1] for part in outside[1:]} <= beside or not {part[-1:] for part in outside[:-1]} <= beside:
+        return None
+    try:
+        table = pd.read_csv(
+            io.BytesIO(content),
+            sep=delimiter,
+            header=None,
+            dtype=object,
+            na_filter=False,
+            skip_blank_lines=False,
+            engine="c",
+        )
+    except (ValueError, pd.errors.ParserError, UnicodeError):
+        return None
+    if table.shape != (lines, in_header + 1) or not any(cell.strip() for cell in table.iloc[-1]):
+        return None
+    header = table.iloc[0].tolist()
+    return header, table.iloc[1:].reset_index(drop=True)
 
 
-def check_lengths(frame: pd.DataFrame, name: str) -> None:
-    """Refuse a cell that no CSV file could hold with an apostrophe more, since the csv module does not read it back.
+def check_lengths(frame: pd.DataFrame, name: str, most: int) -> None:
+    """Refuse a cell of more than ``most`` characters.
 
     Raises:
         RosterError: there is one; says where.
@@ -189,6 +228,6 @@ def check_lengths(frame: pd.DataFrame, name: str) -> None:
     for position in range(frame.shape[1]):
         cells = frame.iloc[:, position].tolist()
         longest = max(map(len, cells), default=0)
-        if longest >= csv.field_size_limit():
+        if longest > most:
             row = HEADER_ROW + 1 + [len(cell) for cell in cells].index(longest)
             raise RosterError(f"{name}, row {row}: a cell with {longest} characters", "shorten it")

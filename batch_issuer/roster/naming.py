@@ -49,8 +49,7 @@ class Reading:
 
 def read_column(kind: IdentifierKind, cells: list[str], column: Column) -> Reading:
     """All cells of a column."""
-    as_it_stands = AS_THEY_STAND[kind].fullmatch
-    second_look = [row for row, cell in enumerate(cells) if column.only_key or not as_it_stands(cell)]
+    second_look = range(len(cells)) if column.only_key else AS_THEY_STAND[kind].others(cells)
     if not second_look:
         return Reading(cells, {}, {})
     reading = Reading(texts := list(cells), {}, {})
@@ -86,11 +85,14 @@ class Rows:
             for kind, column in columns.known.items()
         }
         self.kinds: list[IdentifierKind | None] = [None] * len(frame)
-        for kind in reversed(columns.sent):
+        for kind in columns.sent:
+            if None not in self.kinds:  # nearly all rows go by the first kind
+                break
             reading = self.readings[kind]
-            self.kinds = [kind if text else other for text, other in zip(reading.texts, self.kinds, strict=True)]
+            named = zip(self.kinds, reading.texts, strict=True)
+            self.kinds = [before or (kind if text else None) for before, text in named]
             for row in reading.problems:
-                self.kinds[row] = kind
+                self.kinds[row] = self.kinds[row] or kind
         self.problems = _no_drivers(frame, columns) | dict.fromkeys(self._totals(frame), _ADDS_UP)
         for kind in columns.sent:
             for row, problem in self.readings[kind].problems.items():

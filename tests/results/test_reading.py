@@ -300,5 +300,5 @@ def test_the_longest_cell_is_read_and_an_endless_one_refused(note: str, longest:
     if longest:
         assert read_results(path).frame.iloc[0, 0] == note
     else:
-        with pytest.raises(RosterError, match="row 2: not valid CSV"):
+        with pytest.raises(RosterError, match="row 2: "):
             read_results(path)
