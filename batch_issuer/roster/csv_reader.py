@@ -8,6 +8,7 @@ beforehand that both come to the same.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -181,14 +182,14 @@ def _read_quickly(data: bytes, delimiter: str) -> tuple[list[str], pd.DataFrame]
     seen beforehand, so that it never fills a huge table with blanks.
 
     Args:
-        data: without byte order mark and NUL characters, which pandas would pass over.
+        data: without NUL characters, which pandas would pass over.
         delimiter: what separates the cells.
     """
     # Blank rows at the end; within quotation marks there is one after them. What is large is let go only in the end:
     # else the C library keeps later buffers among what lasts, and the room they leave stays taken.
     content = data.rstrip(b"\r\n")
     parts = content.split(b'"')
-    if not content or len(parts) % 2 == 0 or content[:1] in b"\r\n":
+    if not content or len(parts) % 2 == 0 or content[:1] in b"\r\n" or content.startswith(codecs.BOM_UTF8):
         return None
     outside = parts[::2]
     unquoted = b"".join(outside)
