@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 def check(options: Namespace, environ: Mapping[str, str]) -> int:
     """``check ROSTER``: look at a roster, send nothing."""
-    from ..quota import plan
+    from ..quota import estimate
     from ..wording import duration_text
 
     preparation = Preparation(options, environ)
@@ -55,7 +55,7 @@ def check(options: Namespace, environ: Mapping[str, str]) -> int:
     for choice in choices:
         settings = choice.settings(sandbox=(REGIONS["us"], "none"))
         drivers = len(roster.of_organization(choice.organization)) if roster.options.organization_column else to_send
-        plans.append(plan(settings.rate, drivers, settings.burst or settings.rate.limit, settings.concurrency))
+        plans.append(estimate(settings.rate, drivers, settings.burst or settings.rate.limit, settings.concurrency))
     at = f" at {choices[0].rate()}" if len(choices) == 1 else ""
     took = f"; issuing takes about {duration_text(max(plans))}{at}" if to_send else ""
     out(f"{amount(len(roster), 'row')}: {to_send} can be sent, {len(roster.refused)} cannot{took}.")
@@ -130,7 +130,7 @@ async def _budget(settings: Settings) -> list[str]:
     from ..wording import duration_text
 
     async with open_quota(settings) as quota:
-        budget = await quota.look()
+        budget = await quota.refresh()
     lines = [f"{budget.in_use} of {settings.rate.limit} slots in use."]
     if budget.in_flight:
         lines.append(f"{amount(budget.in_flight, 'request')} under way.")

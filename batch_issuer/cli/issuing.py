@@ -268,7 +268,7 @@ class _Command:
                     started_at=self._begun_at,
                     ended_at=now,
                     rate=running.settings[name].rate if run is not None else None,
-                    tally=run.tally if run is not None else None,
+                    tally=run.usage if run is not None else None,
                 )
             )
         return found
@@ -322,7 +322,7 @@ class _Command:
             ended_at=now,
             outcomes=outcomes,
             lacking=sum(not outcome.token for outcome in outcomes),
-            tally=run.tally if run is not None else None,
+            tally=run.usage if run is not None else None,
         )
 
     def _hand_out(self, entries: Sequence[Entry], report_options: ReportOptions, choice: Choice) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..hints import Hint
 from ..model import Outcome, Status, shortened
-from .verdicts import Verdict, is_genuine, meaning
+from .verdicts import VerdictKind, is_genuine, meaning
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,7 +44,7 @@ class Flight(Enum):
 
 
 @dataclass(slots=True)
-class Row:
+class Attempts:
     """What is known of a driver while its row has no outcome yet.
 
     A row whose earlier token has not expired keeps that until it has the new one, whatever happens.
@@ -70,7 +70,7 @@ class Row:
         before = self.driver.before
         return before.attempts if before is not None and not before.token else 0
 
-    def about_to_leave(self) -> Outcome:
+    def intent(self) -> Outcome:
         """What a crash from now on leaves behind: a token may exist that nobody knows."""
         sent = Outcome(
             self.driver.row,
@@ -109,7 +109,7 @@ class Row:
 
         Only the first settles what earlier runs left open, and neither what this one did a moment ago.
         """
-        settles = is_genuine(reply) and meaning(reply).verdict is Verdict.REJECTED
+        settles = is_genuine(reply) and meaning(reply).verdict is VerdictKind.REJECTED
         unknown = self.unanswered or (self.maybe_issued and not settles)
         return self.without_token(Status.UNKNOWN if unknown else Status.FAILED, reply.message, hint)
 
@@ -158,6 +158,6 @@ class Row:
 class Request:
     """One request of a row, from its permit to its verdict; the row may have the next one before this is put away."""
 
-    row: Row
+    row: Attempts
     permit: Permit
     flight: Flight = Flight.ADMITTED

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .backoff import full_jitter
 from .endings import Ending, EndingKind
 from .events import GateClosed, GateOpened, QuotaTrouble
-from .verdicts import Verdict, gave_up, is_genuine, meaning
+from .verdicts import VerdictKind, gave_up, is_genuine, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .time_limits import Patience
 
 
-class Setbacks:
+class Backpressure:
     """Of one run."""
 
     def __init__(
@@ -47,14 +47,14 @@ class Setbacks:
     def account(self, reply: Reply, permit: Permit) -> bool:
         """Tell the quota what became of a request; whether it shows that requests get through."""
         verdict = meaning(reply).verdict
-        if verdict is Verdict.THROTTLED:
+        if verdict is VerdictKind.THROTTLED:
             self._quota.throttled(permit, reply.retry_after)
         elif not reply.left:
             self._quota.unsent(permit)
         elif reply.status is None:
             self._quota.lost(permit)
         else:
-            healthy = verdict not in (Verdict.RETRY, Verdict.RETRY_MAYBE_ISSUED) and is_genuine(reply)
+            healthy = verdict not in (VerdictKind.RETRY, VerdictKind.RETRY_MAYBE_ISSUED) and is_genuine(reply)
             self._quota.answered(permit, healthy=healthy)
             # One that was sent before the pause, or before the quota went away, says nothing about the end of that.
             if healthy and not self._quota.paused and not self._quota_is_away:

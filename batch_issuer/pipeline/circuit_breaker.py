@@ -22,19 +22,19 @@ from .verdicts import is_foreign, is_genuine
 
 if TYPE_CHECKING:
     from ..model import Reply
-    from .attempts import Row
+    from .attempts import Attempts
 
 FAILURES = 3
 """Rows that fail one after the other before it is everybody's trouble."""
 
-STRANGERS = 3
+FOREIGN_REPLIES = 3
 """Foreign replies in a row, to as many rows if there are, with no genuine one before: then this is not the API."""
 
-BOUTS = 2
+BLAME_AFTER = 2
 """Times that something gets through after a row has failed, until the row is to blame."""
 
 
-class Circuit:
+class CircuitBreaker:
     """A circuit breaker for one run.
 
     Attributes:
@@ -54,7 +54,7 @@ class Circuit:
         self._drivers = self._left = drivers
         self._strangers: list[int] = []  # rows, one for each foreign reply
         self._known = False
-        self._failed: dict[int, Row] = {}  # since something got through, by row number
+        self._failed: dict[int, Attempts] = {}  # since something got through, by row number
         self._bouts: Counter[int] = Counter()  # of rows without an outcome
         self._over: set[int] = set()  # rows that failed lately and have their outcome
 
@@ -68,21 +68,21 @@ class Circuit:
             self._strangers.append(row)
             self.foreign = reply
             rows = len({*self._strangers})
-            return len(self._strangers) >= STRANGERS and rows >= min(STRANGERS, self._drivers)
+            return len(self._strangers) >= FOREIGN_REPLIES and rows >= min(FOREIGN_REPLIES, self._drivers)
         self._known |= is_genuine(reply)
         if reply.status is not None:
             self._strangers.clear()
             self.foreign = None
         return False
 
-    def got_through(self) -> None:
+    def record_success(self) -> None:
         """The server answers as it should."""
         self.open = self.in_doubt = False
         self._bouts.update(self._failed.keys() - self._over)
         self._failed.clear()
         self._over.clear()
 
-    def failed(self, row: Row) -> bool:
+    def record_failure(self, row: Attempts) -> bool:
         """A row got no usable answer; whether that is everybody's trouble, and so costs it nothing."""
         self.in_doubt = True
         if not self._is_to_blame(row.driver.row):
@@ -95,7 +95,7 @@ class Circuit:
 
     def _is_to_blame(self, row: int) -> bool:
         bouts = self._bouts.get(row, 0)
-        return bouts >= BOUTS or (bouts > 0 and len(self._bouts) >= self._left)
+        return bouts >= BLAME_AFTER or (bouts > 0 and len(self._bouts) >= self._left)
 
     def done(self, row: int) -> None:
         """A row has its outcome."""

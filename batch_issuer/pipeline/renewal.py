@@ -23,7 +23,7 @@ ROUNDS = 3
 """Times that tokens are renewed: a network that comes and goes must not make that endless."""
 
 
-class Lifetimes:
+class ExpiryTracker:
     """Of the tokens of one run.
 
     Attributes:

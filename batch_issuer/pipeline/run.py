@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING
 from ..errors import StorageError
 from ..hints import Hint
 from ..model import Driver, NeverLeftError, Outcome
-from ..quota import Budget, plan
-from .attempts import Flight, Request, Row, new_code
+from ..quota import Budget, estimate
+from .attempts import Attempts, Flight, Request, new_code
 from .backoff import full_jitter
-from .backpressure import Setbacks
-from .circuit_breaker import Circuit
+from .backpressure import Backpressure
+from .circuit_breaker import CircuitBreaker
 from .endings import FINISHED, Ending, EndingKind
 from .events import ClockOff, FirstToken, Renewing, RowDone, RunStarted, Stopping
-from .renewal import Lifetimes
+from .renewal import ExpiryTracker
 from .time_limits import Deadline, Patience
-from .token_owners import Holders
-from .usage import Tally
-from .verdicts import Verdict, is_genuine, key_refused, meaning, not_the_api
-from .work_queue import WaitingRows
+from .token_owners import TokenOwners
+from .usage import Usage
+from .verdicts import VerdictKind, is_genuine, key_refused, meaning, not_the_api
+from .work_queue import WorkQueue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
@@ -82,34 +82,34 @@ class Run:
         self.ending: Ending | None = None
         self.finished: list[Outcome] = []
         self.unkept = 0
-        self.tally = Tally(settings.rate)
+        self.usage = Usage(settings.rate)
         self._attempts = settings.attempts
         self._deadline_at = settings.deadline
         self._observe = observe
         self._uniform = uniform
         self._wall_clock = wall_clock
-        self._waiting = WaitingRows(Row(driver) for driver in drivers)
+        self._queue = WorkQueue(Attempts(driver) for driver in drivers)
         self._in_flight: dict[asyncio.Task[None], Request] = {}
-        self._holders = Holders(driver.before for driver in drivers if driver.before is not None)
+        self._owners = TokenOwners(driver.before for driver in drivers if driver.before is not None)
         self._done: asyncio.Queue[Outcome | BaseException] = asyncio.Queue()
-        self._lifetimes = Lifetimes(settings.min_validity)
+        self._expiries = ExpiryTracker(settings.min_validity)
         self._renewing = False
         self._others: dict[int, Outcome] = {}  # that `renew` may ask for again
         burst = settings.burst or settings.rate.limit
-        self._planned = partial(plan, settings.rate, burst=burst, concurrency=settings.concurrency)
+        self._planned = partial(estimate, settings.rate, burst=burst, concurrency=settings.concurrency)
         self._started = False
         self._beginning: asyncio.Task[Budget] | None = None
         self._dispatcher: asyncio.Task[None] | None = None
-        self._circuit = Circuit(len(self.drivers))
+        self._breaker = CircuitBreaker(len(self.drivers))
         self._patience = Patience(settings.give_up_after, self.stop)
-        self._setbacks = Setbacks(self._patience, self._tell, uniform)
+        self._backpressure = Backpressure(self._patience, self._tell, uniform)
         self._issuer: TokenIssuer
         self._quota: Quota
         self._journal: Journal | None = None
 
     def know(self, outcomes: Iterable[Outcome]) -> None:
         """What other rows got earlier: a reply that repeats one of these tokens holds none."""
-        self._holders.know(outcomes)
+        self._owners.know(outcomes)
 
     def renew(self, kept: Iterable[Outcome]) -> None:
         """At the end, ask again for those whose token is not valid for ``min_validity`` any more, where that can help.
@@ -121,7 +121,7 @@ class Run:
         """
         self._renewing = True
         self._others = {outcome.row: outcome for outcome in kept}
-        self._lifetimes.keep(list(self._others.values()))
+        self._expiries.keep(list(self._others.values()))
 
     @property
     def started(self) -> bool:
@@ -130,7 +130,7 @@ class Run:
 
     def _seconds_left(self) -> float:
         """The quota's plan for the rows without an outcome, in seconds."""
-        return self._quota.plan(len(self._waiting))
+        return self._quota.estimate(len(self._queue))
 
     def stop(self, ending: Ending) -> None:
         """Start no further request; those in flight are waited for. The first call counts."""
@@ -174,7 +174,7 @@ class Run:
         background: list[asyncio.Task[None]] = []
         deadline = self._deadline()
         try:
-            self._setbacks.watch(quota)
+            self._backpressure.watch(quota)
             await self._begin(quota, deadline)
             background.append(self._start(self._dispatch()))
             if journal is not None:
@@ -228,7 +228,7 @@ class Run:
         if self.ending is not None or not self._renewing or not self._done.empty():
             return 0
         now = asyncio.get_running_loop().time()
-        short = self._lifetimes.short(now, self._wall_clock(), self._quota.plan)
+        short = self._expiries.short(now, self._wall_clock(), self._quota.estimate)
         latest = self._others | {outcome.row: outcome for outcome in self.finished} if short else {}
         again = [
             Driver(row, one.identifier, before=one)
@@ -236,8 +236,8 @@ class Run:
             if (one := latest[row]).identifier is not None and not one.hint
         ]
         if again:
-            self._circuit.more(len(again))
-            self._waiting.add(Row(driver) for driver in again)
+            self._breaker.more(len(again))
+            self._queue.add(Attempts(driver) for driver in again)
             self._tell(Renewing(len(again)))
         return len(again)
 
@@ -246,7 +246,7 @@ class Run:
         if not self._done.empty() and isinstance(error := self._done.get_nowait(), BaseException):
             raise error  # an observer that raised at the very end
         if self.ending is None:
-            self.ending = not_the_api(self._circuit.foreign) if self._circuit.foreign else FINISHED
+            self.ending = not_the_api(self._breaker.foreign) if self._breaker.foreign else FINISHED
 
     def _deadline(self) -> Deadline | None:
         if self._deadline_at is None:
@@ -280,15 +280,15 @@ class Run:
     async def _dispatch(self) -> None:
         """Start requests, one after the other, whenever a row is waiting and the quota admits one."""
         while True:
-            await self._waiting.one()
-            permit = await self._quota.admit(len(self._waiting))
-            probing = self._circuit.open
-            row = self._waiting.any(self._uniform) if probing else self._waiting.take(untried=self._circuit.in_doubt)
+            await self._queue.ready()
+            permit = await self._quota.admit(len(self._queue))
+            probing = self._breaker.open
+            row = self._queue.pop_random(self._uniform) if probing else self._queue.pop(untried=self._breaker.in_doubt)
             try:
                 if self._journal is not None:
-                    self._journal.record(row.about_to_leave())
+                    self._journal.record(row.intent())
             except StorageError as error:
-                self._waiting.first(row)
+                self._queue.push_front(row)
                 self._quota.unsent(permit)
                 self._stop_for_storage(error)
                 return
@@ -306,7 +306,7 @@ class Run:
             row.unanswered = True
             row.reply = None
             self._quota.lost(request.permit)
-            self._waiting.last(row)
+            self._queue.push_back(row)
         elif request.flight is Flight.ADMITTED:
             self._quota.unsent(request.permit)
             self._again(row)
@@ -320,61 +320,61 @@ class Run:
         request.flight = Flight.UNDER_WAY
         code = new_code()
         try:
-            reply = self._holders.checked(await self._issuer.issue(row.driver.identifier, code), row.driver)
+            reply = self._owners.checked(await self._issuer.issue(row.driver.identifier, code), row.driver)
         except NeverLeftError:
             request.flight = Flight.ADMITTED
             raise
         request.flight = Flight.GROUNDED
         row.reply = reply
         row.sent += reply.left
-        self.tally.replied(reply, request.permit.sent_at)
-        if self._setbacks.account(reply, request.permit):
-            self._circuit.got_through()
-            self._waiting.line_up()
+        self.usage.replied(reply, request.permit.sent_at)
+        if self._backpressure.account(reply, request.permit):
+            self._breaker.record_success()
+            self._queue.sort()
         self._follow(row, reply, code)
 
-    def _follow(self, row: Row, reply: Reply, code: str) -> None:
+    def _follow(self, row: Attempts, reply: Reply, code: str) -> None:
         """Do what follows from the reply to the request with ``code``."""
-        says, strangers = meaning(reply), self._circuit.see(reply, row.driver.row)
+        says, strangers = meaning(reply), self._breaker.see(reply, row.driver.row)
         verdict, hint = says.verdict, says.hint or Hint.SERVER
         match verdict:
-            case Verdict.THROTTLED:
-                self._setbacks.suffer(reply, reply.retry_after, everybody=True)
+            case VerdictKind.THROTTLED:
+                self._backpressure.suffer(reply, reply.retry_after, everybody=True)
                 self._again(row)
-            case Verdict.UNREACHABLE:
+            case VerdictKind.UNREACHABLE:
                 self._set_back(row, reply)
-            case Verdict.ISSUED:
+            case VerdictKind.ISSUED:
                 self._see_lifetime(row, reply)
                 self._finish(row.issued(reply, code, self._wall_clock()))
-            case Verdict.REJECTED if not is_genuine(reply) and self._circuit.failed(row):
+            case VerdictKind.REJECTED if not is_genuine(reply) and self._breaker.record_failure(row):
                 self._set_back(row, reply)
-            case Verdict.REJECTED:
+            case VerdictKind.REJECTED:
                 self._finish(row.rejected(reply, hint))
-            case Verdict.KEY_REFUSED:
+            case VerdictKind.KEY_REFUSED:
                 self._finish(row.rejected(reply, hint))
                 self.stop(key_refused(reply))
-            case Verdict.RETRY | Verdict.RETRY_MAYBE_ISSUED:
-                row.unanswered |= verdict is Verdict.RETRY_MAYBE_ISSUED
+            case VerdictKind.RETRY | VerdictKind.RETRY_MAYBE_ISSUED:
+                row.unanswered |= verdict is VerdictKind.RETRY_MAYBE_ISSUED
                 self._fail(row, reply, hint)
         if strangers:
             self.stop(not_the_api(reply))
 
-    def _see_lifetime(self, row: Row, reply: Reply) -> None:
+    def _see_lifetime(self, row: Attempts, reply: Reply) -> None:
         """Tell, at the first token, whether all can be valid at once."""
-        first = self._lifetimes.lifetime is None
-        self._lifetimes.see(row.driver.row, reply, asyncio.get_running_loop().time())
-        if not first or self._lifetimes.lifetime is None or reply.expires_at is None:
+        first = self._expiries.lifetime is None
+        self._expiries.see(row.driver.row, reply, asyncio.get_running_loop().time())
+        if not first or self._expiries.lifetime is None or reply.expires_at is None:
             return
-        if self._lifetimes.clock_is_off:
-            self._tell(ClockOff(self._lifetimes.clock_ahead))
-        at_once = self._lifetimes.at_once(len(self.drivers), self._planned)
+        if self._expiries.clock_is_off:
+            self._tell(ClockOff(self._expiries.clock_ahead))
+        at_once = self._expiries.at_once(len(self.drivers), self._planned)
         self._tell(
-            FirstToken(self._lifetimes.lifetime, reply.expires_at, self._quota.plan(len(self._waiting)), at_once)
+            FirstToken(self._expiries.lifetime, reply.expires_at, self._quota.estimate(len(self._queue)), at_once)
         )
 
-    def _fail(self, row: Row, reply: Reply, hint: Hint) -> None:
+    def _fail(self, row: Attempts, reply: Reply, hint: Hint) -> None:
         """No usable answer: the row's own failure, or everybody's."""
-        if self._circuit.failed(row):
+        if self._breaker.record_failure(row):
             self._set_back(row, reply)
             return
         row.failures += 1
@@ -384,34 +384,34 @@ class Run:
             backoff = full_jitter(row.failures, self._uniform)
             self._again(row, max(backoff, min(reply.retry_after or 0.0, LONGEST_WAIT)))
 
-    def _set_back(self, row: Row, reply: Reply) -> None:
+    def _set_back(self, row: Attempts, reply: Reply) -> None:
         """It is everybody's trouble: all wait, and the row keeps its attempts."""
         asked = min(reply.retry_after, LONGEST_WAIT) if reply.retry_after is not None else None
-        self._setbacks.suffer(reply, asked)
+        self._backpressure.suffer(reply, asked)
         self._again(row)
 
-    def _again(self, row: Row, delay: float = 0.0) -> None:
+    def _again(self, row: Attempts, delay: float = 0.0) -> None:
         """Try a row again, ``delay`` seconds from now at the earliest."""
         if not row.maybe_issued:  # the intent in the journal would make it ``unknown`` after a crash
             self._keep(row.not_attempted(self.ending))
         if delay > 0:
-            self._waiting.after(delay, row)
-        elif self._circuit.open or self._setbacks.any:  # it may be to blame itself: another one shall probe
-            self._waiting.last(row)
+            self._queue.push_later(delay, row)
+        elif self._breaker.open or self._backpressure.any:  # it may be to blame itself: another one shall probe
+            self._queue.push_back(row)
         else:
-            self._waiting.first(row)
+            self._queue.push_front(row)
 
     def _finish_stopped(self) -> None:
         """After a stop, once nothing is in flight: every row that is left has its outcome."""
         if self.ending is None or self._in_flight:
             return
-        self._finish(*(row.left_over(self.ending) for row in self._waiting.drain()))
+        self._finish(*(row.left_over(self.ending) for row in self._queue.drain()))
 
     def _finish(self, *outcomes: Outcome) -> None:
         self._keep(*outcomes)
         self.finished.extend(outcomes)
         for outcome in outcomes:
-            self._circuit.done(outcome.row)
+            self._breaker.done(outcome.row)
             self._done.put_nowait(outcome)
             self._tell(RowDone(outcome))
 

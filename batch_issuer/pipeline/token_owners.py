@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..model import Driver, Outcome, Reply
 
 
-class Holders:
+class TokenOwners:
     """The tokens of one results file, each with the row that got it first."""
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:

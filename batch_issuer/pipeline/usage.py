@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .verdicts import Verdict, meaning
+from .verdicts import VerdictKind, meaning
 
 if TYPE_CHECKING:
     from ..model import Reply
     from ..settings.run_settings import Rate
 
 
-class Tally:
+class Usage:
     """Of one run.
 
     Attributes:
@@ -31,7 +31,7 @@ class Tally:
         if not reply.left:
             return
         self.requests += 1
-        self.throttled += meaning(reply).verdict is Verdict.THROTTLED
+        self.throttled += meaning(reply).verdict is VerdictKind.THROTTLED
         self._sent.append(sent_at)
         while sent_at - self._sent[0] >= self._period:
             self._sent.popleft()

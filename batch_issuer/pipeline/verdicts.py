@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..model import Reply
 
 
-class Verdict(Enum):
+class VerdictKind(Enum):
     """What to do about a reply."""
 
     ISSUED = "keep the token"
@@ -30,18 +30,18 @@ class Verdict(Enum):
 class Meaning:
     """A verdict, and the hint to give where it is the last word on a row."""
 
-    verdict: Verdict
+    verdict: VerdictKind
     hint: Hint | None = None
 
 
 _FAULTS = {
-    Fault.UNREACHABLE: Meaning(Verdict.UNREACHABLE, Hint.UNREACHABLE),
-    Fault.TLS: Meaning(Verdict.UNREACHABLE, Hint.TLS),
-    Fault.PROXY: Meaning(Verdict.UNREACHABLE, Hint.PROXY),
-    Fault.DESCRIPTORS: Meaning(Verdict.UNREACHABLE, Hint.DESCRIPTORS),
-    Fault.NO_ANSWER: Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
-    Fault.TIMEOUT: Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
-    Fault.REPEATED: Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.SAME_TOKEN),
+    Fault.UNREACHABLE: Meaning(VerdictKind.UNREACHABLE, Hint.UNREACHABLE),
+    Fault.TLS: Meaning(VerdictKind.UNREACHABLE, Hint.TLS),
+    Fault.PROXY: Meaning(VerdictKind.UNREACHABLE, Hint.PROXY),
+    Fault.DESCRIPTORS: Meaning(VerdictKind.UNREACHABLE, Hint.DESCRIPTORS),
+    Fault.NO_ANSWER: Meaning(VerdictKind.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
+    Fault.TIMEOUT: Meaning(VerdictKind.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
+    Fault.REPEATED: Meaning(VerdictKind.RETRY_MAYBE_ISSUED, Hint.SAME_TOKEN),
 }
 
 
@@ -51,28 +51,28 @@ def meaning(reply: Reply) -> Meaning:  # noqa: C901 - one case per class of stat
         return _FAULTS[reply.fault]
     match reply.status:
         case 200 if reply.token:
-            return Meaning(Verdict.ISSUED)
+            return Meaning(VerdictKind.ISSUED)
         case 401:
-            return Meaning(Verdict.KEY_REFUSED, Hint.KEY_INVALID)
+            return Meaning(VerdictKind.KEY_REFUSED, Hint.KEY_INVALID)
         case 403:
-            return Meaning(Verdict.KEY_REFUSED, Hint.KEY_FORBIDDEN)
+            return Meaning(VerdictKind.KEY_REFUSED, Hint.KEY_FORBIDDEN)
         case 404:  # the API's own 404 carries a request id, that of a wrong address does not
-            return Meaning(Verdict.REJECTED, Hint.UNKNOWN_DRIVER if reply.request_id else Hint.ADDRESS)
+            return Meaning(VerdictKind.REJECTED, Hint.UNKNOWN_DRIVER if reply.request_id else Hint.ADDRESS)
         case 405:
-            return Meaning(Verdict.REJECTED, Hint.ADDRESS)
+            return Meaning(VerdictKind.REJECTED, Hint.ADDRESS)
         case 408:
-            return Meaning(Verdict.RETRY, Hint.SERVER)
+            return Meaning(VerdictKind.RETRY, Hint.SERVER)
         case 429:
-            return Meaning(Verdict.THROTTLED, Hint.THROTTLED)
+            return Meaning(VerdictKind.THROTTLED, Hint.THROTTLED)
         case int(status) if 200 <= status < 300:  # noqa: PLR2004 - the classes of HTTP statuses
-            return Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.ADDRESS)
+            return Meaning(VerdictKind.RETRY_MAYBE_ISSUED, Hint.ADDRESS)
         case int(status) if 300 <= status < 400:  # noqa: PLR2004 - of whoever stands before the API
-            return Meaning(Verdict.RETRY, Hint.ADDRESS)
+            return Meaning(VerdictKind.RETRY, Hint.ADDRESS)
         case int(status) if 400 <= status < 500:  # noqa: PLR2004
             foreign = reply.web_page and not reply.request_id
-            return Meaning(Verdict.REJECTED, Hint.ADDRESS if foreign else Hint.REFUSED)
+            return Meaning(VerdictKind.REJECTED, Hint.ADDRESS if foreign else Hint.REFUSED)
         case _:
-            return Meaning(Verdict.RETRY_MAYBE_ISSUED, Hint.SERVER)
+            return Meaning(VerdictKind.RETRY_MAYBE_ISSUED, Hint.SERVER)
 
 
 def is_genuine(reply: Reply) -> bool:

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .attempts import Row
+    from .attempts import Attempts
 
 
-class WaitingRows:
+class WorkQueue:
     """In the order of the roster, but for what comes back. Time is the running event loop's, in seconds."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Attempts]) -> None:
         self._fresh = deque(rows)
-        self._later: list[tuple[float, int, Row]] = []  # a heap, by due time
+        self._later: list[tuple[float, int, Attempts]] = []  # a heap, by due time
         self._order = count()
         self._work = asyncio.Event()
         self._in_order = True
@@ -28,7 +28,7 @@ class WaitingRows:
     def __len__(self) -> int:
         return len(self._fresh) + len(self._later)
 
-    async def one(self) -> None:
+    async def ready(self) -> None:
         """Until it is some row's turn."""
         loop = asyncio.get_running_loop()
         while not self._fresh:
@@ -40,50 +40,50 @@ class WaitingRows:
                 async with asyncio.timeout_at(due):
                     await self._work.wait()
 
-    def take(self, *, untried: bool = False) -> Row:
+    def pop(self, *, untried: bool = False) -> Attempts:
         """The row whose turn it is: those whose backoff is over go before the others, unless ``untried`` ones shall."""
         due = self._later and self._later[0][0] <= asyncio.get_running_loop().time()
         if self._fresh and (untried or not due):
             return self._fresh.popleft()
         return heapq.heappop(self._later)[2]
 
-    def any(self, uniform: Callable[[float, float], float]) -> Row:
+    def pop_random(self, uniform: Callable[[float, float], float]) -> Attempts:
         """One of those that do not back off, drawn with ``uniform``: its neighbours may have troubles of their own."""
         if not self._fresh:
-            return self.take()
+            return self.pop()
         index = min(int(uniform(0, len(self._fresh))), len(self._fresh) - 1)
         row = self._fresh[index]
         del self._fresh[index]
         return row
 
-    def first(self, row: Row) -> None:
+    def push_front(self, row: Attempts) -> None:
         """It is next."""
         self._fresh.appendleft(row)
         self._work.set()
 
-    def last(self, row: Row) -> None:
+    def push_back(self, row: Attempts) -> None:
         """All others are before it, until they line up."""
         self._in_order = False
         self._fresh.append(row)
         self._work.set()
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Iterable[Attempts]) -> None:
         """They are next, in this order, after those that wait already."""
         self._fresh.extend(rows)
         self._work.set()
 
-    def after(self, delay: float, row: Row) -> None:
+    def push_later(self, delay: float, row: Attempts) -> None:
         """It waits for ``delay`` seconds at least."""
         heapq.heappush(self._later, (asyncio.get_running_loop().time() + delay, next(self._order), row))
         self._work.set()
 
-    def line_up(self) -> None:
+    def sort(self) -> None:
         """In the order of the roster again, where some had to go last."""
         if not self._in_order:
             self._in_order = True
             self._fresh = deque(sorted(self._fresh, key=lambda row: row.driver.row))
 
-    def drain(self) -> list[Row]:
+    def drain(self) -> list[Attempts]:
         """All of them, in the order of the roster; none waits any more."""
         left = [*self._fresh, *(row for _, _, row in self._later)]
         self._fresh.clear()

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from .estimate import plan
+from .estimate import estimate
 from .leases import Budget
 from .memory_leases import MemoryLeases
 from .opening import open_quota
@@ -25,6 +25,6 @@ __all__ = [
     "Permit",
     "Quota",
     "Trouble",
+    "estimate",
     "open_quota",
-    "plan",
 ]

@@ -36,19 +36,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..settings.run_settings import Rate
 
-FIRST_THRESHOLD = 6.0
+INITIAL_THRESHOLD = 6.0
 """Requests in flight at which slow start ends: a server that bears a burst of ten or so then refuses few."""
 
-BORNE = 16.0
+TRUSTED_WINDOW = 16.0
 """Requests in flight: a server that never refused on the way to so many bears as many as the user allows."""
 
-BOUTS = 4
+TRICKLE_CLOSINGS = 4
 """Closings of the gate, one soon after the other, that make a trickle; one fewer if single requests got through."""
 
-SOON = 4.0
+SHORT_WAIT = 4.0
 """Spacings P/L. A server that trickles never asks for a longer wait; a longer silence is a rest."""
 
-LEAST_REST = 0.1
+MIN_REST = 0.1
 """Seconds, about a round trip: a shorter silence is none, however high the rate."""
 
 DECREASE = 0.8
@@ -74,8 +74,8 @@ class CongestionControl:
         self.paced = False
         self._rate = rate
         self._window = 1.0
-        self._threshold = min(FIRST_THRESHOLD, ceiling)
-        self._borne = BORNE
+        self._threshold = min(INITIAL_THRESHOLD, ceiling)
+        self._trusted = TRUSTED_WINDOW
         self._in_flight = 0
         self._idle_since = inf
         self._gate_closed_at = self._gate_opens_at = -inf
@@ -107,7 +107,7 @@ class CongestionControl:
     def leave(self, now: float) -> None:
         """A request leaves."""
         idle = now - max(self._idle_since, self._gate_opens_at)
-        if idle > max(LEAST_REST, SOON * self._rate.spacing):  # after a rest
+        if idle > max(MIN_REST, SHORT_WAIT * self._rate.spacing):  # after a rest
             self._window = 1.0
             self._bouts = 0  # what comes now, the server may have saved up
         if self.paced:
@@ -125,7 +125,7 @@ class CongestionControl:
         if not self._replies:
             self.first_reply_at = now
         self._replies += 1
-        growth = 1.0 if self._window < self._threshold or self._window >= self._borne else 1 / (self._window + 1)
+        growth = 1.0 if self._window < self._threshold or self._window >= self._trusted else 1 / (self._window + 1)
         self._window = min(self.ceiling, self._window + growth)
         if self.paced:
             self._save(now)
@@ -137,7 +137,7 @@ class CongestionControl:
         if sent_at <= self._gate_closed_at:  # one of many at once
             return
         self._threshold = max(1.0, self._window / 2)
-        self._borne = inf
+        self._trusted = inf
         if not self.paced:
             self._judge(now, asked)
         elif self._replies:
@@ -169,7 +169,7 @@ class CongestionControl:
         """Does the server trickle? Asked at the first 429 after each opening of the gate."""
         self._most_replies = max(self._most_replies, self._replies)
         brought = (now - self._gate_closed_at) / self._rate.spacing + 1
-        soon = asked is None or asked <= SOON * self._rate.spacing
+        soon = asked is None or asked <= SHORT_WAIT * self._rate.spacing
         if not soon or self._replies > brought:
             self._bouts = 0
         if not soon or (self._bouts and not self._replies):  # it still refuses: that says nothing new
@@ -177,7 +177,7 @@ class CongestionControl:
         self._replies_between_bouts = self._replies_between_bouts + self._replies if self._bouts else 0
         self._bouts += 1
         singly = self._replies_between_bouts == self._bouts - 1
-        if self._bouts >= (BOUTS - 1 if singly else BOUTS):
+        if self._bouts >= (TRICKLE_CLOSINGS - 1 if singly else TRICKLE_CLOSINGS):
             self.paced = True
             self._most_saved = max(1, self._most_replies - 1)
 

@@ -16,7 +16,7 @@ before t+P. All of them held slots at one moment, and there are only L.
      └────unsent──────┘
 
 The runs of one organization share its slots fairly (max-min): while they are scarce, nobody takes what another run
-needs to have as many. Where the leases are kept is the only difference between ``MemoryLeases``, ``HostLeases``
+needs to have as many. Where the leases are kept is the only difference between ``MemoryLeases``, ``SqliteLeases``
 and ``RedisLeases``.
 """
 
@@ -37,13 +37,13 @@ CLOCK_SLACK = 0.001
 LOST_GRACE = 15.0
 """Seconds for which a request that was given up may still be counted by the server."""
 
-ACTIVE = 3.0
+ACTIVE_FOR = 3.0
 """Seconds since a run last asked for a slot, after which nothing is kept free for it."""
 
-POLL = 0.25
+POLL_INTERVAL = 0.25
 """Seconds between two questions, while it depends on other runs when a slot becomes free."""
 
-LONGEST_WAIT = 1.0
+MAX_WAIT = 1.0
 """Seconds after which a run that waits asks again in any case: so others see that it still wants slots."""
 
 
@@ -130,7 +130,7 @@ class Budget:
         return max(self.gate, wait + rounds * round_trip)
 
 
-def held_after(end: End, rate: Rate) -> float:
+def hold_time(end: End, rate: Rate) -> float:
     """Seconds for which a slot is still held after its request came to an end."""
     match end:
         case End.ANSWERED:
@@ -146,7 +146,7 @@ class Leases(Protocol):
 
     rate: Rate
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         """Lease a slot if one is free, for a run that has ``waiting`` requests to send, this one included.
 
         Raises:
@@ -155,11 +155,11 @@ class Leases(Protocol):
         """
         ...
 
-    def end(self, lease: Lease, end: End) -> None:
+    def release(self, lease: Lease, end: End) -> None:
         """Say what became of a request. Never fails: what cannot be written down now is written later."""
         ...
 
-    def current(self, lease: Lease) -> bool:
+    def is_valid(self, lease: Lease) -> bool:
         """Whether the lease still holds; one that was not used for long may have been given up."""
         ...
 
@@ -167,8 +167,8 @@ class Leases(Protocol):
         """No run gets a slot for so long. Never fails."""
         ...
 
-    async def look(self) -> Budget:
-        """The slots that other runs hold now; raises as `take` does."""
+    async def snapshot(self) -> Budget:
+        """The slots that other runs hold now; raises as `acquire` does."""
         ...
 
     async def close(self) -> None:
@@ -176,7 +176,7 @@ class Leases(Protocol):
         ...
 
 
-def may_take(limit: int, run: str, held: Mapping[str, int], waiting: Mapping[str, int]) -> bool:
+def may_acquire(limit: int, run: str, held: Mapping[str, int], waiting: Mapping[str, int]) -> bool:
     """Whether a run may have one of the free slots: enough must be left for those with fewer to catch up with it.
 
     So no run is ever ahead by more than one slot while others go without: max-min fairness.
@@ -192,7 +192,7 @@ def may_take(limit: int, run: str, held: Mapping[str, int], waiting: Mapping[str
     return limit - sum(held.values()) > needed
 
 
-def worth_waiting(*, free: int, alone: bool, release: float | None) -> float:
+def poll_delay(*, free: int, alone: bool, release: float | None) -> float:
     """Seconds after which it is worth asking for a slot again.
 
     Args:
@@ -201,5 +201,5 @@ def worth_waiting(*, free: int, alone: bool, release: float | None) -> float:
         release: seconds until the next one that is cooling is free, if any is.
     """
     if free > 0:
-        return POLL
-    return min(LONGEST_WAIT if alone else POLL, LONGEST_WAIT if release is None else max(0.0, release))
+        return POLL_INTERVAL
+    return min(MAX_WAIT if alone else POLL_INTERVAL, MAX_WAIT if release is None else max(0.0, release))

@@ -49,9 +49,9 @@ async def _shared_leases(settings: Settings) -> Leases | None:
     if isinstance(settings.quota, str):
         if settings.quota == "process":
             return None
-        from .sqlite_leases import HostLeases  # noqa: PLC0415 - not needed by every run
+        from .sqlite_leases import SqliteLeases  # noqa: PLC0415 - not needed by every run
 
-        return HostLeases(organization(settings), settings.rate)
+        return SqliteLeases(organization(settings), settings.rate)
     try:
         from .redis_leases import RedisLeases  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:

@@ -21,7 +21,7 @@ from aiolimiter import AsyncLimiter
 
 from ..errors import QuotaBrokenError, QuotaError
 from .congestion import CongestionControl
-from .estimate import TYPICAL_LATENCY, plan
+from .estimate import TYPICAL_LATENCY, estimate
 from .leases import Budget, End, cooling_time
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Quota:
             except BaseException:
                 self._end(lease, End.UNSENT)
                 raise
-            if self._leases.current(lease):
+            if self._leases.is_valid(lease):
                 now = self._now
                 self._control.leave(now)
                 return Permit(lease, now)
@@ -128,9 +128,9 @@ class Quota:
     async def _lease(self, waiting: int) -> Lease | None:
         """A slot; None after a wait for one."""
         try:
-            answer = await self._leases.take(waiting)
+            answer = await self._leases.acquire(waiting)
             if answer.lease is None and self._now >= self._looked_at + LOOK_EVERY:
-                await self.look()
+                await self.refresh()
         except QuotaError as trouble:
             await self._cope(trouble)
             return None
@@ -189,9 +189,9 @@ class Quota:
         self._end(permit.lease, End.UNSENT)
 
     def _end(self, lease: Lease, end: End) -> None:
-        self._own.end(lease, end)
+        self._own.release(lease, end)
         if self._shared is not None:
-            self._shared.end(lease, end)
+            self._shared.release(lease, end)
         self._changed.set()
 
     def pause(self, seconds: float, *, everybody: bool) -> None:
@@ -213,23 +213,23 @@ class Quota:
     async def begin(self) -> Budget:
         """What other runs use of the budget as this one begins; nothing if that cannot be seen now."""
         try:
-            return await self.look()
+            return await self.refresh()
         except QuotaBrokenError as trouble:
             await self._cope(trouble)
         except QuotaError:
             pass
         return Budget()
 
-    async def look(self) -> Budget:
-        """What other runs use of the budget now; `plan` goes by the latest look.
+    async def refresh(self) -> Budget:
+        """What other runs use of the budget now; `estimate` uses the latest.
 
         Raises:
             QuotaError: it cannot be seen.
         """
-        self._others, self._looked_at = await self._leases.look(), self._now
+        self._others, self._looked_at = await self._leases.snapshot(), self._now
         return self._others
 
-    def plan(self, count: int) -> float:
+    def estimate(self, count: int) -> float:
         """Seconds until the replies of ``count`` more requests are there: the quota's plan, not an average rate.
 
         What other runs have yet to send comes in equal shares with what this one has.
@@ -240,7 +240,7 @@ class Quota:
         budget = mine + self._others.later(self._now - self._looked_at)
         wait = max(self._control.gate(self._now), count * self._control.pacing())
         count += theirs
-        return max(wait, plan(self.rate, count, self._burst, self._control.ceiling, budget, self._latency))
+        return max(wait, estimate(self.rate, count, self._burst, self._control.ceiling, budget, self._latency))
 
     async def close(self) -> None:
         """The run is over: what is left of the budget is for others."""

@@ -28,13 +28,13 @@ from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import TimeoutError as NoAnswerError
 
 from ..errors import QuotaError, SettingsError
-from .leases import ACTIVE, LOST_GRACE, Answer, Budget, End, Lease, cooling_time, held_after, worth_waiting
+from .leases import ACTIVE_FOR, LOST_GRACE, Answer, Budget, End, Lease, cooling_time, hold_time, poll_delay
 
 if TYPE_CHECKING:
     from ..settings.run_settings import Rate
     from ..settings.secrets import Secret
 
-BEAT = 5.0
+HEARTBEAT = 5.0
 """Seconds between two signs of life."""
 
 DEAD_AFTER = 30.0
@@ -43,7 +43,7 @@ DEAD_AFTER = 30.0
 RETRY = 1.0
 """Seconds between two tries to write down what could not be written before."""
 
-FAREWELL = 3.0
+CLOSE_TIMEOUT = 3.0
 """Seconds to write down at the end what is left; after them it lapses like a dead run's."""
 
 TIMEOUT = 5.0
@@ -78,7 +78,7 @@ class RedisLeases:
         self._something_to_write = asyncio.Event()
         self._asking: set[asyncio.Task[dict[str, Any]]] = set()
         self._leaving = False
-        self._scribe = asyncio.get_running_loop().create_task(self._write())
+        self._writer = asyncio.get_running_loop().create_task(self._write())
 
     @classmethod
     async def connected(cls, url: Secret, organization: str, rate: Rate) -> RedisLeases:
@@ -92,7 +92,7 @@ class RedisLeases:
         except Exception:  # noqa: BLE001 - by the library's constructors, each in its own way
             raise SettingsError("the Redis address has an option that is not understood", "check --quota") from None
         try:
-            await leases.look()
+            await leases.snapshot()
         except BaseException as error:
             await leases.close()
             if isinstance(error, QuotaError):
@@ -103,7 +103,7 @@ class RedisLeases:
     async def _ask(self, what: str, *more: str | float) -> dict[str, Any]:
         clocks = _clocks()
         now = asyncio.get_running_loop().time()
-        rules = self.rate.limit, cooling_time(self.rate), LOST_GRACE, ACTIVE, DEAD_AFTER
+        rules = self.rate.limit, cooling_time(self.rate), LOST_GRACE, ACTIVE_FOR, DEAD_AFTER
         arguments = [what, self._run, self._generation, uuid.uuid4().hex, *rules, *more]
         try:
             answer: dict[str, Any] = json.loads(await self._script(keys=self._keys, args=arguments))
@@ -138,7 +138,7 @@ class RedisLeases:
         tip = "start it or check its address and the network; --quota host shares with this computer's runs only"
         return QuotaError(f"{self._place} {problem}", tip)
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         """See `Leases`."""
         name = f"{self._run}-{next(self._numbers)}"
         asking = asyncio.get_running_loop().create_task(self._ask("take", name, waiting))
@@ -158,17 +158,17 @@ class RedisLeases:
             )
         if answer["granted"]:
             return Answer(lease, 0.0, 0.0, answer["runs"])
-        wait = worth_waiting(free=answer["free"], alone=answer["alone"], release=answer.get("release"))
+        wait = poll_delay(free=answer["free"], alone=answer["alone"], release=answer.get("release"))
         return Answer(None, answer["gate"] or wait, answer["gate"], answer["runs"])
 
-    def current(self, lease: Lease) -> bool:
+    def is_valid(self, lease: Lease) -> bool:
         """See `Leases`."""
         silence = max(now - then for now, then in zip(_clocks(), self._seen_at, strict=True))
         return silence < DEAD_AFTER / 2 and lease.taken_at >= self._alive_since
 
-    def end(self, lease: Lease, end: End) -> None:
+    def release(self, lease: Lease, end: End) -> None:
         """See `Leases`."""
-        self._later("end", lease.id, held_after(end, self.rate))
+        self._later("end", lease.id, hold_time(end, self.rate))
 
     def close_gate(self, seconds: float) -> None:
         """See `Leases`."""
@@ -182,7 +182,7 @@ class RedisLeases:
         """Write down what there is, in order; and show a sign of life now and then."""
         while not self._leaving:
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT):
+                async with asyncio.timeout(HEARTBEAT):
                     await self._something_to_write.wait()
             try:
                 await self._catch_up()
@@ -197,7 +197,7 @@ class RedisLeases:
             self._unwritten.popleft()
         self._something_to_write.clear()
 
-    async def look(self) -> Budget:
+    async def snapshot(self) -> Budget:
         """See `Leases`."""
         answer = await self._ask("look")
         return Budget(
@@ -209,11 +209,11 @@ class RedisLeases:
         self._leaving = True
         self._something_to_write.set()
         with suppress(QuotaError, TimeoutError):
-            async with asyncio.timeout(FAREWELL):
-                await asyncio.gather(self._scribe, *self._asking, return_exceptions=True)
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await asyncio.gather(self._writer, *self._asking, return_exceptions=True)
                 await self._catch_up()
                 await self._ask("leave")
-        unfinished = [self._scribe, *self._asking]
+        unfinished = [self._writer, *self._asking]
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)

@@ -29,7 +29,7 @@ from platformdirs import user_state_path
 
 from ..errors import QuotaBrokenError, QuotaError
 from ..locks import Lock
-from .leases import ACTIVE, LOST_GRACE, Answer, Budget, End, Lease, cooling_time, held_after, may_take, worth_waiting
+from .leases import ACTIVE_FOR, LOST_GRACE, Answer, Budget, End, Lease, cooling_time, hold_time, may_acquire, poll_delay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ T = TypeVar("T")
 LOCK_WAIT = 1.0
 """Seconds to wait for another process's transaction, at a time; they take well under a millisecond."""
 
-FAREWELLS = 3
+CLOSE_ATTEMPTS = 3
 """Tries to write down at the end what could not be written before; after them it lapses like a dead run's."""
 
 _SCHEMA_VERSION = 1
@@ -80,15 +80,15 @@ class _Database:
         self.owner = uuid.uuid4().hex
         self.now = clock
         self._folder = folder
-        self._looked_for_dead_at = -1.0
+        self._reaped_at = -1.0
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
-        self._life = self._lock_of(self.owner)
-        self._life.acquire()  # nobody else knows this name
+        self._owner_lock = self._lock_of(self.owner)
+        self._owner_lock.acquire()  # nobody else knows this name
         try:
             self._connection = self._connect(state_file(folder))
         except BaseException:
-            self._die()
+            self._release_lock()
             raise
 
     def _lock_of(self, owner: str) -> Lock:
@@ -142,12 +142,12 @@ class _Database:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def bury_the_dead(self) -> None:
+    def reap_dead_owners(self) -> None:
         """Let the leases of dead processes lapse, and delete their locks; looks once in a second."""
         now = self.now()
-        if now < self._looked_for_dead_at + 1.0:
+        if now < self._reaped_at + 1.0:
             return
-        self._looked_for_dead_at = now
+        self._reaped_at = now
         rows = self._connection.execute("SELECT owner FROM lease WHERE free_at IS NULL UNION SELECT owner FROM run")
         for owner in {owner for (owner,) in rows.fetchall()} - {self.owner}:
             lock = self._lock_of(owner)
@@ -165,10 +165,10 @@ class _Database:
 
     def close(self) -> None:
         self._connection.close()
-        self._die()
+        self._release_lock()
 
-    def _die(self) -> None:
-        self._life.release()
+    def _release_lock(self) -> None:
+        self._owner_lock.release()
 
 
 class _Worker:
@@ -184,7 +184,7 @@ class _Worker:
         self._database: _Database | None = None
 
     @classmethod
-    def hired(cls, folder: Path, clock: Callable[[], float]) -> _Worker:
+    def acquire(cls, folder: Path, clock: Callable[[], float]) -> _Worker:
         """The worker of a folder, with one more user."""
         worker = cls._by_folder.setdefault(folder, cls(folder, clock))
         worker.users += 1
@@ -231,7 +231,7 @@ class _Worker:
                 self._database.close()
 
 
-class HostLeases:
+class SqliteLeases:
     """Leases of one run; see `Leases`.
 
     Args:
@@ -254,12 +254,12 @@ class HostLeases:
         self._run = uuid.uuid4().hex
         self._numbers = count(1)
         self._unwritten: list[tuple[str, dict[str, str | float]]] = []
-        self._worker = _Worker.hired(folder or state_folder(), clock)
+        self._worker = _Worker.acquire(folder or state_folder(), clock)
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         """See `Leases`."""
         lease = Lease(f"{self._run}-{next(self._numbers)}", asyncio.get_running_loop().time())
-        asking = self._worker.submit(lambda database: self._take(database, lease, waiting))
+        asking = self._worker.submit(lambda database: self._acquire(database, lease, waiting))
         try:
             return await asyncio.wrap_future(asking)
         except asyncio.CancelledError:  # too late to withdraw the question, perhaps
@@ -272,16 +272,16 @@ class HostLeases:
         lease = asked.result().lease
         if lease is not None:
             with suppress(RuntimeError):  # the worker has left: it lapses like a dead run's
-                self.end(lease, End.UNSENT)
+                self.release(lease, End.UNSENT)
 
-    def _take(self, database: _Database, lease: Lease, waiting: int) -> Answer:
+    def _acquire(self, database: _Database, lease: Lease, waiting: int) -> Answer:
         with self._transaction(database) as connection:
             now = database.now()
             self._cool_down(connection, now)
             held = self._pairs(connection, "SELECT run, count(*) FROM lease WHERE organization = ? GROUP BY run")
             wanting = self._wanting(connection, now) | {self._run: waiting}
             gate = self._gate(connection, now)
-            granted = not gate and may_take(self.rate.limit, self._run, held, wanting)
+            granted = not gate and may_acquire(self.rate.limit, self._run, held, wanting)
             if granted:
                 connection.execute(
                     "INSERT INTO lease VALUES (?, ?, ?, ?, ?, NULL)",
@@ -296,8 +296,8 @@ class HostLeases:
             ).fetchone()
         if granted:
             return Answer(lease, 0.0, 0.0, len(wanting))
-        database.bury_the_dead()
-        wait = worth_waiting(
+        database.reap_dead_owners()
+        wait = poll_delay(
             free=self.rate.limit - sum(held.values()),
             alone=held.keys() | wanting.keys() == {self._run},
             release=None if release is None else release - now,
@@ -319,7 +319,7 @@ class HostLeases:
         return self._pairs(
             connection,
             "SELECT id, waiting FROM run WHERE organization = ? AND waiting > 0 AND asked_at BETWEEN ? AND ?",
-            now - ACTIVE,
+            now - ACTIVE_FOR,
             now,
         )
 
@@ -327,7 +327,7 @@ class HostLeases:
         row = connection.execute("SELECT opens_at FROM gate WHERE organization = ?", (self._organization,)).fetchone()
         return max(0.0, row[0] - now) if row else 0.0
 
-    def end(self, lease: Lease, end: End) -> None:
+    def release(self, lease: Lease, end: End) -> None:
         """See `Leases`."""
         if end is End.UNSENT:
             self._later("DELETE FROM lease WHERE id = :lease", lease=lease.id)
@@ -335,7 +335,7 @@ class HostLeases:
             self._later(
                 "UPDATE lease SET hold = :seconds, free_at = :now + :seconds WHERE id = :lease",
                 lease=lease.id,
-                seconds=held_after(end, self.rate),
+                seconds=hold_time(end, self.rate),
             )
 
     def close_gate(self, seconds: float) -> None:
@@ -369,16 +369,16 @@ class HostLeases:
             yield connection
         self._unwritten.clear()
 
-    def current(self, lease: Lease) -> bool:  # noqa: ARG002 - the protocol's
+    def is_valid(self, lease: Lease) -> bool:  # noqa: ARG002 - the protocol's
         """See `Leases`."""
         return True
 
-    async def look(self) -> Budget:
+    async def snapshot(self) -> Budget:
         """See `Leases`."""
-        return await asyncio.wrap_future(self._worker.submit(self._look))
+        return await asyncio.wrap_future(self._worker.submit(self._snapshot))
 
-    def _look(self, database: _Database) -> Budget:
-        database.bury_the_dead()
+    def _snapshot(self, database: _Database) -> Budget:
+        database.reap_dead_owners()
         with self._transaction(database) as connection:
             now = database.now()
             self._cool_down(connection, now)
@@ -395,9 +395,9 @@ class HostLeases:
     async def close(self) -> None:
         """See `Leases`."""
         try:
-            for _ in range(FAREWELLS):
+            for _ in range(CLOSE_ATTEMPTS):
                 try:
-                    await asyncio.wrap_future(self._worker.submit(self._say_goodbye))
+                    await asyncio.wrap_future(self._worker.submit(self._unregister))
                 except QuotaBrokenError:
                     break
                 except QuotaError:
@@ -406,6 +406,6 @@ class HostLeases:
         finally:
             self._worker.leave()
 
-    def _say_goodbye(self, database: _Database) -> None:
+    def _unregister(self, database: _Database) -> None:
         with self._transaction(database) as connection:
             connection.execute("DELETE FROM run WHERE id = ?", (self._run,))

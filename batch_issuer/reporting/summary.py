@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ..model import Outcome
-    from ..pipeline.usage import Tally
+    from ..pipeline.usage import Usage
     from ..settings.run_settings import Rate
 
 SCHEMA = Path(__file__).with_name("summary.schema.json")
@@ -64,7 +64,7 @@ class Entry:
     started_at: datetime
     ended_at: datetime
     rate: Rate | None = None
-    tally: Tally | None = None
+    tally: Usage | None = None
 
     def counts(self) -> dict[str, int]:
         """Rows by every status, those without rows included."""

@@ -32,7 +32,7 @@ from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE, Hint
 from batch_issuer.quota.leases import End
 from batch_issuer.quota.opening import organization
-from batch_issuer.quota.sqlite_leases import HostLeases, state_file, state_folder
+from batch_issuer.quota.sqlite_leases import SqliteLeases, state_file, state_folder
 from batch_issuer.results import AUTH_COLUMNS, Batch, Destination
 from batch_issuer.roster import Roster
 from batch_issuer.sandbox import AUTH_TOKEN_PATH
@@ -815,7 +815,7 @@ def another_run(
     settings: Settings, *ends: End, under_way: int = 2, waiting: int = 3, gate: float = 0.0
 ) -> Iterator[None]:
     """A run of this process that has sent requests which ended so, has some under way and some waiting."""
-    leases = HostLeases(organization(settings), settings.rate)
+    leases = SqliteLeases(organization(settings), settings.rate)
 
     async def at_work() -> None:
         for number in range(len(ends) + under_way):

@@ -15,7 +15,7 @@ from support.recorder import Recorder
 
 from batch_issuer.model import Outcome, Reply, Status
 from batch_issuer.pipeline.events import ClockOff, FirstToken, Renewing, RowDone
-from batch_issuer.pipeline.renewal import ROUNDS, Lifetimes
+from batch_issuer.pipeline.renewal import ROUNDS, ExpiryTracker
 from batch_issuer.sandbox import SlidingLog
 from batch_issuer.settings.run_settings import Rate
 
@@ -128,7 +128,7 @@ def test_what_is_renewed_is_all_that_falls_below_and_all_of_it_can_succeed(
     def plan(count: int) -> float:
         return count * each
 
-    lifetimes = Lifetimes(least)
+    lifetimes = ExpiryTracker(least)
     for row, left in enumerate(lefts):
         lifetimes.see(row, Reply(200, token=TOKEN, lifetime=max(left, 0.001)), now=left - max(left, 0.001))
     lifetimes.see(len(lefts), Reply(200, token=TOKEN, lifetime=lifetime), now=10_000.0)
@@ -147,7 +147,7 @@ def test_as_many_as_can_be_valid_at_once_is_the_most_that_fits(drivers: int, lif
     def plan(count: int) -> float:
         return (count - 1) // 100 * 60.0 + 0.1
 
-    lifetimes = Lifetimes(0.0)
+    lifetimes = ExpiryTracker(0.0)
     lifetimes.see(1, Reply(200, token=TOKEN, lifetime=lifetime), now=0.0)
     at_once = lifetimes.at_once(drivers, plan)
     if at_once is None:
@@ -158,6 +158,6 @@ def test_as_many_as_can_be_valid_at_once_is_the_most_that_fits(drivers: int, lif
 
 
 def test_before_any_token_nothing_is_known() -> None:
-    lifetimes = Lifetimes(300.0)
+    lifetimes = ExpiryTracker(300.0)
     assert lifetimes.at_once(1000, float) is None
     assert lifetimes.short(0.0, NOW, float) == []

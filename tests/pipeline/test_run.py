@@ -755,7 +755,7 @@ def test_leaving_the_loop_early_leaves_no_task_and_no_slot_behind_and_every_row_
             for outcome in run.finished:
                 assert (outcome.status is Status.NOT_ATTEMPTED) == (outcome.attempts == 0)
         await asyncio.sleep(P + 20)
-        assert (await MemoryLeases(RATE, guard).look()).in_use == 0
+        assert (await MemoryLeases(RATE, guard).snapshot()).in_use == 0
 
     virtual_clock.run(main())
 
@@ -835,7 +835,7 @@ def test_no_request_leaves_after_a_stop_even_if_it_was_admitted() -> None:
         async for _ in run.outcomes(server, Quota(MemoryLeases(RATE, guard))):
             pass
         assert stopped == [len(server.arrivals)]
-        assert (await MemoryLeases(RATE, guard).look()).in_use == len(server.arrivals)
+        assert (await MemoryLeases(RATE, guard).snapshot()).in_use == len(server.arrivals)
         assert len(run.finished) == 90
 
     virtual_clock.run(main())
@@ -1024,7 +1024,7 @@ def test_a_shared_quota_that_comes_and_goes_does_not_renew_patience_with_a_serve
 @pytest.mark.parametrize("how", ["stop", "stop before", "deadline", "deadline that is past", "cancel"])
 def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str) -> None:
     class Hanging(TroubledLeases):
-        async def look(self) -> Budget:
+        async def snapshot(self) -> Budget:
             await asyncio.sleep(5000.0)
             return Budget()
 

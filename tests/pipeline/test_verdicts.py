@@ -13,7 +13,7 @@ from batch_issuer.api.retry_after import parse_retry_after
 from batch_issuer.hints import Hint
 from batch_issuer.model import Fault, Reply
 from batch_issuer.pipeline.backoff import BACKOFF_BASE, BACKOFF_CAP, full_jitter
-from batch_issuer.pipeline.verdicts import Verdict, meaning
+from batch_issuer.pipeline.verdicts import VerdictKind, meaning
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 NOON_TEXT = "Mon, 23 Nov 2026 12:00:00 GMT"
@@ -82,40 +82,40 @@ def test_full_jitter_draws_from_the_whole_range() -> None:
 @pytest.mark.parametrize(
     ("reply", "verdict", "hint"),
     [
-        (Reply(200, token="t"), Verdict.ISSUED, None),  # noqa: S106
-        (Reply(200, fault=Fault.UNUSABLE), Verdict.RETRY_MAYBE_ISSUED, Hint.ADDRESS),
-        (Reply(204), Verdict.RETRY_MAYBE_ISSUED, Hint.ADDRESS),
-        (Reply(302), Verdict.RETRY, Hint.ADDRESS),
-        (Reply(400), Verdict.REJECTED, Hint.REFUSED),
-        (Reply(400, web_page=True), Verdict.REJECTED, Hint.ADDRESS),
-        (Reply(400, request_id="r"), Verdict.REJECTED, Hint.REFUSED),
-        (Reply(401, request_id="r"), Verdict.KEY_REFUSED, Hint.KEY_INVALID),
-        (Reply(403, request_id="r"), Verdict.KEY_REFUSED, Hint.KEY_FORBIDDEN),
-        (Reply(404, request_id="r"), Verdict.REJECTED, Hint.UNKNOWN_DRIVER),
-        (Reply(404), Verdict.REJECTED, Hint.ADDRESS),
-        (Reply(405), Verdict.REJECTED, Hint.ADDRESS),
-        (Reply(408), Verdict.RETRY, Hint.SERVER),
-        (Reply(409, request_id="r"), Verdict.REJECTED, Hint.REFUSED),
-        (Reply(413, request_id="r"), Verdict.REJECTED, Hint.REFUSED),
-        (Reply(429), Verdict.THROTTLED, Hint.THROTTLED),
-        (Reply(500), Verdict.RETRY_MAYBE_ISSUED, Hint.SERVER),
-        (Reply(501), Verdict.RETRY_MAYBE_ISSUED, Hint.SERVER),
-        (Reply(504), Verdict.RETRY_MAYBE_ISSUED, Hint.SERVER),
-        (Reply(599), Verdict.RETRY_MAYBE_ISSUED, Hint.SERVER),
-        (Reply(left=False, fault=Fault.UNREACHABLE), Verdict.UNREACHABLE, Hint.UNREACHABLE),
-        (Reply(left=False, fault=Fault.TLS), Verdict.UNREACHABLE, Hint.TLS),
-        (Reply(left=False, fault=Fault.PROXY), Verdict.UNREACHABLE, Hint.PROXY),
-        (Reply(fault=Fault.TIMEOUT), Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
-        (Reply(fault=Fault.NO_ANSWER), Verdict.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
-        (Reply(200, fault=Fault.REPEATED), Verdict.RETRY_MAYBE_ISSUED, Hint.SAME_TOKEN),
+        (Reply(200, token="t"), VerdictKind.ISSUED, None),  # noqa: S106
+        (Reply(200, fault=Fault.UNUSABLE), VerdictKind.RETRY_MAYBE_ISSUED, Hint.ADDRESS),
+        (Reply(204), VerdictKind.RETRY_MAYBE_ISSUED, Hint.ADDRESS),
+        (Reply(302), VerdictKind.RETRY, Hint.ADDRESS),
+        (Reply(400), VerdictKind.REJECTED, Hint.REFUSED),
+        (Reply(400, web_page=True), VerdictKind.REJECTED, Hint.ADDRESS),
+        (Reply(400, request_id="r"), VerdictKind.REJECTED, Hint.REFUSED),
+        (Reply(401, request_id="r"), VerdictKind.KEY_REFUSED, Hint.KEY_INVALID),
+        (Reply(403, request_id="r"), VerdictKind.KEY_REFUSED, Hint.KEY_FORBIDDEN),
+        (Reply(404, request_id="r"), VerdictKind.REJECTED, Hint.UNKNOWN_DRIVER),
+        (Reply(404), VerdictKind.REJECTED, Hint.ADDRESS),
+        (Reply(405), VerdictKind.REJECTED, Hint.ADDRESS),
+        (Reply(408), VerdictKind.RETRY, Hint.SERVER),
+        (Reply(409, request_id="r"), VerdictKind.REJECTED, Hint.REFUSED),
+        (Reply(413, request_id="r"), VerdictKind.REJECTED, Hint.REFUSED),
+        (Reply(429), VerdictKind.THROTTLED, Hint.THROTTLED),
+        (Reply(500), VerdictKind.RETRY_MAYBE_ISSUED, Hint.SERVER),
+        (Reply(501), VerdictKind.RETRY_MAYBE_ISSUED, Hint.SERVER),
+        (Reply(504), VerdictKind.RETRY_MAYBE_ISSUED, Hint.SERVER),
+        (Reply(599), VerdictKind.RETRY_MAYBE_ISSUED, Hint.SERVER),
+        (Reply(left=False, fault=Fault.UNREACHABLE), VerdictKind.UNREACHABLE, Hint.UNREACHABLE),
+        (Reply(left=False, fault=Fault.TLS), VerdictKind.UNREACHABLE, Hint.TLS),
+        (Reply(left=False, fault=Fault.PROXY), VerdictKind.UNREACHABLE, Hint.PROXY),
+        (Reply(fault=Fault.TIMEOUT), VerdictKind.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
+        (Reply(fault=Fault.NO_ANSWER), VerdictKind.RETRY_MAYBE_ISSUED, Hint.MAYBE_ISSUED),
+        (Reply(200, fault=Fault.REPEATED), VerdictKind.RETRY_MAYBE_ISSUED, Hint.SAME_TOKEN),
     ],
     ids=lambda value: str(getattr(value, "status", None) or getattr(value, "fault", "") or getattr(value, "name", "")),
 )
-def test_meaning_table(reply: Reply, verdict: Verdict, hint: Hint | None) -> None:
+def test_meaning_table(reply: Reply, verdict: VerdictKind, hint: Hint | None) -> None:
     assert (meaning(reply).verdict, meaning(reply).hint) == (verdict, hint)
 
 
 @given(st.integers(100, 599), st.booleans())
 def test_a_token_is_kept_from_a_200_only(status: int, has_token: bool) -> None:
     reply = Reply(status, token="t" if has_token else "")
-    assert (meaning(reply).verdict is Verdict.ISSUED) == (status == 200 and has_token)
+    assert (meaning(reply).verdict is VerdictKind.ISSUED) == (status == 200 and has_token)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_issuer.quota.congestion import BORNE, FIRST_THRESHOLD, LEAST_REST, SOON, CongestionControl
+from batch_issuer.quota.congestion import INITIAL_THRESHOLD, MIN_REST, SHORT_WAIT, TRUSTED_WINDOW, CongestionControl
 from batch_issuer.quota.estimate import round_trips
 from batch_issuer.sandbox.limiters import Gcra, SlidingCounter, SlidingLog, Unlimited
 from batch_issuer.settings.run_settings import Rate
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RATE = Rate(100, 60.0)
 SPACING = RATE.spacing
-REST = SOON * SPACING
+REST = SHORT_WAIT * SPACING
 HAIR = 1e-9
 """Seconds by which a clock moves on in any case."""
 
@@ -87,7 +87,7 @@ def test_the_first_request_is_a_canary() -> None:
 @pytest.mark.parametrize("ceiling", [1, 2, 4, 16])
 def test_the_window_grows_by_one_with_each_reply_and_then_with_each_window_of_replies(ceiling: int) -> None:
     """Slow start up to the threshold, congestion avoidance beyond it, and never more than the ceiling."""
-    threshold = min(int(FIRST_THRESHOLD), ceiling)
+    threshold = min(int(INITIAL_THRESHOLD), ceiling)
     line, replies = Line(ceiling), dict.fromkeys(range(1, ceiling + 1), 0)
     for _ in range(500):
         replies[line.fill()] += 1
@@ -100,7 +100,7 @@ def test_the_window_grows_by_one_with_each_reply_and_then_with_each_window_of_re
 def test_a_server_that_bore_the_usual_window_is_asked_for_as_many_as_the_user_allows() -> None:
     """By one with each reply again: a --concurrency of 64 is reached in seconds, not after a thousand replies."""
     line = Line(64)
-    line.grow_to(int(BORNE))
+    line.grow_to(int(TRUSTED_WINDOW))
     for _ in range(48):
         line.reply()
         line.fill()
@@ -113,9 +113,9 @@ def test_one_that_refused_on_the_way_is_not() -> None:
     line.refuse(3.0)
     line.drop_all()
     line.now += 3.001
-    line.grow_to(int(BORNE))
+    line.grow_to(int(TRUSTED_WINDOW))
     line.reply(16)
-    assert line.fill() <= BORNE + 1
+    assert line.fill() <= TRUSTED_WINDOW + 1
 
 
 @pytest.mark.parametrize("ceiling", [1, 5, 16, 64, 400])
@@ -134,8 +134,8 @@ def test_a_rate_without_end_makes_no_rest_of_the_time_a_reply_takes() -> None:
     for _ in range(5):
         control.leave(0.0)
         control.reply(0.0, 0.0, healthy=True)
-    control.leave(LEAST_REST / 2)
-    assert control.wait(LEAST_REST / 2) == 0.0
+    control.leave(MIN_REST / 2)
+    assert control.wait(MIN_REST / 2) == 0.0
 
 
 def test_replies_that_show_a_server_with_a_problem_do_not_grow_it() -> None:

@@ -14,7 +14,7 @@ from support import clock as virtual_clock
 from support.model_server import ModelServer, TroubledLeases, drivers, peak, send_all
 
 from batch_issuer.errors import QuotaBrokenError, QuotaError
-from batch_issuer.quota import Budget, MemoryLeases, Permit, Quota, Trouble, open_quota, plan
+from batch_issuer.quota import Budget, MemoryLeases, Permit, Quota, Trouble, estimate, open_quota
 from batch_issuer.quota.leases import LOST_GRACE
 from batch_issuer.quota.memory_leases import Guard
 from batch_issuer.sandbox import Gcra, SlidingLog, Unlimited
@@ -221,9 +221,9 @@ def test_a_run_that_is_over_leaves_all_to_others_at_once(*, shared: bool) -> Non
 class SlowLeases(MemoryLeases):
     """As from another process or host: an answer takes a while, and a take that is given up in it takes nothing."""
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         await asyncio.sleep(0.3)
-        return await super().take(waiting)
+        return await super().acquire(waiting)
 
 
 @settings(max_examples=100, deadline=None)
@@ -258,7 +258,7 @@ def test_whenever_a_wait_is_cancelled_only_requests_that_left_hold_slots(
                     await task
             now = asyncio.get_running_loop().time()
             held = [permit for permit in permits if now < permit.sent_at + 10.0 + 1.001 * P]
-            assert (await watcher.look()).in_use == len(held)
+            assert (await watcher.snapshot()).in_use == len(held)
 
     virtual_clock.run(main())
 
@@ -269,14 +269,14 @@ def test_a_slot_that_was_given_up_while_the_request_waited_is_not_used() -> None
     class Expired(MemoryLeases):
         expired = 2
 
-        def current(self, lease: Lease) -> bool:  # noqa: ARG002 - the protocol's
+        def is_valid(self, lease: Lease) -> bool:  # noqa: ARG002 - the protocol's
             self.expired -= 1
             return self.expired < 0
 
     async def main() -> tuple[Permit, Budget]:
         guard = Guard()
         permit = await Quota(Expired(RATE, guard)).admit(1)
-        return permit, await MemoryLeases(RATE, guard).look()
+        return permit, await MemoryLeases(RATE, guard).snapshot()
 
     permit, seen = virtual_clock.run(main())
     assert seen.in_use == 1
@@ -293,7 +293,7 @@ def test_the_plan_is_what_happens(count: int, burst: int) -> None:
 
     async def main() -> tuple[float, float]:
         quota = quota_for(burst=burst)
-        planned = quota.plan(count)
+        planned = quota.estimate(count)
         await send_all(quota, ModelServer(SlidingLog(100, P), lambda: (0.1, 0.1)), count)
         return planned, asyncio.get_running_loop().time()
 
@@ -306,7 +306,7 @@ def test_the_plan_in_mid_run_counts_slots_that_cool() -> None:
         quota = quota_for()
         server = ModelServer(SlidingLog(100, P))
         await send_all(quota, server, 130)
-        planned, now = quota.plan(120), asyncio.get_running_loop().time()
+        planned, now = quota.estimate(120), asyncio.get_running_loop().time()
         await send_all(quota, server, 120)
         return planned, asyncio.get_running_loop().time() - now
 
@@ -324,7 +324,7 @@ def test_the_plan_counts_what_other_runs_have_in_use(count: int) -> None:
         await asyncio.sleep(20)
         now, quota = asyncio.get_running_loop().time(), quota_for(guard=guard)
         assert (await quota.begin()).in_use == 70
-        planned = quota.plan(count)
+        planned = quota.estimate(count)
         await send_all(quota, server, count)
         assert server.refusals == 0
         return planned, asyncio.get_running_loop().time() - now
@@ -339,10 +339,10 @@ def test_the_plan_knows_that_slots_of_others_cool_on_since_it_looked() -> None:
         await send_all(quota_for(guard=guard), ModelServer(Unlimited()), 100)
         quota = quota_for(guard=guard)
         await quota.begin()
-        plans = [quota.plan(1)]
+        plans = [quota.estimate(1)]
         for _ in range(2):
             await asyncio.sleep(20.0)
-            plans.append(quota.plan(1))
+            plans.append(quota.estimate(1))
         return plans
 
     assert virtual_clock.run(main()) == pytest.approx([60.0, 40.0, 20.0], abs=3.0)
@@ -353,14 +353,14 @@ def test_the_plan_waits_for_the_gate(*, everybody: bool) -> None:
     async def main() -> float:
         quota = quota_for()
         quota.pause(300.0, everybody=everybody)
-        return quota.plan(10)
+        return quota.estimate(10)
 
     assert virtual_clock.run(main()) >= 300.0
 
 
 def test_nothing_to_send_takes_no_time() -> None:
-    assert plan(RATE, 0, 100, 16) == 0.0
-    assert plan(RATE, 0, 100, 16, Budget(100, gate=50.0)) == 0.0
+    assert estimate(RATE, 0, 100, 16) == 0.0
+    assert estimate(RATE, 0, 100, 16, Budget(100, gate=50.0)) == 0.0
 
 
 # --- runs of one process
@@ -477,7 +477,7 @@ def test_the_gate_of_a_run_stays_closed_when_its_leases_break() -> None:
 def test_what_is_not_known_of_other_runs_counts_as_nothing() -> None:
     async def main(trouble: QuotaError) -> tuple[Budget, float]:
         quota = Quota(MemoryLeases(RATE), TroubledLeases(RATE, lambda _: trouble))
-        return await quota.begin(), quota.plan(100)
+        return await quota.begin(), quota.estimate(100)
 
     for trouble in (AWAY, BROKEN):
         seen, planned = virtual_clock.run(main(trouble))

@@ -18,7 +18,7 @@ from batch_issuer.cli import main
 from batch_issuer.errors import StorageError
 from batch_issuer.model import Outcome, Reply, Status
 from batch_issuer.pipeline.endings import EndingKind
-from batch_issuer.pipeline.usage import Tally
+from batch_issuer.pipeline.usage import Usage
 from batch_issuer.reporting.event_log import EVENTS
 from batch_issuer.reporting.summary import SCHEMA, Entry, sentence, summary, write_summary
 from batch_issuer.settings.run_settings import Rate
@@ -245,7 +245,7 @@ OUTCOMES = st.builds(
             started_at=st.just(NOW),
             ended_at=st.just(NOW + timedelta(seconds=1.5)),
             rate=st.none() | st.just(Rate(100, 60.0)),
-            tally=st.none() | st.just(Tally(Rate(100, 60.0))),
+            tally=st.none() | st.just(Usage(Rate(100, 60.0))),
         ),
         max_size=8,
     )
@@ -279,7 +279,7 @@ def test_the_sentence_names_the_worst_first_and_not_everybody() -> None:
 
 @given(st.lists(st.floats(0, 300), max_size=80))
 def test_the_peak_is_the_most_requests_in_a_period(times: list[float]) -> None:
-    tally = Tally(Rate(100, 60.0))
+    tally = Usage(Rate(100, 60.0))
     for at in sorted(times):
         tally.replied(Reply(200), at)
     expected = max((sum(start <= at < start + 60.0 for at in times) for start in times), default=0)

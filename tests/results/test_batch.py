@@ -19,7 +19,7 @@ from support.rosters import FIVE_MINUTES as VALIDITY
 from batch_issuer.errors import ResultsError, RosterError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Driver, Identifier, IdentifierKind, Outcome, Status
-from batch_issuer.pipeline.attempts import Row, new_code
+from batch_issuer.pipeline.attempts import Attempts, new_code
 from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Results, Validity, read_results
 from batch_issuer.results.auth_columns import auth_cells
 from batch_issuer.roster import Problem, Roster
@@ -249,7 +249,7 @@ def test_a_remark_goes_when_its_token_is_good_again() -> None:
 
 def test_a_token_that_may_have_been_issued_beside_an_earlier_one_is_counted() -> None:
     soon = issued(driver(11), timedelta(minutes=1))
-    cut_off = Row(Driver(2, driver(11), soon)).about_to_leave()
+    cut_off = Attempts(Driver(2, driver(11), soon)).intent()
     assert cut_off.token == soon.token
     assert batch(("11", cut_off)).lost == [2]
 

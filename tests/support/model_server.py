@@ -122,13 +122,13 @@ class TroubledLeases(MemoryLeases):
         self._trouble = trouble
         self.closed = False
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         self._complain()
-        return await super().take(waiting)
+        return await super().acquire(waiting)
 
-    async def look(self) -> Budget:
+    async def snapshot(self) -> Budget:
         self._complain()
-        return await super().look()
+        return await super().snapshot()
 
     async def close(self) -> None:
         await super().close()
