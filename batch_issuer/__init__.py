@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .errors import BatchIssuerError, ResultsError, RosterError, SettingsError, StorageError, UsageError
     from .jobs.job import Report, issue, issue_batch, issue_file, issue_frame, retry_file
     from .model import Identifier, IdentifierKind, Outcome, Status
-    from .pipeline.endings import Ending, EndingKind
+    from .pipeline.endings import Ending, EndingKind, StopSignal
     from .pipeline.run import Run
     from .results import AUTH_COLUMNS, Batch, Destination, Validity, read_results
     from .roster import Roster
@@ -27,7 +27,7 @@ _HOMES = {
     "errors": ("BatchIssuerError", "ResultsError", "RosterError", "SettingsError", "StorageError", "UsageError"),
     "jobs.job": ("Report", "issue", "issue_batch", "issue_file", "issue_frame", "retry_file"),
     "model": ("Identifier", "IdentifierKind", "Outcome", "Status"),
-    "pipeline.endings": ("Ending", "EndingKind"),
+    "pipeline.endings": ("Ending", "EndingKind", "StopSignal"),
     "pipeline.run": ("Run",),
     "results": ("AUTH_COLUMNS", "Batch", "Destination", "Validity", "read_results"),
     "roster": ("Roster",),
@@ -59,6 +59,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Status",
+    "StopSignal",
     "StorageError",
     "UsageError",
     "Validity",

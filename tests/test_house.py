@@ -34,6 +34,7 @@ ORDER = {
         "memory_leases",
         "sqlite_leases",
         "redis_leases",
+        "pace",
         "congestion",
         "estimate",
         "quota",
@@ -201,7 +202,7 @@ def test_each_store_of_leases_is_known_to_one_file() -> None:
     assert known == {store: {name} for store, name in STORES.items()}
 
 
-@pytest.mark.parametrize("name", ["leases", "congestion", "estimate"])
+@pytest.mark.parametrize("name", ["leases", "pace", "congestion", "estimate"])
 def test_the_rules_of_the_quota_are_pure(name: str) -> None:
     """Neither clock nor loop nor chance: the time is an argument."""
     assert not modules_imported(PACKAGE / "quota" / f"{name}.py") & {"asyncio", "time", "random", "datetime", "os"}

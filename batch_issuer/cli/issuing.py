@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..api.client import Connections
-    from ..jobs.job import Report
+    from ..jobs.job import Report, Share
     from ..model import Outcome
     from ..pipeline.events import Event
     from ..pipeline.run import Run
@@ -57,12 +57,16 @@ def retry(options: Namespace, environ: Mapping[str, str]) -> int:
 
 @dataclass(slots=True)
 class _Running:
-    """A task that is at work: the run of each organization, and in the end the report."""
+    """A task that is at work: the share of each organization, and in the end the report."""
 
     task: Task
-    runs: dict[str, Run]
-    settings: dict[str, Settings]
+    shares: dict[str, Share]
     report: Report | None = None
+
+    def run_of(self, name: str) -> Run | None:
+        """The run of an organization, if there was one."""
+        share = self.shares.get(name)
+        return share.run if share is not None else None
 
 
 class _Command:
@@ -157,7 +161,8 @@ class _Command:
         import asyncio
 
         from ..api.client import open_connections
-        from ..pipeline.run import Run
+        from ..jobs.job import Share
+        from ..pipeline.endings import StopSignal
         from ..reporting.progress import Progress
 
         async with AsyncExitStack() as stack:
@@ -172,18 +177,20 @@ class _Command:
                 connections = await stack.enter_async_context(open_connections(ca_file, MOST_IN_FLIGHT))
             stream = sys.stderr or io.StringIO()
             progress = stack.enter_context(Progress(stream, quiet=self._options.quiet, runs=max(1, number)))
+            stop = StopSignal()
             for task in tasks:
-                runs = {
-                    choice.organization: Run(
-                        task.drivers_of(choice),
+                shares = {
+                    choice.organization: Share(
                         settings[choice.organization],
-                        observe=self._observer(progress, choice.organization, alone=number == 1),
+                        task.drivers_of(choice),
+                        stop,
+                        self._observer(progress, choice.organization, alone=number == 1),
                     )
                     for choice in task.choices
                 }
-                self._running.append(_Running(task, runs, settings))
+                self._running.append(_Running(task, shares))
             with stopped_by_signals(
-                [run for running in self._running for run in running.runs.values()],
+                stop,
                 [task.destination for task in tasks if task.destination is not None],
                 go_on(self._options, tasks[0].destination, tasks[0].name)
                 if len(tasks) == 1 and tasks[0].destination
@@ -212,12 +219,12 @@ class _Command:
 
     async def _one(self, running: _Running, connections: Connections | None) -> None:
         """One task to its end; what goes wrong leaves the others alone."""
-        from ..jobs.job import Share, issue_shares
+        from ..jobs.job import issue_shares
 
         task = running.task
         if task.batch is None or task.destination is None:
             return
-        shares = [Share(running.settings[name], run) for name, run in running.runs.items()]
+        shares = [*running.shares.values()]
         try:
             running.report = await issue_shares(task.batch, shares, task.destination, connections=connections)
         except BatchIssuerError as error:
@@ -248,7 +255,7 @@ class _Command:
         report, moved = running.report, task.destination is not None and running.report.path != task.destination.path
         found = []
         for name in self._names(task):
-            run = running.runs.get(name)
+            run = running.run_of(name)
             outcomes, lacking = self._part(task, report, name)
             ending = (run.ending if run is not None else None) or FINISHED
             if why := task.left_out.get(name):
@@ -267,7 +274,7 @@ class _Command:
                     lacking=len(lacking),
                     started_at=self._begun_at,
                     ended_at=now,
-                    rate=running.settings[name].rate if run is not None else None,
+                    rate=running.shares[name].settings.rate if name in running.shares else None,
                     tally=run.usage if run is not None else None,
                 )
             )
@@ -309,8 +316,8 @@ class _Command:
                 unexpected(error).removeprefix("batch-issuer: "),
                 "report this line",
             )
-        run = running.runs.get(name) if running is not None else None
-        outcomes = list({one.row: one for one in run.finished}.values()) if run is not None else []
+        run = running.run_of(name) if running is not None else None
+        outcomes = list(run.outcomes.values()) if run is not None else []
         return Entry(
             organization=name,
             exit_code=code,
@@ -365,7 +372,9 @@ class _Command:
             for name, error in task.left_out.items():
                 say_error(error, name)
             if one is not None and one.report is not None and task.destination is not None:
-                endings = {name: run.ending for name, run in one.runs.items() if run.ending is not None}
+                endings = {
+                    name: share.run.ending for name, share in one.shares.items() if share.run and share.run.ending
+                }
                 tell(one.report, task.destination, self._options, task.name, endings)
         if len(entries) > 1 and (code or not self._options.quiet):
             tell_all(entries)

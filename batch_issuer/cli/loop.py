@@ -13,14 +13,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..errors import SettingsError
-from ..pipeline.endings import Ending, EndingKind
+from ..pipeline.endings import Ending, EndingKind, StopSignal
 from ..reporting.exit_codes import EXIT_SIGNAL
 from .messages import say, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from ..pipeline.run import Run
     from ..results import Destination
 
 P = ParamSpec("P")
@@ -109,7 +108,7 @@ def _try_descriptors(number: int) -> None:
 
 
 @contextmanager
-def stopped_by_signals(runs: Sequence[Run], destinations: Sequence[Destination], go_on: str) -> Iterator[None]:
+def stopped_by_signals(stop: StopSignal, destinations: Sequence[Destination], go_on: str) -> Iterator[None]:
     """The first signal stops all runs in good order, the second leaves at once."""
     signals = 0
 
@@ -122,8 +121,7 @@ def stopped_by_signals(runs: Sequence[Run], destinations: Sequence[Destination],
             say("", f"Left at once.{kept}", *([f"To go on: {go_on}"] if go_on else []))
             os._exit(EXIT_SIGNAL + number)
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        for run in runs:
-            run.stop(Ending(EndingKind.INTERRUPTED, f"by {name}", signal=number))
+        stop.stop(Ending(EndingKind.INTERRUPTED, f"by {name}", signal=number))
 
     with on_signal(handle):
         yield

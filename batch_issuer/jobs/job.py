@@ -6,29 +6,31 @@ The command and the library do the same, through these.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..api.client import Client, Connections, open_client
+from ..api.client import Connections, open_client
 from ..errors import StorageError
 from ..hints import Hint
 from ..model import Status
 from ..pipeline.endings import FINISHED, SEVERITY
+from ..pipeline.events import RowDone
 from ..pipeline.run import Run
-from ..quota import Quota, open_quota
+from ..quota import open_quota
 from ..results import Destination, Published, Validity, auth_frame
 from ..roster import Roster
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
 
-    from ..model import Outcome
-    from ..pipeline.endings import Ending
+    from ..model import Driver, Outcome
+    from ..pipeline.endings import Ending, StopSignal
+    from ..pipeline.events import Event
     from ..results import Batch, Journal
     from ..settings.run_settings import Settings
 
@@ -45,11 +47,22 @@ async def issue(roster: Roster, settings: Settings) -> AsyncGenerator[Outcome]:
     """
     for outcome in roster.refused:
         yield outcome
+    outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, RowDone):
+            outcomes.put_nowait(event.outcome)
+
     async with open_client(settings) as client, open_quota(settings) as quota:
-        run = Run(roster.drivers, settings)
-        async with aclosing(run.outcomes(client, quota)) as outcomes:
-            async for outcome in outcomes:
-                yield outcome
+        running = asyncio.create_task(Run(roster.drivers, settings, client, quota, observe=observe).run())
+        running.add_done_callback(lambda _: outcomes.put_nowait(None))
+        try:
+            while (latest := await outcomes.get()) is not None:
+                yield latest
+            await running
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
 
 
 async def issue_frame(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -154,38 +167,48 @@ def _validity(settings: Settings) -> Validity:
     return Validity.until(settings.min_validity, real=settings.is_remote)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Share:
     """What one organization has in a batch.
 
     Attributes:
         settings: where to ask, with which key, how fast.
-        run: made for drivers of the batch, all of that organization.
+        drivers: of the batch, all of that organization.
+        stop: ends its run early.
+        observe: gets its events.
+        run: its run, once there is one.
     """
 
     settings: Settings
-    run: Run
+    drivers: Sequence[Driver]
+    stop: StopSignal | None = None
+    observe: Callable[[Event], None] = lambda _: None
+    run: Run | None = None
 
 
-async def issue_batch(batch: Batch, settings: Settings, destination: Destination, *, run: Run | None = None) -> Report:
+async def issue_batch(
+    batch: Batch,
+    settings: Settings,
+    destination: Destination,
+    *,
+    stop: StopSignal | None = None,
+    observe: Callable[[Event], None] = lambda _: None,
+) -> Report:
     """Issue for the rows of a batch that are to be asked for; every ending publishes what there is.
 
     Args:
         batch: the rows.
         settings: where to ask, with which key, how fast.
         destination: where the batch came from; entered.
-        run: made for ``batch.drivers`` by a caller who wants to stop it or to watch its events.
+        stop: ends the run early.
+        observe: gets its events; see `Run`.
 
     Raises:
         ResultsError: the results cannot be created; nothing was sent.
         SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
         StorageError: the results could not be published; the journal holds what was issued.
-        ValueError: ``run`` was made for other drivers, or has run already.
     """
-    run = run or Run(batch.drivers, settings)
-    if run.drivers != batch.drivers:
-        raise ValueError("this Run was made for another batch")
-    return await issue_shares(batch, [Share(settings, run)], destination)
+    return await issue_shares(batch, [Share(settings, batch.drivers, stop, observe)], destination)
 
 
 async def issue_shares(
@@ -203,22 +226,10 @@ async def issue_shares(
         ResultsError: the results cannot be created; nothing was sent.
         SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
         StorageError: the results could not be published; the journal holds what was issued.
-        ValueError: a run has run already.
     """
-    runs = [share.run for share in shares]
-    if any(run.started for run in runs):
-        raise ValueError("this Run has run already")
-    earlier = [batch.outcomes[row] for row in batch.with_token]
-    left_alone = set(batch.kept)
-    kept = [one for one in earlier if one.row in left_alone]
-    for run in runs:
-        run.know(earlier)
-        whose = {batch.organization_of(driver.row) for driver in run.drivers}
-        run.renew(one for one in kept if batch.organization_of(one.row) in whose)
-    to_write = any(run.drivers for run in runs) or batch.changed or destination.partial.exists()
+    to_write = any(share.drivers for share in shares) or batch.changed or destination.partial.exists()
     if not to_write:
-        return _report(runs, batch, batch.outcomes, Published(destination.path, 0))
-    del earlier, kept
+        return _report([], batch, batch.outcomes, Published(destination.path, 0))
     async with AsyncExitStack() as stack:
         doors = [
             (
@@ -228,21 +239,31 @@ async def issue_shares(
             for share in shares
         ]
         journal = destination.open_journal(batch)
-        try:
-            await _all(
-                [_exhaust(run, client, quota, journal) for run, (client, quota) in zip(runs, doors, strict=True)]
+        earlier = [batch.outcomes[row] for row in batch.with_token]
+        left_alone = set(batch.kept)
+        kept = [one for one in earlier if one.row in left_alone]
+        for share, (client, quota) in zip(shares, doors, strict=True):
+            whose = {batch.organization_of(driver.row) for driver in share.drivers}
+            share.run = Run(
+                share.drivers,
+                share.settings,
+                client,
+                quota,
+                journal,
+                stop=share.stop,
+                observe=share.observe,
+                earlier=earlier,
+                renewable=(one for one in kept if batch.organization_of(one.row) in whose),
             )
+        del earlier, kept
+        runs = [share.run for share in shares if share.run is not None]
+        try:
+            await _all([run.run() for run in runs])
         finally:  # cancelled or not: whatever was issued is published
             journal.close()
-            in_the_end = batch.outcomes.followed_by(outcome for run in runs for outcome in run.finished)
+            in_the_end = batch.outcomes.followed_by(outcome for run in runs for outcome in run.outcomes.values())
             published = _publish(runs, batch, in_the_end, destination, journal)
     return _report(runs, batch, in_the_end, published)
-
-
-async def _exhaust(run: Run, client: Client, quota: Quota, journal: Journal) -> None:
-    async with aclosing(run.outcomes(client, quota, journal)) as outcomes:
-        async for _ in outcomes:
-            pass
 
 
 async def _all(jobs: Sequence[Coroutine[object, object, None]]) -> None:

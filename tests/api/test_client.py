@@ -28,7 +28,7 @@ from batch_issuer.api.client import open_client
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Fault, Identifier, IdentifierKind, NeverLeftError, Reply
-from batch_issuer.pipeline.verdicts import VerdictKind, meaning
+from batch_issuer.pipeline.verdicts import VerdictKind, judge
 from batch_issuer.sandbox import Sandbox
 from batch_issuer.settings.run_settings import Settings
 from batch_issuer.settings.secrets import Secret
@@ -118,7 +118,7 @@ async def sandboxed(*, concurrency: int = 16, timeout: float = 10.0, **options: 
 
 
 def gist(reply: Reply) -> tuple[int | None, bool, VerdictKind]:
-    return reply.status, reply.left, meaning(reply).verdict
+    return reply.status, reply.left, judge(reply).kind
 
 
 def assert_is_line(message: str) -> None:
@@ -252,7 +252,7 @@ def test_every_status_of_the_sandbox_is_told_with_its_message_and_request_id() -
             for status, (verdict, hint) in VERDICTS.items():
                 reply = await client.issue(DRIVER, CODE)
                 assert (gist(reply), reply.fault) == ((status, True, verdict), None)
-                assert meaning(reply).hint is hint
+                assert judge(reply).hint is hint
                 assert reply.request_id == sandbox.ledger[-1].request_id
                 said = "Exceeded rate limit." if status == 429 else "This is a fault of the sandbox."
                 assert reply.message == f"HTTP {status}: {said}"
@@ -281,7 +281,7 @@ def test_a_status_means_the_same_whatever_the_body(status: int, body: bytes) -> 
     verdict, hint = VERDICTS[status]
     assert (gist(reply), reply.fault) == ((status, True, verdict), None)
     foreign = status == 404 or (body.startswith(b"<html>") and hint is Hint.REFUSED)
-    assert meaning(reply).hint is (Hint.ADDRESS if foreign else hint)
+    assert judge(reply).hint is (Hint.ADDRESS if foreign else hint)
     assert reply.request_id == ""
     told = {b"u": ": upstream connect error", b"<": ", but a web page (No way)"}.get(body[:1], "")
     assert reply.message == f"HTTP {status} without an error message of the Samsara API{told}"
@@ -320,7 +320,7 @@ def test_the_sandboxs_own_refusals_reject_the_row() -> None:
         async with sandboxed() as (_, client):
             unknown = await client.issue(Identifier(IdentifierKind.USERNAME, "x-unknown"), CODE)
             refused = await client.issue(Identifier(IdentifierKind.USERNAME, "x-deactivated"), CODE)
-            assert (meaning(unknown).hint, meaning(refused).hint) == (Hint.UNKNOWN_DRIVER, Hint.REFUSED)
+            assert (judge(unknown).hint, judge(refused).hint) == (Hint.UNKNOWN_DRIVER, Hint.REFUSED)
             assert refused.message == "HTTP 400: Driver is deactivated."
         async with Sandbox(api_token="another") as sandbox:  # noqa: S106 - invented
             assert gist(await ask(sandbox.url)) == (401, True, VerdictKind.KEY_REFUSED)
@@ -398,7 +398,7 @@ def test_a_token_that_had_expired_when_it_came_is_kept_with_a_remark(date: str, 
 
 def test_a_token_without_any_expiry_is_kept_with_a_remark() -> None:
     reply = answered(http(200, {"data": {"token": TOKEN}}))
-    assert (reply.token, reply.expires_at, meaning(reply).verdict) == (TOKEN, None, VerdictKind.ISSUED)
+    assert (reply.token, reply.expires_at, judge(reply).kind) == (TOKEN, None, VerdictKind.ISSUED)
     assert_is_line(reply.message)
 
 
@@ -468,7 +468,7 @@ def test_a_token_that_comes_byte_by_byte_is_read() -> None:
 )
 def test_half_an_answer_or_garbage_is_no_answer_and_a_token_may_exist(answer: bytes) -> None:
     reply = answered(answer)
-    assert meaning(reply).verdict is VerdictKind.RETRY_MAYBE_ISSUED
+    assert judge(reply).kind is VerdictKind.RETRY_MAYBE_ISSUED
     assert reply.left
     assert reply.fault in (Fault.NO_ANSWER, Fault.UNUSABLE)
     assert reply.token == ""
@@ -542,7 +542,7 @@ def test_a_compressed_bomb_is_not_blown_up_in_memory() -> None:
     with memory_peak() as peak:
         reply = answered(bomb)
         assert peak() < 40_000_000
-    assert meaning(reply).verdict is VerdictKind.RETRY_MAYBE_ISSUED
+    assert judge(reply).kind is VerdictKind.RETRY_MAYBE_ISSUED
     assert reply.token == ""
 
 
@@ -641,7 +641,7 @@ def test_a_redirection_is_not_followed_and_only_its_host_is_told(status: int) ->
                 reply = await ask(server.url)
             assert (other.connections, len(server.requests)) == (0, 1)
         assert gist(reply) == (status, True, VerdictKind.RETRY)
-        assert meaning(reply).hint is Hint.ADDRESS
+        assert judge(reply).hint is Hint.ADDRESS
         assert "'127.0.0.1'" in reply.message
         assert not any(word in reply.message for word in ("user", "secret", "private", "session", str(other.port)))
 
@@ -705,7 +705,7 @@ def unused_port() -> Iterator[int]:
 
 def assert_never_left(reply: Reply, fault: Fault, hint: Hint) -> None:
     assert (gist(reply), reply.fault) == ((None, False, VerdictKind.UNREACHABLE), fault)
-    assert meaning(reply).hint is hint
+    assert judge(reply).hint is hint
     assert_is_line(reply.message)
 
 
@@ -1139,8 +1139,8 @@ def test_whatever_bytes_come_back_nothing_is_raised(
     reply = fuzzed(head + middle + end)
     assert isinstance(reply, Reply)
     assert reply.left
-    assert isinstance(meaning(reply).verdict, VerdictKind)
-    assert (reply.token != "") == (meaning(reply).verdict is VerdictKind.ISSUED)
+    assert isinstance(judge(reply).kind, VerdictKind)
+    assert (reply.token != "") == (judge(reply).kind is VerdictKind.ISSUED)
     if not reply.token:
         assert_is_line(reply.message)
 

@@ -112,12 +112,13 @@ async def _without_http() -> int:
     settings, roster = settings_for("http://127.0.0.1:9", "none"), Roster.from_path("depot.csv")
     with Destination("out.csv") as destination:
         batch = destination.begin(roster, Validity.until(0, real=False))
-        run, journal = Run(batch.drivers, settings), destination.open_journal(batch)
+        journal = destination.open_journal(batch)
         async with open_quota(settings) as quota:
-            outcomes = [outcome async for outcome in run.outcomes(AtOnce(), quota, journal)]
+            run = Run(batch.drivers, settings, AtOnce(), quota, journal)
+            await run.run()
         journal.close()
-        destination.publish(batch, batch.outcomes | {outcome.row: outcome for outcome in outcomes})
-    return len(outcomes)
+        destination.publish(batch, batch.outcomes | run.outcomes)
+    return len(run.outcomes)
 
 
 def without_http(_server: Server, _rows: int) -> int:

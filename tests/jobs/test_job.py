@@ -9,6 +9,7 @@ import traceback
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -37,8 +38,7 @@ from batch_issuer import (
     issue_frame,
     retry_file,
 )
-from batch_issuer.api.client import open_client
-from batch_issuer.quota import open_quota
+from batch_issuer.pipeline.events import Event, RowDone
 from batch_issuer.results import read_results
 from batch_issuer.results.journal import Journal
 from batch_issuer.settings.run_settings import Rate
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_issuer import Outcome
-    from batch_issuer.pipeline.events import Event
 
 
 def with_sandbox(job: Callable[[Settings, Sandbox], Awaitable[Any]], **options: Any) -> Any:
@@ -283,12 +282,15 @@ def test_a_cancelled_job_publishes_every_token_that_came(tmp_path: Path) -> None
 
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, out = Roster.from_path(SAMPLES / "depot_clean.csv"), Destination(tmp_path / "out.csv")
-        run, forty = (
-            Run(roster.drivers, settings, observe=lambda _: len(run.finished) < 40 or forty.set()),
-            asyncio.Event(),
-        )
+        forty, events = asyncio.Event(), list[Event]()
+
+        def observe(event: Event) -> None:
+            events.append(event)
+            if sum(isinstance(one, RowDone) for one in events) == 40:
+                forty.set()
+
         with out:
-            task = asyncio.create_task(issue_batch(Batch.of_roster(roster), settings, out, run=run))
+            task = asyncio.create_task(issue_batch(Batch.of_roster(roster), settings, out, observe=observe))
             await forty.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -302,37 +304,6 @@ def test_a_cancelled_job_publishes_every_token_that_came(tmp_path: Path) -> None
         assert not out.partial.exists()
 
     with_sandbox(job, latency=(0.001, 0.01))
-
-
-def test_a_run_of_another_batch_or_one_that_ran_already_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    async def job(settings: Settings, sandbox: Sandbox) -> None:
-        rows, out = batch("Driver ID\n1\n2\n"), Destination(tmp_path / "out.csv")
-
-        async def refused(run: Run, why: str) -> None:
-            with out, pytest.raises(ValueError, match=why):
-                await issue_batch(rows, settings, out, run=run)
-
-        await refused(Run(rows.drivers[:1], settings), "another batch")
-        used = Run(rows.drivers, settings)
-        with out:
-            await issue_batch(rows, settings, out, run=used)
-        published = out.path.read_bytes()
-        await refused(used, "has run already")
-        assert len(sandbox.ledger) == 2
-        left_early = Run(rows.drivers, settings)
-        async with (
-            open_client(settings) as client,
-            open_quota(settings) as quota,
-            aclosing(left_early.outcomes(client, quota)) as outcomes,
-        ):
-            await anext(outcomes)
-        sent = len(sandbox.ledger)
-        await refused(left_early, "has run already")
-        assert out.path.read_bytes() == published
-        assert not out.partial.exists()
-        assert len(sandbox.ledger) == sent
-
-    with_sandbox(job)
 
 
 def test_a_certificate_file_that_cannot_be_read_is_a_settings_error_before_anything_is_written(tmp_path: Path) -> None:
@@ -370,6 +341,7 @@ def test_the_journal_calls_a_row_unknown_from_its_request_on_until_it_is_known(
 ) -> None:
     """Line by line: a request that may have issued a token is never taken back, a refused one is."""
     monkeypatch.setattr("batch_issuer.pipeline.backoff.BACKOFF_BASE", 0.01)
+    monkeypatch.setattr("batch_issuer.jobs.job.Run", partial(Run, uniform=max))
     out, history = Destination(tmp_path / "out.csv"), []
 
     def observe(_: Event) -> None:
@@ -380,7 +352,7 @@ def test_the_journal_calls_a_row_unknown_from_its_request_on_until_it_is_known(
         rows = batch("Username\nfirst.sample\nsecond.sample\n")
         settings = replace(settings, concurrency=1)
         with out:
-            await issue_batch(rows, settings, out, run=Run(rows.drivers, settings, observe=observe, uniform=max))
+            await issue_batch(rows, settings, out, observe=observe)
 
     with_sandbox(job, script="lost,429,429,503,429")
     told = [[line["auth_status"] for line in history if line["auth_row"] == row] for row in ("2", "3")]

@@ -1,4 +1,4 @@
-"""Whose trouble is it? The breaker breaker alone: rows and replies in, verdicts out."""
+"""Whose trouble is it? The circuit breaker alone: rows and replies in, verdicts out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from support.model_server import drivers
 from batch_issuer.model import Fault, Reply
 from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.pipeline.circuit_breaker import BLAME_AFTER, FAILURES, FOREIGN_REPLIES, CircuitBreaker
+from batch_issuer.pipeline.verdicts import judge, not_the_api
 
 TOKEN = Reply(200, token="t")  # noqa: S106 - invented
 OWN_404 = Reply(404, request_id="r")
@@ -24,12 +25,17 @@ def rows(count: int) -> list[Attempts]:
     return [Attempts(driver) for driver in drivers(count)]
 
 
-def fail(breaker: CircuitBreaker, row: Attempts) -> bool:
+def fail(breaker: CircuitBreaker, row: Attempts, left: int = 250) -> bool:
     """As a run does it."""
-    if breaker.record_failure(row):
+    if breaker.record_failure(row, left):
         return True
     row.failures += 1
     return False
+
+
+def see(breaker: CircuitBreaker, reply: Reply, row: int) -> bool:
+    """Whether it is certain afterwards that this is not the API."""
+    return breaker.record_sender(reply, judge(reply), row) is not None
 
 
 def test_failures_of_several_rows_in_a_row_are_everybodys_and_are_given_back() -> None:
@@ -89,19 +95,19 @@ def test_an_outage_costs_no_row_an_attempt() -> None:
 
 def test_rows_that_failed_once_are_to_blame_when_only_such_are_left() -> None:
     breaker, (*bad, good) = CircuitBreaker(4), rows(4)
-    assert [fail(breaker, row) for row in bad] == [False, False, True]
+    assert [fail(breaker, row, left=4) for row in bad] == [False, False, True]
     breaker.record_success()
-    breaker.done(good.driver.row)
-    assert not any(fail(breaker, row) for _ in range(5) for row in bad)
+    breaker.record_outcome(good.driver.row)
+    assert not any(fail(breaker, row, left=3) for _ in range(5) for row in bad)
 
 
 def test_rows_that_have_their_outcome_are_no_reason_to_blame_others() -> None:
     breaker, (first, second, *others) = CircuitBreaker(5), rows(5)
     for row in (first, second):
-        fail(breaker, row)
-        breaker.done(row.driver.row)
+        fail(breaker, row, left=5)
+        breaker.record_outcome(row.driver.row)
     breaker.record_success()
-    assert [fail(breaker, row) for row in others] == [False, False, True]
+    assert [fail(breaker, row, left=3) for row in others] == [False, False, True]
 
 
 def test_in_doubt_means_that_something_failed_and_nothing_got_through_since() -> None:
@@ -119,23 +125,23 @@ def test_in_doubt_means_that_something_failed_and_nothing_got_through_since() ->
 @pytest.mark.parametrize("reply", [PAGE, MOVED, NO_TLS, Reply(404), Reply(405), Reply(400, web_page=True)])
 def test_three_foreign_replies_before_any_genuine_one_are_not_the_api(reply: Reply) -> None:
     breaker = CircuitBreaker(250)
-    assert [breaker.see(reply, row) for row in range(FOREIGN_REPLIES)] == [False] * (FOREIGN_REPLIES - 1) + [True]
-    assert breaker.foreign is reply
+    assert [see(breaker, reply, row) for row in range(FOREIGN_REPLIES)] == [False] * (FOREIGN_REPLIES - 1) + [True]
+    assert breaker.wrong_address == not_the_api(reply, judge(reply))
 
 
 @pytest.mark.parametrize(("drivers", "certain"), [(1, True), (2, False), (250, False)])
 def test_three_foreign_replies_to_one_row_are_certain_only_where_there_is_no_other(drivers: int, certain: bool) -> None:
     breaker = CircuitBreaker(drivers)
-    assert [breaker.see(MOVED, 2) for _ in range(FOREIGN_REPLIES)][-1] == certain
+    assert [see(breaker, MOVED, 2) for _ in range(FOREIGN_REPLIES)][-1] == certain
 
 
 def test_a_reply_that_is_not_foreign_begins_the_count_anew() -> None:
     breaker = CircuitBreaker(250)
     for row in range(9):
-        assert not breaker.see(MOVED, row)
-        assert breaker.foreign is MOVED
-        assert not breaker.see(BUSY, row)
-        assert breaker.foreign is None
+        assert not see(breaker, MOVED, row)
+        assert breaker.wrong_address is not None
+        assert not see(breaker, BUSY, row)
+        assert breaker.wrong_address is None
 
 
 @pytest.mark.parametrize(
@@ -143,17 +149,17 @@ def test_a_reply_that_is_not_foreign_begins_the_count_anew() -> None:
 )
 def test_what_a_gateway_of_the_api_may_say_is_not_foreign(reply: Reply) -> None:
     breaker = CircuitBreaker(250)
-    assert not any(breaker.see(reply, row) for row in range(9))
-    assert breaker.foreign is None
+    assert not any(see(breaker, reply, row) for row in range(9))
+    assert breaker.wrong_address is None
 
 
 @pytest.mark.parametrize("genuine", [TOKEN, OWN_404, Reply(503, request_id="r")])
 def test_after_a_genuine_reply_nothing_makes_it_another_server(genuine: Reply) -> None:
     breaker = CircuitBreaker(250)
-    breaker.see(MOVED, 2)
-    breaker.see(genuine, 3)
-    assert breaker.foreign is None
-    assert not any(breaker.see(PAGE, row) for row in range(9))
+    see(breaker, MOVED, 2)
+    see(breaker, genuine, 3)
+    assert breaker.wrong_address is None
+    assert not any(see(breaker, PAGE, row) for row in range(9))
 
 
 @given(st.lists(st.integers(0, 12), max_size=200))

@@ -13,7 +13,7 @@ from batch_issuer.api.retry_after import parse_retry_after
 from batch_issuer.hints import Hint
 from batch_issuer.model import Fault, Reply
 from batch_issuer.pipeline.backoff import BACKOFF_BASE, BACKOFF_CAP, full_jitter
-from batch_issuer.pipeline.verdicts import VerdictKind, meaning
+from batch_issuer.pipeline.verdicts import VerdictKind, judge
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 NOON_TEXT = "Mon, 23 Nov 2026 12:00:00 GMT"
@@ -80,7 +80,7 @@ def test_full_jitter_draws_from_the_whole_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "verdict", "hint"),
+    ("reply", "kind", "hint"),
     [
         (Reply(200, token="t"), VerdictKind.ISSUED, None),  # noqa: S106
         (Reply(200, fault=Fault.UNUSABLE), VerdictKind.RETRY_MAYBE_ISSUED, Hint.ADDRESS),
@@ -111,11 +111,11 @@ def test_full_jitter_draws_from_the_whole_range() -> None:
     ],
     ids=lambda value: str(getattr(value, "status", None) or getattr(value, "fault", "") or getattr(value, "name", "")),
 )
-def test_meaning_table(reply: Reply, verdict: VerdictKind, hint: Hint | None) -> None:
-    assert (meaning(reply).verdict, meaning(reply).hint) == (verdict, hint)
+def test_verdict_table(reply: Reply, kind: VerdictKind, hint: Hint | None) -> None:
+    assert (judge(reply).kind, judge(reply).hint) == (kind, hint)
 
 
 @given(st.integers(100, 599), st.booleans())
 def test_a_token_is_kept_from_a_200_only(status: int, has_token: bool) -> None:
     reply = Reply(status, token="t" if has_token else "")
-    assert (meaning(reply).verdict is VerdictKind.ISSUED) == (status == 200 and has_token)
+    assert (judge(reply).kind is VerdictKind.ISSUED) == (status == 200 and has_token)

@@ -767,11 +767,11 @@ CRASHING_PLACES = (
     "batch_issuer.quota.opening:organization",
     "batch_issuer.api.client:Client.issue",
     "batch_issuer.api.client:read_reply",
-    "batch_issuer.pipeline.run:meaning",
+    "batch_issuer.pipeline.run:judge",
     "batch_issuer.pipeline.run:new_code",
     "batch_issuer.pipeline.attempts:Attempts.issued",
     "batch_issuer.pipeline.attempts:Attempts.intent",
-    "batch_issuer.pipeline.attempts:Attempts.without_token",
+    "batch_issuer.pipeline.attempts:Attempts._without_token",
     "batch_issuer.quota.quota:Quota.answered",
     "batch_issuer.quota.quota:Quota.lost",
     "batch_issuer.quota.sqlite_leases:SqliteLeases.acquire",
@@ -933,7 +933,7 @@ async def an_observer_that_fails(settings: Settings, folder: Path, _: Sandbox) -
 
     with Destination(folder / "depot.results.csv") as destination:
         batch = destination.begin(fleet(), Validity.until(300))
-        await issue_batch(batch, settings, destination, run=Run(batch.drivers, settings, observe=observe))
+        await issue_batch(batch, settings, destination, observe=observe)
 
 
 async def a_clock_that_fails(settings: Settings, folder: Path, _: Sandbox) -> None:
@@ -942,7 +942,8 @@ async def a_clock_that_fails(settings: Settings, folder: Path, _: Sandbox) -> No
 
     with Destination(folder / "depot.results.csv") as destination:
         batch = destination.begin(fleet(), Validity.until(300))
-        await issue_batch(batch, settings, destination, run=Run(batch.drivers, settings, wall_clock=clock))
+        async with open_client(settings) as client, open_quota(settings) as quota:
+            await Run(batch.drivers, settings, client, quota, destination.open_journal(batch), wall_clock=clock).run()
 
 
 async def cancelled_midway(settings: Settings, folder: Path, sandbox: Sandbox) -> None:
@@ -1029,17 +1030,18 @@ async def everything_represented(settings: Settings, folder: Path, sandbox: Sand
     report = await issue_file(fleet(), plain, path)
     with Destination(path) as destination:
         batch = destination.reopen(Validity.until(3600, real=False))
-        run = Run(batch.drivers, plain, observe=events.append)
-        again = await issue_batch(batch, plain, destination, run=run)
+        again = await issue_batch(batch, plain, destination, observe=events.append)
         assert batch.drivers[0].before
         journal = destination.open_journal(batch)
         results = read_results(path)
         async with open_client(plain) as client, open_quota(plain) as quota:
+            run = Run(batch.drivers, plain, client, quota, observe=events.append)
+            await run.run()
             reply = await client.issue(batch.drivers[0].identifier, "CODEmarked7gQ2xV9mZt4Lw8R")
             found = locals() | {"summary": results.summary(datetime.now(UTC))}
             with pd.option_context("display.max_columns", None, "display.width", 1000):  # as on a wide terminal
                 described = {name: f"{one!r} {one!s}" for name, one in found.items() if name != "folder"}
-            described |= {"several": repr([report.outcomes, batch.outcomes, run.finished, client._session, quota])}
+            described |= {"several": repr([report.outcomes, batch.outcomes, run.outcomes, client._session, quota])}
         journal.close()
     return described
 

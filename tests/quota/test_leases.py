@@ -343,8 +343,11 @@ def test_all_runs_wait_at_the_gate_that_one_of_them_has_closed() -> None:
         one, other = Quota(MemoryLeases(RATE, guard)), Quota(MemoryLeases(RATE, guard))
         permit = await one.admit(5)
         await asyncio.sleep(1.0)
-        one.throttled(permit, 7.0)
-        one.pause(7.0, everybody=everybody)
+        if everybody:
+            one.throttled(permit, 7.0, 7.0)
+        else:
+            one.answered(permit)
+            one.pause(7.0)
         return (await other.admit(5)).sent_at
 
     assert virtual_clock.run(sent_by_the_other(everybody=True)) == pytest.approx(8.0, abs=0.01)

@@ -128,9 +128,8 @@ def test_the_gate_closes_for_everybody() -> None:
         for _ in range(5):
             quota.answered(await quota.admit(9))
         refused = await quota.admit(9)
-        quota.throttled(refused, 7.5)
-        quota.pause(7.5, everybody=True)
-        quota.pause(2.0, everybody=True)  # a shorter one changes nothing
+        quota.throttled(refused, 7.5, 7.5)
+        quota.pause(2.0)  # a shorter one changes nothing
         assert quota.paused
         asked = loop.time()
         canary = await quota.admit(9)
@@ -152,8 +151,7 @@ def test_a_run_that_finds_the_gate_closed_by_another_begins_anew_with_a_canary()
         one, other = quota_for(guard=guard), quota_for(guard=guard)
         for _ in range(5):
             other.answered(await other.admit(9))
-        one.throttled(await one.admit(9), 1.5)
-        one.pause(1.5, everybody=True)
+        one.throttled(await one.admit(9), 1.5, 1.5)
         canary = await other.admit(9)
         assert canary.sent_at == pytest.approx(1.5, abs=0.01)
         second = asyncio.create_task(other.admit(9))
@@ -172,10 +170,12 @@ def test_a_cancelled_wait_holds_no_slot() -> None:
     """Whatever it waited for: the gate, and then the one slot that another request holds."""
 
     async def main() -> None:
-        quota = quota_for(Rate(1, P))
+        guard = Guard()
+        quota = quota_for(Rate(1, P), guard)
         refused = await quota.admit(9)
         quota.unsent(refused)
-        quota.pause(100.0, everybody=True)
+        quota.pause(100.0)
+        MemoryLeases(RATE, guard).close_gate(100.0)
         for given_up_at in (30.0, 80.0):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout_at(given_up_at):
@@ -248,7 +248,8 @@ def test_whenever_a_wait_is_cancelled_only_requests_that_left_hold_slots(
             while True:
                 permits.append(await quota.admit(9))
                 if gate is not None:
-                    quota.pause(gate, everybody=True)
+                    quota.pause(gate)
+                    watcher.close_gate(gate)
                 asyncio.get_running_loop().call_later(10.0, quota.answered, permits[-1])
 
         for moment in sorted(moments):
@@ -351,8 +352,12 @@ def test_the_plan_knows_that_slots_of_others_cool_on_since_it_looked() -> None:
 @pytest.mark.parametrize("everybody", [False, True])
 def test_the_plan_waits_for_the_gate(*, everybody: bool) -> None:
     async def main() -> float:
-        quota = quota_for()
-        quota.pause(300.0, everybody=everybody)
+        guard = Guard()
+        quota = quota_for(guard=guard)
+        if everybody:
+            MemoryLeases(RATE, guard).close_gate(300.0)
+        else:
+            quota.pause(300.0)
         return quota.estimate(10)
 
     assert virtual_clock.run(main()) >= 300.0
@@ -404,7 +409,7 @@ class Shared:
             loop, rate = asyncio.get_running_loop(), Rate(limit, P)
             self.leases = TroubledLeases(rate, trouble)
             quota = Quota(MemoryLeases(rate), self.leases)
-            quota.tell = lambda trouble: self.told.append((loop.time(), trouble))
+            quota.on_trouble = lambda trouble: self.told.append((loop.time(), trouble))
             await quota.begin()
             self.sent = await send_all(quota, self.server, count)
             self.took = loop.time()
@@ -467,8 +472,7 @@ def test_the_gate_of_a_run_stays_closed_when_its_leases_break() -> None:
     async def main() -> float:
         quota = Quota(MemoryLeases(RATE), TroubledLeases(RATE, lambda now: BROKEN if now >= 1.0 else None))
         permit = await quota.admit(5)
-        quota.throttled(permit, 30.0)
-        quota.pause(30.0, everybody=True)
+        quota.throttled(permit, 30.0, 30.0)
         return (await quota.admit(5)).sent_at
 
     assert virtual_clock.run(main()) == pytest.approx(30.0, abs=0.01)

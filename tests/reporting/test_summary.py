@@ -16,9 +16,10 @@ from support.raw_server import http, live_raw_server
 from batch_issuer import __version__
 from batch_issuer.cli import main
 from batch_issuer.errors import StorageError
-from batch_issuer.model import Outcome, Reply, Status
+from batch_issuer.model import Fault, Outcome, Reply, Status
 from batch_issuer.pipeline.endings import EndingKind
 from batch_issuer.pipeline.usage import Usage
+from batch_issuer.pipeline.verdicts import judge
 from batch_issuer.reporting.event_log import EVENTS
 from batch_issuer.reporting.summary import SCHEMA, Entry, sentence, summary, write_summary
 from batch_issuer.settings.run_settings import Rate
@@ -281,11 +282,11 @@ def test_the_sentence_names_the_worst_first_and_not_everybody() -> None:
 def test_the_peak_is_the_most_requests_in_a_period(times: list[float]) -> None:
     tally = Usage(Rate(100, 60.0))
     for at in sorted(times):
-        tally.replied(Reply(200), at)
+        tally.record(judge(Reply(429)), at)
     expected = max((sum(start <= at < start + 60.0 for at in times) for start in times), default=0)
     assert tally.peak == pytest.approx(expected, abs=0)
-    tally.replied(Reply(left=False), 1000.0)
-    assert tally.requests == len(times)
+    tally.record(judge(Reply(left=False, fault=Fault.UNREACHABLE)), 1000.0)
+    assert tally.requests == tally.throttled == len(times)
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(-3600, True), (3600, True), (0, False)])

@@ -6,6 +6,7 @@ A server with the sandbox's limiters, any latency and any script; what it is sen
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ class ModelServer:
         self._with_retry_after = with_retry_after
         self.arrivals: list[float] = []  # seconds, of all requests that were counted
         self.refusals = 0
+        self.replies: list[Reply] = []  # all that were received
         self.issued: dict[str, list[tuple[str, str]]] = {}  # identifier → (code, token), in order
         self.in_flight = self.most_in_flight = 0
 
@@ -56,6 +58,8 @@ class ModelServer:
             await asyncio.sleep(inward)
             reply = self._decide(identifier, code)
             await asyncio.sleep(outward)
+            reply = replace(reply)  # one of its own, where the script gives the same again
+            self.replies.append(reply)
             return reply
         finally:
             self.in_flight -= 1
@@ -100,8 +104,7 @@ async def send_all(quota: Quota, server: ModelServer, count: int) -> list[float]
     async def one(permit: Permit, identifier: Identifier) -> None:
         reply = await server.issue(identifier, "code")
         if reply.status == 429:
-            quota.throttled(permit, reply.retry_after)
-            quota.pause(reply.retry_after or 1.0, everybody=True)
+            quota.throttled(permit, reply.retry_after, reply.retry_after or 1.0)
         else:
             quota.answered(permit)
 
