@@ -68,7 +68,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one roster row came to. ``token`` and ``code`` are secrets and stay out of the repr.
+    """The outcome of one roster row. ``token`` and ``code`` are secrets and stay out of the repr.
 
     Attributes:
         row: the row's number as the spreadsheet shows it (the header is row 1).
@@ -77,8 +77,8 @@ class Outcome:
         token: the login token, byte for byte as the API gave it.
         code: the code that was sent for this token; redeeming needs both, and the identifier.
         expires_at: UTC; None without a token, or where the API gave no readable expiry.
-        error: what went wrong, one line; for ``issued`` rows empty or a remark.
-        hint: who can mend it, and how.
+        error: what went wrong, one line; for ``issued`` rows empty or a warning.
+        hint: where to fix it, and how.
         http_status: of the last reply, None if there was none.
         request_id: the API's own id of the last reply; Samsara's support asks for it.
         attempts: requests sent for this row.

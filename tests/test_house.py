@@ -32,6 +32,7 @@ ORDER = {
     "quota": (
         "leases",
         "memory_leases",
+        "sqlite_database",
         "sqlite_leases",
         "redis_leases",
         "pace",
@@ -194,7 +195,7 @@ def test_only_the_client_knows_the_http_client() -> None:
             assert not any(name.startswith("aiohttp") and "web" not in name for name in names_used(path)), path
 
 
-STORES = {"sqlite3": "sqlite_leases.py", "filelock": "locks.py", "redis": "redis_leases.py"}
+STORES = {"sqlite3": "sqlite_database.py", "filelock": "locks.py", "redis": "redis_leases.py"}
 
 
 def test_each_store_of_leases_is_known_to_one_file() -> None:

@@ -24,7 +24,7 @@ class EndingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a run ended: ``message`` says what happened, ``tip`` what to do; ``signal`` is its number, if one did."""
+    """Why a run ended: ``message`` says what happened, ``tip`` what to do; ``signal`` is the number of one, if any."""
 
     kind: EndingKind
     message: str = ""

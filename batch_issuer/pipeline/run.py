@@ -245,7 +245,7 @@ class Run:
             return
         request = Request(attempts, permit)
         task = self._in_flight[request] = self._tasks.create_task(self._attempt(request))
-        task.add_done_callback(partial(self._landed, request))
+        task.add_done_callback(partial(self._task_done, request))
 
     async def _attempt(self, request: Request) -> None:
         """Send a request, judge its reply, and pass the verdict on to all who need it."""
@@ -268,11 +268,11 @@ class Run:
             self._breaker.record_success()
             self._queue.sort()
         wrong_address = self._breaker.record_sender(reply, verdict, driver.row)
-        self._follow(attempts, reply, verdict, code)
+        self._act_on(attempts, reply, verdict, code)
         if wrong_address is not None:
             self._end(wrong_address)
 
-    def _landed(self, request: Request, _: asyncio.Task[None]) -> None:
+    def _task_done(self, request: Request, _: asyncio.Task[None]) -> None:
         """The task of a request is done; account for one without a verdict: cancelled, or stopped before it left."""
         if self._in_flight.pop(request, None) is not None:
             if request.sent:
@@ -281,14 +281,14 @@ class Run:
                 self._queue.push_back(request.attempts)
             else:
                 self._quota.unsent(request.permit)
-                self._again(request.attempts)
+                self._requeue(request.attempts)
         self._settle()
 
-    def _follow(self, attempts: Attempts, reply: Reply, verdict: Verdict, code: str) -> None:
+    def _act_on(self, attempts: Attempts, reply: Reply, verdict: Verdict, code: str) -> None:
         """Do with the row what follows from the reply to the request with ``code``."""
         match verdict.kind:
             case VerdictKind.THROTTLED:
-                self._again(attempts)
+                self._requeue(attempts)
             case VerdictKind.UNREACHABLE:
                 self._hold_back(attempts, reply, verdict)
             case VerdictKind.ISSUED:
@@ -331,18 +331,18 @@ class Run:
             self._finish(attempts.exhausted())
         else:
             backoff = full_jitter(attempts.failures, self._uniform)
-            self._again(attempts, max(backoff, min(reply.retry_after or 0.0, MAX_ASKED_WAIT)))
+            self._requeue(attempts, max(backoff, min(reply.retry_after or 0.0, MAX_ASKED_WAIT)))
 
     def _hold_back(self, attempts: Attempts, reply: Reply, verdict: Verdict) -> None:
         """It is everybody's trouble: all wait, and the row keeps its attempts."""
         asked = min(reply.retry_after, MAX_ASKED_WAIT) if reply.retry_after is not None else None
         self._backpressure.pause(reply, verdict, asked)
-        self._again(attempts)
+        self._requeue(attempts)
 
-    def _again(self, attempts: Attempts, delay: float = 0.0) -> None:
+    def _requeue(self, attempts: Attempts, delay: float = 0.0) -> None:
         """Try a row again, ``delay`` seconds from now at the earliest."""
         if not attempts.maybe_issued:  # the intent in the journal would make it ``unknown`` after a crash
-            self._keep(attempts.not_attempted(self.ending))
+            self._record(attempts.not_attempted(self.ending))
         if delay > 0:
             self._queue.push_later(delay, attempts)
         elif self._breaker.open or self._backpressure.active:  # it may be to blame itself: another one probes
@@ -375,13 +375,13 @@ class Run:
         return bool(again)
 
     def _finish(self, *outcomes: Outcome) -> None:
-        self._keep(*outcomes)
+        self._record(*outcomes)
         for outcome in outcomes:
             self.outcomes[outcome.row] = outcome
             self._breaker.record_outcome(outcome.row)
             self._emit(RowDone(outcome))
 
-    def _keep(self, *outcomes: Outcome) -> None:
+    def _record(self, *outcomes: Outcome) -> None:
         """Write them down before they count; where that fails no further request leaves."""
         if self._journal is None or not outcomes:
             return

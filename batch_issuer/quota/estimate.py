@@ -33,7 +33,7 @@ def estimate(
 
 
 def round_trips(count: int, ceiling: int) -> int:
-    """How many times one waits for a reply until ``count`` requests have theirs, if the server never pushes back."""
+    """Round trips until ``count`` requests have their replies, if the server never pushes back."""
     trips, window, sent = 0, 1.0, 0
     while sent < count:
         trips += 1

@@ -51,21 +51,21 @@ class Guard:
         self._held[run] += 1
 
     def release(self, lease: str, seconds: float, now: float) -> None:
-        """The slot is free after ``seconds``; 0 for at once. A lease that is not known is none of ours."""
+        """The slot is free after ``seconds``; 0 for at once. An unknown lease is ignored."""
         run = self._in_flight.pop(lease, None)
         if run is None:
             return
         if seconds > 0:
             heapq.heappush(self._cooling, (now + seconds, run))
         else:
-            self._release(run)
+            self._free(run)
 
     def close_gate(self, seconds: float, now: float) -> None:
         """Grant nothing for ``seconds``."""
         self._gate_opens_at = max(self._gate_opens_at, now + seconds)
 
     def leave(self, run: str) -> None:
-        """A run wants no more."""
+        """A run wants no more slots."""
         self._waiting.pop(run, None)
 
     def snapshot(self, run: str, now: float, *, mine: bool) -> Budget:
@@ -80,9 +80,9 @@ class Guard:
 
     def _cool_down(self, now: float) -> None:
         while self._cooling and self._cooling[0][0] <= now:
-            self._release(heapq.heappop(self._cooling)[1])
+            self._free(heapq.heappop(self._cooling)[1])
 
-    def _release(self, run: str) -> None:
+    def _free(self, run: str) -> None:
         self._held[run] -= 1
         if not self._held[run]:
             del self._held[run]

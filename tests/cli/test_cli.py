@@ -32,7 +32,8 @@ from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE, Hint
 from batch_issuer.quota.leases import End
 from batch_issuer.quota.opening import organization
-from batch_issuer.quota.sqlite_leases import SqliteLeases, state_file, state_folder
+from batch_issuer.quota.sqlite_database import state_file, state_folder
+from batch_issuer.quota.sqlite_leases import SqliteLeases
 from batch_issuer.results import AUTH_COLUMNS, Batch, Destination
 from batch_issuer.roster import Roster
 from batch_issuer.sandbox import AUTH_TOKEN_PATH
@@ -954,7 +955,7 @@ def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process has stopped in the middle of writing: what was issued before is published."""
-    monkeypatch.setattr("batch_issuer.quota.sqlite_leases.LOCK_WAIT", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.sqlite_database.LOCK_WAIT", 0.01)
     monkeypatch.setattr("batch_issuer.quota.quota.RETRY", 0.05)
     assert main(["quota"], KEY) == 0
     holder = sqlite3.connect(state_file(state_folder()), isolation_level=None)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.model_server import drivers
+from support.model_server import rows
 
 from batch_issuer.model import Fault, Reply
-from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.pipeline.circuit_breaker import BLAME_AFTER, FAILURES, FOREIGN_REPLIES, CircuitBreaker
 from batch_issuer.pipeline.verdicts import judge, not_the_api
+
+if TYPE_CHECKING:
+    from batch_issuer.pipeline.attempts import Attempts
 
 TOKEN = Reply(200, token="t")  # noqa: S106 - invented
 OWN_404 = Reply(404, request_id="r")
@@ -19,10 +23,6 @@ MOVED = Reply(302)
 NO_TLS = Reply(left=False, fault=Fault.TLS)
 BUSY = Reply(503)
 OFFLINE = Reply(left=False, fault=Fault.UNREACHABLE)
-
-
-def rows(count: int) -> list[Attempts]:
-    return [Attempts(driver) for driver in drivers(count)]
 
 
 def fail(breaker: CircuitBreaker, row: Attempts, left: int = 250) -> bool:

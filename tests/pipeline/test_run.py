@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import clock as virtual_clock
-from support.model_server import LATE, ModelServer, TroubledLeases, drivers
+from support.model_server import AWAY, BROKEN, LATE, ModelServer, TroubledLeases, drivers
 from support.recorder import (
     BUSY,
     NOW,
@@ -34,7 +34,6 @@ from support.recorder import (
 )
 from support.rosters import CODE, TOKEN, batch, issued, lines
 
-from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.model import Fault, NeverLeftError, Outcome, Reply, Status
 from batch_issuer.pipeline import verdicts
 from batch_issuer.pipeline.attempts import CODE_LENGTH, new_code
@@ -963,9 +962,6 @@ def test_beside_another_client_that_takes_40_percent_it_finishes(name: str, *, w
 
 
 # --- a quota that other processes share, and that cannot be had
-
-AWAY = QuotaError("the server of the quota is away", "start it")
-BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
 
 
 def test_a_shared_quota_that_stays_away_ends_the_run() -> None:

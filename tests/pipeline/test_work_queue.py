@@ -7,14 +7,9 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import clock as virtual_clock
-from support.model_server import drivers
+from support.model_server import rows
 
-from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.pipeline.work_queue import WorkQueue
-
-
-def rows(count: int) -> list[Attempts]:
-    return [Attempts(driver) for driver in drivers(count)]
 
 
 def test_a_row_whose_backoff_is_over_goes_before_the_others_unless_untried_ones_shall() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import clock as virtual_clock
-from support.model_server import ModelServer, send_all
+from support.model_server import RATE, ModelServer, P, send_all
 
 from batch_issuer.quota import Budget, MemoryLeases, Quota
 from batch_issuer.quota.leases import (
@@ -28,10 +28,6 @@ from batch_issuer.quota.leases import (
 from batch_issuer.quota.memory_leases import Guard
 from batch_issuer.sandbox import SlidingLog
 from batch_issuer.settings.run_settings import Rate
-
-P = 60.0
-RATE = Rate(100, P)
-
 
 # --- one slot
 
@@ -277,7 +273,7 @@ def test_a_run_that_is_over_reserves_nothing() -> None:
 # --- runs of one process, on a virtual clock
 
 
-class Shared:
+class Together:
     """Runs of ``count`` requests each on one guard, against a sliding log; ``starts`` are seconds."""
 
     def __init__(self, requests: int, *starts: float, seed: int = 0) -> None:
@@ -308,7 +304,7 @@ class Shared:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_four_runs_at_once_are_as_fast_as_one_and_each_gets_its_share(seed: int) -> None:
-    four, one = Shared(63, *repeat(0.0, 4), seed=seed), Shared(252, 0.0, seed=seed)
+    four, one = Together(63, *repeat(0.0, 4), seed=seed), Together(252, 0.0, seed=seed)
     assert four.server.peak(P) == one.server.peak(P) == 100
     assert four.server.refusals == 0
     assert four.took <= 1.05 * one.took
@@ -318,7 +314,7 @@ def test_four_runs_at_once_are_as_fast_as_one_and_each_gets_its_share(seed: int)
 
 def test_a_run_that_joins_later_waits_for_what_the_first_one_used() -> None:
     """100 at once, and 10 s later 63 more: they go out as the first ones' slots come free, not into 429s."""
-    both = Shared(100, 0.0, 10.0)
+    both = Together(100, 0.0, 10.0)
     assert both.server.refusals == 0
     assert both.server.peak(P) == 100
     assert max(both.sent[0]) < 3.0
@@ -328,7 +324,7 @@ def test_a_run_that_joins_later_waits_for_what_the_first_one_used() -> None:
 
 def test_a_run_that_joins_a_long_one_gets_its_share_of_what_comes_free() -> None:
     """The first has used all slots; of those that come free a minute later the newcomer gets half, and no fewer."""
-    both = Shared(150, 0.0, 10.0)
+    both = Together(150, 0.0, 10.0)
     assert both.server.refusals == 0
     second_minute = [sum(P <= at < 2 * P for at in sent) for sent in both.sent]
     assert second_minute[1] >= 50

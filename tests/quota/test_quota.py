@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import clock as virtual_clock
-from support.model_server import ModelServer, TroubledLeases, drivers, peak, send_all
+from support.model_server import AWAY, BROKEN, RATE, ModelServer, P, TroubledLeases, drivers, peak, send_all
 
-from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.quota import Budget, MemoryLeases, Permit, Quota, Trouble, estimate, open_quota
 from batch_issuer.quota.leases import LOST_GRACE
 from batch_issuer.quota.memory_leases import Guard
@@ -24,10 +23,8 @@ from batch_issuer.settings.secrets import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batch_issuer.errors import QuotaError
     from batch_issuer.quota.leases import Answer, Lease
-
-P = 60.0
-RATE = Rate(100, P)
 
 
 def quota_for(
@@ -393,11 +390,8 @@ def test_runs_of_one_organization_in_this_process_share_one_guard() -> None:
 
 # --- leases shared with other processes, which cannot always be had
 
-AWAY = QuotaError("the server of the quota is away", "start it")
-BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
 
-
-class Shared:
+class Troubled:
     """Requests through leases that have some ``trouble``, and what was told of it."""
 
     def __init__(self, count: int, trouble: Callable[[float], QuotaError | None], *, limit: int = 20) -> None:
@@ -425,7 +419,7 @@ class Shared:
 
 
 def test_without_trouble_nothing_is_told() -> None:
-    ran = Shared(50, lambda _: None)
+    ran = Troubled(50, lambda _: None)
     assert ran.told == []
     assert ran.server.peak(P) == 20
     assert ran.leases.closed
@@ -434,7 +428,7 @@ def test_without_trouble_nothing_is_told() -> None:
 @pytest.mark.parametrize(("since", "until"), [(0.3, 10.0), (0.0, 5.0), (10.0, 100.0), (59.0, 62.5)])
 def test_a_run_waits_while_its_leases_are_away_says_so_and_goes_on(since: float, until: float) -> None:
     """Nothing leaves meanwhile, but for one that had its slot; told soon, and again when they are back, once."""
-    ran = Shared(50, lambda now: AWAY if since <= now < until else None)
+    ran = Troubled(50, lambda now: AWAY if since <= now < until else None)
     waiting = Trouble(AWAY.message, AWAY.tip, waits=True)
     assert ran.changes == [waiting, None]
     assert ran.told[-1][1] is None
@@ -447,14 +441,14 @@ def test_a_run_waits_while_its_leases_are_away_says_so_and_goes_on(since: float,
 
 def test_while_it_waits_for_slots_nothing_is_told_of_leases_that_are_away_for_a_moment_unseen() -> None:
     """All slots cool for a minute: what happens to the leases between two questions is nobody's concern."""
-    ran = Shared(30, lambda now: AWAY if 20.0001 < now < 20.0002 else None)
+    ran = Troubled(30, lambda now: AWAY if 20.0001 < now < 20.0002 else None)
     assert ran.told == []
 
 
 @pytest.mark.parametrize("at", [0.0, 0.4, 30.0, 60.5, 61.0])
 def test_a_run_whose_leases_break_goes_on_with_its_own_which_count_what_it_had_sent(at: float) -> None:
     """Told once; the promise holds across the break, as the server counts."""
-    ran = Shared(70, lambda now: BROKEN if now >= at else None)
+    ran = Troubled(70, lambda now: BROKEN if now >= at else None)
     assert [trouble for _, trouble in ran.told] == [Trouble(BROKEN.message, BROKEN.tip, waits=False)]
     assert ran.leases.closed
     assert ran.server.peak(P) == 20
@@ -463,7 +457,7 @@ def test_a_run_whose_leases_break_goes_on_with_its_own_which_count_what_it_had_s
 
 
 def test_leases_that_were_away_and_then_break_are_not_waited_for_any_more() -> None:
-    ran = Shared(30, lambda now: AWAY if 0.3 <= now < 5.0 else BROKEN if now >= 5.0 else None)
+    ran = Troubled(30, lambda now: AWAY if 0.3 <= now < 5.0 else BROKEN if now >= 5.0 else None)
     assert [trouble and trouble.waits for trouble in ran.changes] == [True, False, None]
     assert ran.server.refusals == 0
 

@@ -28,10 +28,11 @@ from support.shared_quota import wait_until
 
 from batch_issuer.cli import main
 from batch_issuer.errors import QuotaBrokenError, QuotaError
-from batch_issuer.quota import open_quota, sqlite_leases
+from batch_issuer.quota import open_quota, sqlite_database
 from batch_issuer.quota.leases import LOST_GRACE, End, Lease, cooling_time, hold_time
 from batch_issuer.quota.memory_leases import Guard
-from batch_issuer.quota.sqlite_leases import SqliteLeases, state_file, state_folder
+from batch_issuer.quota.sqlite_database import state_file, state_folder
+from batch_issuer.quota.sqlite_leases import SqliteLeases
 from batch_issuer.settings.run_settings import Rate, Settings
 from batch_issuer.settings.secrets import Secret
 
@@ -86,7 +87,7 @@ def leases_in(folder: Path, clock: Callable[[], float], limit: int = 1, organiza
 
 def as_another_process(folder: Path, clock: Callable[[], float], limit: int = 1) -> SqliteLeases:
     """Leases with a connection, a thread and a sign of life of their own, as those of another process."""
-    workers = sqlite_leases._Worker._by_folder
+    workers = sqlite_database.Worker._by_folder
     ours = workers.pop(folder, None)
     try:
         return leases_in(folder, clock, limit)
@@ -536,7 +537,7 @@ async def test_the_wall_clock_is_never_read(folder: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def short_lock_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_leases, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(sqlite_database, "LOCK_WAIT", 0.1)
 
 
 @in_a_loop

@@ -10,20 +10,26 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.model import Driver, Identifier, IdentifierKind, Reply
+from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.quota import MemoryLeases
+from batch_issuer.settings.run_settings import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from batch_issuer.errors import QuotaError
     from batch_issuer.quota import Permit, Quota
     from batch_issuer.quota.leases import Answer, Budget
     from batch_issuer.quota.memory_leases import Guard
     from batch_issuer.sandbox import Limiter
-    from batch_issuer.settings.run_settings import Rate
 
 LATE = datetime(2030, 1, 1, tzinfo=UTC)
+P = 60.0
+RATE = Rate(100, P)
+
+AWAY = QuotaError("the server of the quota is away", "start it")
+BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
 
 
 class ModelServer:
@@ -92,6 +98,10 @@ def peak(times: list[float], period: float) -> int:
 
 def drivers(count: int) -> list[Driver]:
     return [Driver(row, Identifier(IdentifierKind.DRIVER_ID, str(1000 + row))) for row in range(2, count + 2)]
+
+
+def rows(count: int) -> list[Attempts]:
+    return [Attempts(driver) for driver in drivers(count)]
 
 
 async def send_all(quota: Quota, server: ModelServer, count: int) -> list[float]:

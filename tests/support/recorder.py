@@ -11,7 +11,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from support import clock as virtual_clock
-from support.model_server import ModelServer, TroubledLeases, drivers
+from support.model_server import RATE, ModelServer, P, TroubledLeases, drivers
 
 from batch_issuer.model import Fault, Outcome, Reply
 from batch_issuer.pipeline.endings import StopSignal
@@ -19,7 +19,7 @@ from batch_issuer.pipeline.events import Event, GateClosed, RowDone
 from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import MemoryLeases, Quota
 from batch_issuer.sandbox import Limiter, SlidingLog
-from batch_issuer.settings.run_settings import Rate, Settings
+from batch_issuer.settings.run_settings import Settings
 from batch_issuer.settings.secrets import Secret
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from batch_issuer.errors import QuotaError
     from batch_issuer.pipeline.endings import Ending
+    from batch_issuer.settings.run_settings import Rate
 
-P = 60.0
-RATE = Rate(100, P)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 OK = None
