@@ -61,7 +61,7 @@ class CircuitBreaker:
         self._finished: set[int] = set()  # rows that failed lately and have their outcome
 
     def record_sender(self, reply: Reply, verdict: Verdict, row: int) -> Ending | None:
-        """Note who answered for a row; how the run ends, once it is certain that this is not the API."""
+        """Note who sent any other reply; how the run ends, once it is certain that this is not the API."""
         if not self._genuine and verdict.foreign:
             self._foreign.append(row)
             self.wrong_address = not_the_api(reply, verdict)
@@ -70,13 +70,18 @@ class CircuitBreaker:
             return self.wrong_address if certain else None
         self._genuine |= verdict.genuine
         if reply.status is not None:
-            self._foreign.clear()
-            self.wrong_address = None
+            self._forget_foreign()
         return None
 
+    def _forget_foreign(self) -> None:
+        self._foreign.clear()
+        self.wrong_address = None
+
     def record_success(self) -> None:
-        """The server answers as it should."""
+        """The API answered as it should."""
         self.open = self.in_doubt = False
+        self._genuine = True
+        self._forget_foreign()
         self._blame.update(self._failed.keys() - self._finished)
         self._failed.clear()
         self._finished.clear()

@@ -17,6 +17,7 @@ import asyncio
 import random
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
@@ -107,7 +108,7 @@ class Run:
         self._queue = WorkQueue(Attempts(driver) for driver in self.drivers)
         self._in_flight: dict[Request, asyncio.Task[None]] = {}  # without a verdict
         before = (driver.before for driver in self.drivers if driver.before is not None)
-        self._owners = TokenOwners([*before, *earlier])
+        self._owners = TokenOwners(chain(before, earlier))
         self._renewable = None if renewable is None else {outcome.row: outcome for outcome in renewable}
         self._expiries = ExpiryTracker(settings.min_validity, (self._renewable or {}).values())
         self._breaker = CircuitBreaker(len(self.drivers))
@@ -264,10 +265,12 @@ class Run:
         del self._in_flight[request]
         attempts.record(reply, verdict)
         self.usage.record(verdict, request.permit.sent_at)
+        wrong_address = None
         if self._backpressure.record(reply, verdict, request.permit):
             self._breaker.record_success()
             self._queue.sort()
-        wrong_address = self._breaker.record_sender(reply, verdict, driver.row)
+        else:
+            wrong_address = self._breaker.record_sender(reply, verdict, driver.row)
         self._act_on(attempts, reply, verdict, code)
         if wrong_address is not None:
             self._end(wrong_address)

@@ -162,6 +162,14 @@ def test_after_a_genuine_reply_nothing_makes_it_another_server(genuine: Reply) -
     assert not any(see(breaker, PAGE, row) for row in range(9))
 
 
+def test_after_something_got_through_nothing_makes_it_another_server() -> None:
+    breaker = CircuitBreaker(250)
+    see(breaker, MOVED, 2)
+    breaker.record_success()
+    assert breaker.wrong_address is None
+    assert not any(see(breaker, PAGE, row) for row in range(9))
+
+
 @given(st.lists(st.integers(0, 12), max_size=200))
 def test_a_row_has_as_many_failures_as_it_had_of_its_own(events: list[int]) -> None:
     """Whatever happens in whatever order (0 gets through, others are rows): while it is open nobody is charged."""
