@@ -40,7 +40,7 @@ HEARTBEAT = 5.0
 DEAD_AFTER = 30.0
 """Seconds without a sign of life after which a run counts as dead."""
 
-RETRY = 1.0
+RETRY_INTERVAL = 1.0
 """Seconds between two tries to write what could not be written before."""
 
 CLOSE_TIMEOUT = 3.0
@@ -189,7 +189,7 @@ class RedisLeases:
                 if not self._to_write.is_set():
                     await self._call("beat")
             except QuotaError:
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RETRY_INTERVAL)
 
     async def _catch_up(self) -> None:
         while self._unwritten:

@@ -805,7 +805,7 @@ KEY = {"SAMSARA_API_TOKEN": "key"}
 @pytest.fixture
 def unused_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A port on which nobody listens, nor will; and nobody tries for long."""
-    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -820,13 +820,13 @@ def another_run(
 
     async def at_work() -> None:
         for number in range(len(ends) + under_way):
-            lease = (await leases.take(waiting + 1)).lease
+            lease = (await leases.acquire(waiting + 1)).lease
             assert lease is not None
             if number < len(ends):
-                leases.end(lease, ends[number])
+                leases.release(lease, ends[number])
         if gate:
             leases.close_gate(gate)
-        await leases.look()  # all of that is written
+        await leases.snapshot()  # all of that is written
 
     try:
         asyncio.run(at_work())
@@ -956,7 +956,7 @@ def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
 ) -> None:
     """Another process has stopped in the middle of writing: what was issued before is published."""
     monkeypatch.setattr("batch_issuer.quota.sqlite_database.LOCK_WAIT", 0.01)
-    monkeypatch.setattr("batch_issuer.quota.quota.RETRY", 0.05)
+    monkeypatch.setattr("batch_issuer.quota.quota.RETRY_INTERVAL", 0.05)
     assert main(["quota"], KEY) == 0
     holder = sqlite3.connect(state_file(state_folder()), isolation_level=None)
     try:

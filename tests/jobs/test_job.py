@@ -320,7 +320,7 @@ def test_a_certificate_file_that_cannot_be_read_is_a_settings_error_before_anyth
 def test_a_redis_server_that_is_not_there_is_a_settings_error_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
     with socket.socket() as nobody_listens:
         nobody_listens.bind(("127.0.0.1", 0))
         address = f"redis://user:hunter2hunter2@127.0.0.1:{nobody_listens.getsockname()[1]}/0"

@@ -1010,7 +1010,7 @@ def test_a_program_that_logs_everything_learns_no_secret_from_the_library(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Neither from exceptions nor from loggers at DEBUG, nor in asyncio's debug mode."""
-    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     heard, kind = listen(job, tmp_path), LIBRARY[job]
     assert heard.error is None if kind is None else type(heard.error) is kind
@@ -1055,7 +1055,7 @@ def test_no_repr_tells_a_secret(tmp_path: Path) -> None:
 
     heard = listen(job, tmp_path)
     assert heard.error is None
-    assert len(heard.known["token"]) == 25
+    assert len(heard.known["token"]) == 37
     assert {"settings", "report", "batch", "run", "journal", "results", "client", "quota", "reply", "events"} < set(
         described
     )
