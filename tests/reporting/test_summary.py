@@ -16,10 +16,9 @@ from support.raw_server import http, live_raw_server
 from batch_issuer import __version__
 from batch_issuer.cli import main
 from batch_issuer.errors import StorageError
-from batch_issuer.model import Fault, Outcome, Reply, Status
+from batch_issuer.model import Outcome, Status
 from batch_issuer.pipeline.endings import EndingKind
 from batch_issuer.pipeline.usage import Usage
-from batch_issuer.pipeline.verdicts import judge
 from batch_issuer.reporting.event_log import EVENTS
 from batch_issuer.reporting.summary import SCHEMA, Entry, sentence, summary, write_summary
 from batch_issuer.settings.run_settings import Rate
@@ -276,17 +275,6 @@ def test_the_sentence_names_the_worst_first_and_not_everybody() -> None:
     assert "and 3 more" in said
     assert "good:" not in said
     assert sentence([entry("good", 0)]) == "batch-issuer: all 0 rows have a token."
-
-
-@given(st.lists(st.floats(0, 300), max_size=80))
-def test_the_peak_is_the_most_requests_in_a_period(times: list[float]) -> None:
-    tally = Usage(Rate(100, 60.0))
-    for at in sorted(times):
-        tally.record(judge(Reply(429)), at)
-    expected = max((sum(start <= at < start + 60.0 for at in times) for start in times), default=0)
-    assert tally.peak == pytest.approx(expected, abs=0)
-    tally.record(judge(Reply(left=False, fault=Fault.UNREACHABLE)), 1000.0)
-    assert tally.requests == tally.throttled == len(times)
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(-3600, True), (3600, True), (0, False)])
