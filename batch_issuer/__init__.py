@@ -1,22 +1,26 @@
 """Samsara driver login tokens for a whole depot at once. The library under the ``batch-issuer`` command.
 
 ``issue`` yields an outcome for each row of a roster as they come, ``issue_frame`` gives a pandas DataFrame back with
-the ``auth_`` columns, ``issue_file`` writes a results file, ``retry_file`` finishes or refreshes one. The README shows
-each at work.
+the ``auth_`` columns, ``issue_file`` writes a results file, ``retry_file`` finishes or renews one,
+``issue_organizations`` issues for the organizations of a settings file. The README has an example of each.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing would make --help a sixth slower
 if TYPE_CHECKING:
+    from .api.client import open_connections
     from .errors import BatchIssuerError, ResultsError, RosterError, SettingsError, StorageError, UsageError
-    from .jobs.job import Report, issue, issue_batch, issue_file, issue_frame, retry_file
+    from .jobs.job import issue, issue_file, issue_frame, retry_file
+    from .jobs.organizations import issue_organizations
+    from .jobs.records import JobResult, OrganizationJob
     from .model import Identifier, IdentifierKind, Outcome, Status
-    from .pipeline.endings import Ending, EndingKind
-    from .pipeline.run import Run
-    from .results import AUTH_COLUMNS, Batch, Destination, Validity, read_results
+    from .pipeline.endings import Ending, EndingKind, StopSignal
+    from .reporting.summary import OrganizationSummary, summarize
+    from .results import AUTH_COLUMNS, read_results
     from .roster import Roster
     from .sandbox import Sandbox
+    from .settings.file import SettingsFile, read_settings_file
     from .settings.roster_options import RosterOptions
     from .settings.run_settings import Rate, Settings
     from .settings.secrets import Secret
@@ -25,13 +29,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "errors": ("BatchIssuerError", "ResultsError", "RosterError", "SettingsError", "StorageError", "UsageError"),
-    "jobs.job": ("Report", "issue", "issue_batch", "issue_file", "issue_frame", "retry_file"),
+    "api.client": ("open_connections",),
+    "jobs.job": ("issue", "issue_file", "issue_frame", "retry_file"),
+    "jobs.records": ("JobResult", "OrganizationJob"),
+    "jobs.organizations": ("issue_organizations",),
     "model": ("Identifier", "IdentifierKind", "Outcome", "Status"),
-    "pipeline.endings": ("Ending", "EndingKind"),
-    "pipeline.run": ("Run",),
-    "results": ("AUTH_COLUMNS", "Batch", "Destination", "Validity", "read_results"),
+    "pipeline.endings": ("Ending", "EndingKind", "StopSignal"),
+    "reporting.summary": ("OrganizationSummary", "summarize"),
+    "results": ("AUTH_COLUMNS", "read_results"),
     "roster": ("Roster",),
     "sandbox": ("Sandbox",),
+    "settings.file": ("SettingsFile", "read_settings_file"),
     "settings.roster_options": ("RosterOptions",),
     "settings.run_settings": ("Rate", "Settings"),
     "settings.secrets": ("Secret",),
@@ -39,35 +47,38 @@ _HOMES = {
 
 __all__ = [
     "AUTH_COLUMNS",
-    "Batch",
     "BatchIssuerError",
-    "Destination",
     "Ending",
     "EndingKind",
     "Identifier",
     "IdentifierKind",
+    "JobResult",
+    "OrganizationJob",
+    "OrganizationSummary",
     "Outcome",
     "Rate",
-    "Report",
     "ResultsError",
     "Roster",
     "RosterError",
     "RosterOptions",
-    "Run",
     "Sandbox",
     "Secret",
     "Settings",
     "SettingsError",
+    "SettingsFile",
     "Status",
+    "StopSignal",
     "StorageError",
     "UsageError",
-    "Validity",
     "issue",
-    "issue_batch",
     "issue_file",
     "issue_frame",
+    "issue_organizations",
+    "open_connections",
     "read_results",
+    "read_settings_file",
     "retry_file",
+    "summarize",
 ]
 
 

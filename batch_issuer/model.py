@@ -2,7 +2,7 @@
 
 ::
 
-    Driver (row, identifier) ──► Reply (what one request came to) ──► Outcome (what the row came to)
+    Driver (row, identifier) ──► Reply (of one request) ──► Outcome (of the row)
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one roster row came to. ``token`` and ``code`` are secrets and stay out of the repr.
+    """The outcome of one roster row. ``token`` and ``code`` are secrets and stay out of the repr.
 
     Attributes:
         row: the row's number as the spreadsheet shows it (the header is row 1).
@@ -77,12 +77,13 @@ class Outcome:
         token: the login token, byte for byte as the API gave it.
         code: the code that was sent for this token; redeeming needs both, and the identifier.
         expires_at: UTC; None without a token, or where the API gave no readable expiry.
-        error: what went wrong, one line; for ``issued`` rows empty or a remark.
-        hint: who can mend it, and how.
+        error: what went wrong, one line; for ``issued`` rows empty or a warning.
+        hint: where to fix it, and how.
         http_status: of the last reply, None if there was none.
         request_id: the API's own id of the last reply; Samsara's support asks for it.
         attempts: requests sent for this row.
         issued_at: UTC, when the reply with the token was read.
+        maybe_issued: whether a token may exist that never came; also of a row that keeps its earlier one.
     """
 
     row: int
@@ -97,6 +98,7 @@ class Outcome:
     request_id: str = ""
     attempts: int = 0
     issued_at: datetime | None = None
+    maybe_issued: bool = False
 
 
 MAX_ERROR = 300
@@ -117,24 +119,24 @@ class Fault(StrEnum):
     DESCRIPTORS = "descriptors"  # this computer has no socket to spare: the request never left
     NO_ANSWER = "no answer"  # sent, then the connection broke
     TIMEOUT = "timeout"  # sent, then silence
-    UNUSABLE = "unusable"  # an answer, but not one of this API's
+    UNUSABLE = "unusable"  # a reply, but not one of this API's
     REPEATED = "repeated"  # the token of another driver
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one request came to, as plain facts. `retry.meaning` says what they mean.
+    """The result of one request, as plain facts. `verdicts.judge` says what they mean.
 
     Attributes:
         status: HTTP status, None if no complete reply came back.
         left: False only if the request provably never left this machine.
         fault: why there is no usable reply, if so.
         token, expires_at: of a usable 200; ``expires_at`` in UTC.
-        message: the server's, or ours for a fault or a remark: one line, without secrets.
+        message: the server's, or ours for a fault or a warning: one line, without secrets.
         request_id: the API's own; only its replies have one.
         web_page: whether the body is HTML, which the API never sends.
-        lifetime: seconds from the server's time to ``expires_at``; from ours if it did not tell its own.
-        clock_ahead: seconds that this computer's clock is ahead of the server's; None if it did not tell.
+        lifetime: seconds from the server's time to ``expires_at``; from ours if the reply has no ``Date``.
+        clock_ahead: seconds that this computer's clock is ahead of the server's; None if the reply has no ``Date``.
         retry_after: seconds, from the header; None without a readable one.
     """
 
@@ -157,11 +159,11 @@ class Reply:
 
 
 class NeverLeftError(asyncio.CancelledError):
-    """A request was cancelled before it left: nothing can have come of it."""
+    """A request was cancelled before it left: it cannot have issued a token."""
 
 
 class TokenIssuer(Protocol):
-    """Whatever can turn one driver and a fresh code into one reply: the HTTP client, or a model of a server."""
+    """Turns one driver and a fresh code into one reply: the HTTP client, or a model of a server."""
 
     async def issue(self, identifier: Identifier, code: str) -> Reply:
         """Send one request; never raises for anything the network or the server does.

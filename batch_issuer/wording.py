@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Literal
 
 
 def duration_text(seconds: float) -> str:
@@ -27,6 +32,15 @@ def local(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
-def utc_text(at: datetime | None) -> str:
-    """ISO 8601 in UTC to the second, blank for None."""
-    return f"{at.astimezone(UTC).isoformat('T', 'seconds')[:-6]}Z" if at else ""
+def utc_text(at: datetime | None, precision: Literal["seconds", "milliseconds"] = "seconds") -> str:
+    """ISO 8601 in UTC, with what is beyond the precision cut off; blank for None."""
+    return f"{at.astimezone(UTC).isoformat('T', precision)[:-6]}Z" if at else ""
+
+
+def unexpected(error: BaseException | None) -> str:
+    """What may be shown of an exception that is a bug: its text may hold a secret."""
+    place = error.__traceback__ if error is not None else None
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place is not None else "?"
+    return f"an unexpected problem ({type(error).__name__} at {where}); this is a bug"

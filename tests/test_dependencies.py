@@ -30,6 +30,13 @@ def imported_distributions() -> set[str]:
     return {plain(home) for module in modules for home in homes.get(module, [module])}
 
 
+def test_every_python_from_the_oldest_on_is_named_once() -> None:
+    """What an index shows is what `requires-python` allows and CI's range spans."""
+    named = [one.rpartition(" ")[2] for one in PROJECT["classifiers"] if "Python :: 3." in one]
+    oldest = int(PROJECT["requires-python"].removeprefix(">=3."))
+    assert named == [f"3.{minor}" for minor in range(oldest, oldest + len(named))]
+
+
 def test_every_dependency_is_imported() -> None:
     assert names(PROJECT["dependencies"]) <= imported_distributions()
 

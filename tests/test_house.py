@@ -29,21 +29,22 @@ ORDER = {
         "options",
         "file",
         "layers",
+        "selection",
     ),
     "api": ("retry_after", "replies", "client"),
     "quota": (
         "leases",
         "memory_leases",
+        "sqlite_database",
         "sqlite_leases",
         "redis_leases",
+        "pace",
         "congestion",
         "estimate",
         "quota",
         "opening",
     ),
     "roster": (
-        "forms",
-        "collecting",
         "decoding",
         "columns",
         "identifiers",
@@ -65,8 +66,7 @@ ORDER = {
         "xlsx_writer",
         "atomic_file",
         "reading",
-        "outcomes",
-        "recorded",
+        "status",
         "resume",
         "batch",
         "journal",
@@ -87,9 +87,9 @@ ORDER = {
         "usage",
         "run",
     ),
-    "jobs": ("job",),
+    "jobs": ("records", "running", "job", "planning", "organizations"),
     "reporting": ("exit_codes", "progress", "log_file", "event_log", "summary", "notification"),
-    "cli": ("parser", "messages", "loop", "tasks", "commands", "issuing"),
+    "cli": ("parser", "screen", "messages", "loop", "commands", "issuing"),
     "__main__": (),
 }
 """Each imports only from those before it, and inside a folder too. A name is a file or a folder."""
@@ -195,7 +195,7 @@ def test_only_the_client_knows_the_http_client() -> None:
             assert not any(name.startswith("aiohttp") and "web" not in name for name in names_used(path)), path
 
 
-STORES = {"sqlite3": "sqlite_leases.py", "filelock": "locks.py", "redis": "redis_leases.py"}
+STORES = {"sqlite3": "sqlite_database.py", "filelock": "locks.py", "redis": "redis_leases.py"}
 
 
 def test_each_store_of_leases_is_known_to_one_file() -> None:
@@ -203,7 +203,7 @@ def test_each_store_of_leases_is_known_to_one_file() -> None:
     assert known == {store: {name} for store, name in STORES.items()}
 
 
-@pytest.mark.parametrize("name", ["leases", "congestion", "estimate"])
+@pytest.mark.parametrize("name", ["leases", "pace", "congestion", "estimate"])
 def test_the_rules_of_the_quota_are_pure(name: str) -> None:
     """Neither clock nor loop nor chance: the time is an argument."""
     assert not modules_imported(PACKAGE / "quota" / f"{name}.py") & {"asyncio", "time", "random", "datetime", "os"}

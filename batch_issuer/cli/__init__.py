@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import io
 import os
-import signal
 import sys
 
 from ..errors import BatchIssuerError
@@ -42,15 +41,16 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         say_error(error)
         return exit_code_of(error)
     except KeyboardInterrupt:
-        from ..reporting.exit_codes import EXIT_SIGNAL
+        from ..reporting.exit_codes import EXIT_INTERRUPTED
 
-        return EXIT_SIGNAL + signal.SIGINT
+        return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user, and its text may hold a secret
         from ..reporting.exit_codes import EXIT_STOPPED_EARLY
-        from .messages import say, unexpected
+        from ..wording import unexpected
+        from .screen import say
 
         say(
-            unexpected(error),
+            f"batch-issuer: {unexpected(error)}",
             "What to do: report this line; anything issued is in the results or in the .partial file beside them",
         )
         return EXIT_STOPPED_EARLY

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ResultsError, SettingsError
 from ..reporting.exit_codes import EXIT_COMPLETE, EXIT_ROWS_WITHOUT_TOKEN
 from ..settings.addresses import REGIONS
-from ..settings.file import FILE_NAME
+from ..settings.file import FILE_NAME, find_settings_file, read_settings_file
 from ..settings.layers import API_TOKEN_VARIABLE
+from ..settings.selection import Selection
 from ..wording import amount
 from .loop import on_signal, run_async
 from .messages import (
@@ -23,40 +27,58 @@ from .messages import (
     columns_line,
     failure,
     organization_lines,
-    out,
     remark_lines,
-    say,
     sent_lines,
-    setting_lines,
     status_lines,
     table,
     warn_of_secrets,
 )
-from .tasks import Preparation
+from .parser import flags_of
+from .screen import in_columns, out, say
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
+    from ..jobs.planning import RosterData
     from ..sandbox import Sandbox
     from ..settings.run_settings import Settings
 
 
+def selection_of(options: Namespace, environ: Mapping[str, str]) -> Selection:
+    """The organizations of a command's settings file, and the one that was named.
+
+    Raises:
+        SettingsError: the file cannot be used.
+    """
+    file = read_settings_file(find_settings_file(options.config))
+    return Selection(file, options.org, flags=flags_of(options), environ=environ)
+
+
+def roster_of(options: Namespace) -> Path | RosterData:
+    """The roster that was named: a file, or stdin."""
+    from ..jobs.planning import RosterData
+
+    return RosterData(sys.stdin.buffer.read(), "stdin") if options.roster == "-" else Path(options.roster)
+
+
 def check(options: Namespace, environ: Mapping[str, str]) -> int:
     """``check ROSTER``: look at a roster, send nothing."""
-    from ..quota import plan
+    from ..jobs.planning import Planner
+    from ..quota import estimate
     from ..wording import duration_text
 
-    preparation = Preparation(options, environ)
-    roster, choices = preparation.to_check()
+    selection = selection_of(options, environ)
+    roster, names = Planner(selection).read(roster_of(options), selection.one())
     say(*roster.notes, columns_line(roster))
     to_send = len(roster) - len(roster.refused)
-    plans = []
-    for choice in choices:
-        settings = choice.settings(sandbox=(REGIONS["us"], "none"))
-        drivers = len(roster.of_organization(choice.organization)) if roster.options.organization_column else to_send
-        plans.append(plan(settings.rate, drivers, settings.burst or settings.rate.limit, settings.concurrency))
-    at = f" at {choices[0].rate()}" if len(choices) == 1 else ""
+    plans, rates = [], set()
+    for name in names:
+        settings = selection.layers(name).settings(sandbox=(REGIONS["us"], "none"))
+        drivers = len(roster.of_organization(name)) if roster.options.organization_column else to_send
+        plans.append(estimate(settings.rate, drivers, settings.burst or settings.rate.limit, settings.concurrency))
+        rates.add(settings.rate)
+    at = f" at {rates.pop()}" if len(names) == 1 else ""
     took = f"; issuing takes about {duration_text(max(plans))}{at}" if to_send else ""
     out(f"{amount(len(roster), 'row')}: {to_send} can be sent, {len(roster.refused)} cannot{took}.")
     out(*organization_lines(roster), *sent_lines(roster), *remark_lines(roster))
@@ -68,20 +90,19 @@ def check(options: Namespace, environ: Mapping[str, str]) -> int:
 
 def config(options: Namespace, environ: Mapping[str, str]) -> int:
     """``config``: which settings apply, and where each is from."""
-    preparation = Preparation(options, environ)
-    where = preparation.file.path or f"none ({FILE_NAME} is neither here nor in your folder for settings)"
+    selection = selection_of(options, environ)
+    where = selection.file.path or f"none ({FILE_NAME} is neither here nor in your folder for settings)"
     out(f"settings file: {where}")
-    names = preparation.names()
-    for name in names:
-        choice = preparation.choice(name)
-        out("", f"organization {name}" if name else "no organization is named", *setting_lines(choice.shown()))
-    out("", "reports", *setting_lines(preparation.choice().shown_of_report()))
+    for name in selection.names():
+        title = f"organization {name}" if name else "no organization is named"
+        out("", title, *in_columns(selection.layers(name).shown()))
+    out("", "reports", *in_columns(selection.layers().shown_of_report()))
     return EXIT_COMPLETE
 
 
 def status(options: Namespace, _environ: Mapping[str, str]) -> int:
     """``status RESULTS``: what is in a results file, without showing a token."""
-    from ..results import Destination, read_results
+    from ..results import Destination, read_results, status_of
 
     named = Destination(options.results)
     try:
@@ -91,7 +112,7 @@ def status(options: Namespace, _environ: Mapping[str, str]) -> int:
         raise ResultsError(
             f"{options.results} cannot be read: {error.strerror}", "check name and permissions"
         ) from None
-    summary = read_results(path).summary(datetime.now(UTC))
+    summary = status_of(read_results(path), datetime.now(UTC))
     if options.json:
         out(json.dumps({"results": str(options.results), "unfinished": unfinished, **as_json(summary)}, indent=2))
     else:
@@ -118,7 +139,7 @@ def purge(options: Namespace, _environ: Mapping[str, str]) -> int:
 def quota(options: Namespace, environ: Mapping[str, str]) -> int:
     """``quota``: how much of the organization's budget is in use, without using any of it."""
     warn_of_secrets(options)
-    settings = Preparation(options, environ).only_choice().settings()
+    settings = selection_of(options, environ).only_layers().settings()
     if settings.quota == "process":
         raise SettingsError("with --quota process every run has a budget of its own", "leave out --quota process")
     out(*run_async(_budget(settings)))
@@ -130,7 +151,7 @@ async def _budget(settings: Settings) -> list[str]:
     from ..wording import duration_text
 
     async with open_quota(settings) as quota:
-        budget = await quota.look()
+        budget = await quota.refresh()
     lines = [f"{budget.in_use} of {settings.rate.limit} slots in use."]
     if budget.in_flight:
         lines.append(f"{amount(budget.in_flight, 'request')} under way.")
@@ -176,7 +197,9 @@ async def _serve(sandbox: Sandbox, port: int) -> None:
     try:
         await sandbox.start()
     except OSError as error:
-        raise SettingsError(f"port {port} cannot be used: {error.strerror}", "choose another --port") from None
+        # asyncio has words of its own, which differ from Python to Python.
+        why = os.strerror(error.errno) if error.errno else error.strerror
+        raise SettingsError(f"port {port} cannot be used: {why}", "choose another --port") from None
     try:
         out(sandbox.url)
         say(

@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ..errors import SettingsError
-from ..pipeline.endings import Ending, EndingKind
+from ..pipeline.endings import Ending, EndingKind, StopSignal
 from ..reporting.exit_codes import EXIT_SIGNAL
-from .messages import say, unexpected
+from ..wording import unexpected
+from .screen import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
-    from ..pipeline.run import Run
     from ..results import Destination
 
 P = ParamSpec("P")
@@ -65,7 +65,9 @@ def run_async(job: Coroutine[object, object, T], *, descriptors: int = 0) -> T:
     async def quietly() -> T:
         asyncio.get_running_loop().set_default_executor(_Unattended())
         asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: say(unexpected(context.get("exception")), "What to do: report this line")
+            lambda _, context: say(
+                f"batch-issuer: {unexpected(context.get('exception'))}", "What to do: report this line"
+            )
         )
         return await job
 
@@ -109,7 +111,7 @@ def _try_descriptors(number: int) -> None:
 
 
 @contextmanager
-def stopped_by_signals(runs: Sequence[Run], destinations: Sequence[Destination], go_on: str) -> Iterator[None]:
+def stopped_by_signals(stop: StopSignal, destinations: Sequence[Destination], go_on: str) -> Iterator[None]:
     """The first signal stops all runs in good order, the second leaves at once."""
     signals = 0
 
@@ -122,8 +124,7 @@ def stopped_by_signals(runs: Sequence[Run], destinations: Sequence[Destination],
             say("", f"Left at once.{kept}", *([f"To go on: {go_on}"] if go_on else []))
             os._exit(EXIT_SIGNAL + number)
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        for run in runs:
-            run.stop(Ending(EndingKind.INTERRUPTED, f"by {name}", signal=number))
+        stop.stop(Ending(EndingKind.INTERRUPTED, f"by {name}", signal=number))
 
     with on_signal(handle):
         yield

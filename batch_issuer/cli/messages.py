@@ -5,28 +5,24 @@ Whoever mistypes a flag is told so by this file, and need not wait for more than
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
-from contextlib import suppress
 from itertools import zip_longest
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..settings.options import resume_flags, resume_variables
-from ..wording import amount, local
+from ..wording import amount, local, utc_text
+from .screen import out, say, spans
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from ..errors import BatchIssuerError
-    from ..jobs.job import Report
+    from ..jobs.records import JobResult
     from ..model import IdentifierKind, Outcome
     from ..pipeline.endings import Ending
-    from ..reporting.summary import Entry
-    from ..results import Batch, Destination, Failure, Summary
+    from ..reporting.summary import OrganizationSummary
+    from ..results import Batch, Destination, Failure, FileStatus
     from ..roster import Column, Roster
 
 MOST_ROWS_OF_A_HINT = 5
@@ -34,35 +30,6 @@ MOST_ROWS_OF_A_HINT = 5
 
 MOST_PROBLEMS_SHOWN = 20
 """Rows without a token that ``issue`` lists; all of them are in the results file."""
-
-MOST_SPANS_SHOWN = 12
-"""Spans of row numbers in a line."""
-
-
-def say(*lines: str) -> None:
-    """Lines for a person, on stderr."""
-    if sys.stderr is not None:
-        with suppress(OSError):  # whoever read it has left: that must not end a run
-            for line in lines:
-                print(line, file=sys.stderr, flush=True)
-
-
-def out(*lines: str) -> None:
-    """Lines for a pipe, on stdout."""
-    try:
-        for line in lines:
-            print(line, flush=True)
-    except OSError:  # whoever read it has left, or has no room for it; what was done stays done
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def unexpected(error: BaseException | None) -> str:
-    """What may be told of an exception that nobody thought of: its text may hold a secret."""
-    place = error.__traceback__ if error is not None else None
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place is not None else "?"
-    return f"batch-issuer: an unexpected problem ({type(error).__name__} at {where}); this is a bug"
 
 
 def columns_line(roster: Roster) -> str:
@@ -83,7 +50,7 @@ def sent_lines(roster: Roster) -> Iterator[str]:
 
     for kind, rows in roster.rows_by_kind().items():
         if rows:
-            yield f"  {len(rows)} by {LABELS[kind]}: {'rows' if len(rows) > 1 else 'row'} {_spans(rows)}"
+            yield f"  {len(rows)} by {LABELS[kind]}: {'rows' if len(rows) > 1 else 'row'} {spans(rows)}"
 
 
 def remark_lines(roster: Roster, most: int | None = None) -> Iterator[str]:
@@ -106,18 +73,6 @@ def refused_lines(roster: Roster, most: int) -> Iterator[str]:
         yield f"  row {outcome.row}: {outcome.status}: {outcome.error}"
     if len(roster.refused) > most:
         yield f"  … and {len(roster.refused) - most} more; batch-issuer check lists all."
-
-
-def _spans(rows: Sequence[int]) -> str:
-    """``2-29, 31, 33-60``."""
-    spans: list[list[int]] = []
-    for row in rows:
-        if spans and row == spans[-1][1] + 1:
-            spans[-1][1] = row
-        else:
-            spans.append([row, row])
-    texts = [str(first) if first == last else f"{first}-{last}" for first, last in spans[:MOST_SPANS_SHOWN]]
-    return ", ".join(texts) + (", …" if len(spans) > MOST_SPANS_SHOWN else "")
 
 
 def counted(rows: int, counts: Iterable[tuple[str, int]]) -> str:
@@ -154,8 +109,9 @@ def found_lines(batch: Batch, destination: Destination, *, restart: bool) -> Ite
         yield (
             f"{amount(len(batch.lost), 'row')} of which nobody knows whether a token was issued: another is asked for."
         )
-    if batch.refused:
-        yield f"{amount(len(batch.refused), 'row')} left alone: it is not certain whose they are; auth_error says why."
+    if batch.contested:
+        rows = amount(len(batch.contested), "row")
+        yield f"{rows} left alone: it is not certain whose they are; auth_error says why."
     if not batch.drivers and not batch.changed:
         yield "There is nothing to do."
 
@@ -184,7 +140,7 @@ def _tell_early(endings: Mapping[str, Ending]) -> bool:
     return bool(early)
 
 
-def _tell_lacking(report: Report, endings: Iterable[Ending]) -> None:
+def _tell_lacking(report: JobResult, endings: Iterable[Ending]) -> None:
     """Rows without a good token, but for those that the endings explain."""
     from ..hints import Hint
     from ..pipeline.endings import EndingKind
@@ -209,7 +165,12 @@ def _tell_other_files(destination: Destination) -> None:
 
 
 def tell(
-    report: Report, destination: Destination, options: Namespace, name: str, endings: Mapping[str, Ending], resume: str
+    report: JobResult,
+    destination: Destination,
+    options: Namespace,
+    name: str,
+    endings: Mapping[str, Ending],
+    resume: str,
 ) -> None:
     """What a person must know at the end; only what is wrong, if they asked for quiet.
 
@@ -251,14 +212,16 @@ def tell(
         out(str(report.path))
 
 
-def tell_all(entries: Sequence[Entry]) -> None:
+def tell_all(summaries: Sequence[OrganizationSummary]) -> None:
     """A line for each organization, those with trouble first."""
+    from ..model import Status
+
     say("--- all organizations")
-    for entry in sorted(entries, key=lambda one: not one.exit_code):
-        counts = ", ".join(f"{number} {status}" for status, number in entry.counts().items() if number)
-        rows = f"{amount(len(entry.outcomes), 'row')}: {counts or 'none'}" if entry.outcomes else "nothing was sent"
-        why = f"; {entry.message}" if entry.message else ""
-        say(f"{'ok' if not entry.exit_code else f'exit code {entry.exit_code}'}  {entry.organization}: {rows}{why}")
+    for one in sorted(summaries, key=lambda each: not each.exit_code):
+        counts = ", ".join(f"{one.counts[status]} {status}" for status in map(str, Status) if one.counts.get(status))
+        rows = f"{amount(one.rows, 'row')}: {counts or 'none'}" if one.rows else "nothing was sent"
+        why = f"; {one.message}" if one.message else ""
+        say(f"{'ok' if not one.exit_code else f'exit code {one.exit_code}'}  {one.organization}: {rows}{why}")
 
 
 def say_error(error: BatchIssuerError, name: str = "") -> None:
@@ -302,16 +265,8 @@ def organization_lines(roster: Roster) -> Iterator[str]:
                 yield f"  {len(drivers)} of {name}"
 
 
-def setting_lines(settings: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """Settings, each with its value and where it is from, in columns."""
-    rows = list(settings)
-    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
-    for name, value, source in rows:
-        yield f"  {name.ljust(widths[0])}  {value.ljust(widths[1])}  {source}"
-
-
-def status_lines(summary: Summary) -> Iterator[str]:
-    """A `Summary` for a person."""
+def status_lines(summary: FileStatus) -> Iterator[str]:
+    """A `FileStatus` for a person."""
     yield counted(summary.rows, summary.counts.items())
     spoilt = f", {summary.spoilt} spoilt" if summary.spoilt else ""
     unknown = f", {summary.unknown_expiry} without a readable expiry" if summary.unknown_expiry else ""
@@ -327,12 +282,8 @@ def status_lines(summary: Summary) -> Iterator[str]:
             yield f"  … and {len(failures) - MOST_ROWS_OF_A_HINT} more"
 
 
-def as_json(summary: Summary) -> dict[str, object]:
-    """A `Summary` for scripts: times in ISO 8601, UTC."""
-
-    def utc(at: datetime | None) -> str | None:
-        return at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else None
-
+def as_json(summary: FileStatus) -> dict[str, object]:
+    """A `FileStatus` for scripts: times in ISO 8601, UTC."""
     return {
         "rows": summary.rows,
         "counts": summary.counts,
@@ -343,8 +294,8 @@ def as_json(summary: Summary) -> dict[str, object]:
             "spoilt": summary.spoilt,
             "purged": summary.purged,
         },
-        "next_expiry": utc(summary.next_expiry),
-        "last_expiry": utc(summary.last_expiry),
+        "next_expiry": utc_text(summary.next_expiry) or None,
+        "last_expiry": utc_text(summary.last_expiry) or None,
         "problems": [
             {"hint": hint, "rows": [{**failure._asdict(), "hint": hint} for failure in failures]}
             for hint, failures in summary.problems.items()

@@ -1,16 +1,15 @@
-"""One row on its way to an outcome: what is known of it, and what that comes to."""
+"""The requests for one row: what they have brought so far, and the outcome that follows from it."""
 
 from __future__ import annotations
 
 import secrets
 import string
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..hints import Hint
 from ..model import Outcome, Status, shortened
-from .verdicts import Verdict, is_genuine, meaning
+from .verdicts import VerdictKind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,9 +17,12 @@ if TYPE_CHECKING:
     from ..model import Driver, Reply
     from ..quota import Permit
     from .endings import Ending
+    from .verdicts import Verdict
 
 CODE_LENGTH = 24
 """Characters of a code, about 140 bits; the API asks for 12 or more."""
+
+_MAYBE_ISSUED = str(Hint.MAYBE_ISSUED)
 
 
 def new_code() -> str:
@@ -35,33 +37,33 @@ def new_code() -> str:
     return "".join(code)
 
 
-class Flight(Enum):
-    """Where a request is; decides what a cancelled one leaves behind."""
-
-    GROUNDED = "it has its verdict"
-    ADMITTED = "it holds a slot and has not left"
-    UNDER_WAY = "it may have left, its reply has not been accounted for"
-
-
 @dataclass(slots=True)
-class Row:
+class Attempts:
     """What is known of a driver while its row has no outcome yet.
 
     A row whose earlier token has not expired keeps that until it has the new one, whatever happens.
+
+    Attributes:
+        driver: the row.
+        sent: requests that left, those of earlier runs without a token included.
+        failures: attempts used up.
+        unanswered: whether a request of this run may have issued a token that never came.
+        reply, verdict: the last ones; None before the first, and after a request that was given up.
     """
 
     driver: Driver
-    sent: int = field(init=False)  # requests that left, those of earlier runs without a token included
-    failures: int = 0  # attempts used up
-    unanswered: bool = False  # whether a request of this run may have issued a token that never came
-    reply: Reply | None = None  # the last one
+    sent: int = field(init=False)
+    failures: int = 0
+    unanswered: bool = False
+    reply: Reply | None = None
+    verdict: Verdict | None = None
 
     def __post_init__(self) -> None:
         self.sent = self._sent_before
 
     @property
     def maybe_issued(self) -> bool:
-        """Whether a token may exist that never came, of this run or of one before."""
+        """Whether a token may exist that never came, of this run or of an earlier one."""
         before = self.driver.before
         return self.unanswered or (before is not None and before.status is Status.UNKNOWN)
 
@@ -70,20 +72,33 @@ class Row:
         before = self.driver.before
         return before.attempts if before is not None and not before.token else 0
 
-    def about_to_leave(self) -> Outcome:
-        """What a crash from now on leaves behind: a token may exist that nobody knows."""
+    def record(self, reply: Reply, verdict: Verdict) -> None:
+        """A reply came."""
+        self.reply, self.verdict = reply, verdict
+        self.sent += reply.left
+        self.unanswered |= verdict.kind is VerdictKind.RETRY_MAYBE_ISSUED
+
+    def record_lost(self) -> None:
+        """A request that may have left was given up."""
+        self.reply = self.verdict = None
+        self.sent += 1
+        self.unanswered = True
+
+    def intent(self) -> Outcome:
+        """The outcome if the run crashes from now on: a token may exist, and its value is unknown."""
         sent = Outcome(
             self.driver.row,
             Status.UNKNOWN,
             self.driver.identifier,
             error="sent, but the run was cut off before the answer came",
-            hint=str(Hint.MAYBE_ISSUED),
+            hint=_MAYBE_ISSUED,
             attempts=self.sent + 1,
+            maybe_issued=True,
         )
         return self._or_earlier_token(sent)
 
     def issued(self, reply: Reply, code: str, at: datetime) -> Outcome:
-        """It has its token, asked for with ``code``; ``at`` is now, in UTC."""
+        """It has its token, requested with ``code``; ``at`` is now, in UTC."""
         return Outcome(
             self.driver.row,
             Status.ISSUED,
@@ -99,27 +114,26 @@ class Row:
             issued_at=at,
         )
 
-    def spent(self, hint: Hint) -> Outcome:
+    def exhausted(self) -> Outcome:
         """Its attempts are used up, or the run is over: ``unknown`` if any of them may have issued a token."""
         message = self.reply.message if self.reply else "sent, but the run ended before the answer came"
-        return self.without_token(Status.UNKNOWN if self.maybe_issued else Status.FAILED, message, hint)
+        hint = self.verdict.hint if self.verdict else None
+        return self._without_token(Status.UNKNOWN if self.maybe_issued else Status.FAILED, message, hint)
 
-    def rejected(self, reply: Reply, hint: Hint) -> Outcome:
-        """The API said no to the driver, or somebody to the request.
+    def rejected(self) -> Outcome:
+        """The API said no to the driver, or something on the way to the request.
 
         Only the first settles what earlier runs left open, and neither what this one did a moment ago.
         """
-        settles = is_genuine(reply) and meaning(reply).verdict is Verdict.REJECTED
+        settles = self.verdict is not None and self.verdict.genuine and self.verdict.kind is VerdictKind.REJECTED
         unknown = self.unanswered or (self.maybe_issued and not settles)
-        return self.without_token(Status.UNKNOWN if unknown else Status.FAILED, reply.message, hint)
+        message, hint = (self.reply.message if self.reply else ""), (self.verdict.hint if self.verdict else None)
+        return self._without_token(Status.UNKNOWN if unknown else Status.FAILED, message, hint)
 
-    def left_over(self, ending: Ending | None) -> Outcome:
+    def stopped(self, ending: Ending) -> Outcome:
         """The run has ended first."""
         touched = self.reply is not None or self.sent > self._sent_before
-        if not (self.maybe_issued and touched):
-            return self.not_attempted(ending)
-        hint = meaning(self.reply).hint if self.reply else None
-        return self.spent(hint or Hint.MAYBE_ISSUED)
+        return self.exhausted() if self.maybe_issued and touched else self.not_attempted(ending)
 
     def not_attempted(self, ending: Ending | None) -> Outcome:
         """Nothing can have been issued for it, and ``ending`` came first; None while the run goes on."""
@@ -127,11 +141,12 @@ class Row:
         if before is not None and before.status is not Status.NOT_ATTEMPTED:
             return before if before.token else replace(before, attempts=self.sent)
         why = f"the run ended before its turn: {ending.message}" if ending else "not yet attempted"
-        return self.without_token(Status.NOT_ATTEMPTED, why, Hint.NOT_ATTEMPTED)
+        return self._without_token(Status.NOT_ATTEMPTED, why, Hint.NOT_ATTEMPTED)
 
-    def without_token(self, status: Status, error: str, hint: Hint) -> Outcome:
-        """Any other outcome; an ``unknown`` one always says that a token may exist."""
-        reply, cure = self.reply, str(hint)
+    def _without_token(self, status: Status, error: str, hint: Hint | None) -> Outcome:
+        """Any other outcome; the hint of an ``unknown`` one says that a token may exist."""
+        reply, hint = self.reply, hint or Hint.MAYBE_ISSUED
+        cure = str(hint)
         if status is Status.UNKNOWN and hint is not Hint.MAYBE_ISSUED:
             cure = f"{cure}; {Hint.MAYBE_ISSUED.cure}"
         outcome = Outcome(
@@ -143,6 +158,7 @@ class Row:
             http_status=reply.status if reply else None,
             request_id=reply.request_id if reply else "",
             attempts=self.sent,
+            maybe_issued=status is Status.UNKNOWN,
         )
         return self._or_earlier_token(outcome)
 
@@ -151,13 +167,13 @@ class Row:
         if before is None or not before.token:
             return outcome
         error = shortened(f"this is the earlier token; no new one: {outcome.error}")
-        return replace(before, error=error, hint=outcome.hint)
+        return replace(before, error=error, hint=outcome.hint, maybe_issued=outcome.maybe_issued)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
-    """One request of a row, from its permit to its verdict; the row may have the next one before this is put away."""
+    """One request of a row, from its permit to its verdict; ``sent`` once it may have left."""
 
-    row: Row
+    attempts: Attempts
     permit: Permit
-    flight: Flight = Flight.ADMITTED
+    sent: bool = False

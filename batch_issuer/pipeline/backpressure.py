@@ -1,4 +1,4 @@
-"""What keeps everybody from getting through: a server that refuses, a network or a shared quota that is away.
+"""What holds up all rows of a run: a server that refuses, a network or a shared quota that cannot be reached.
 
 All wait then, longer each time nothing gets through, until patience ends.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .backoff import full_jitter
 from .endings import Ending, EndingKind
 from .events import GateClosed, GateOpened, QuotaTrouble
-from .verdicts import Verdict, gave_up, is_genuine, meaning
+from .verdicts import VerdictKind, gave_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,88 +19,99 @@ if TYPE_CHECKING:
     from ..quota import Permit, Quota, Trouble
     from .events import Event
     from .time_limits import Patience
+    from .verdicts import Verdict
 
 
-class Setbacks:
-    """Of one run."""
+class Backpressure:
+    """Between one run and its quota."""
 
     def __init__(
-        self, patience: Patience, tell: Callable[[Event], None], uniform: Callable[[float, float], float]
+        self,
+        quota: Quota,
+        patience: Patience,
+        emit: Callable[[Event], None],
+        uniform: Callable[[float, float], float],
     ) -> None:
+        self._quota = quota
         self._patience = patience
-        self._tell = tell
+        self._emit = emit
         self._uniform = uniform
-        self._quota: Quota
-        self._count = 0  # closings of the gate since something got through
+        self._closings = 0  # of the gate, since something got through
         self._quota_is_away = False
+        quota.on_trouble = self._on_trouble
 
     @property
-    def any(self) -> bool:
-        """Whether there were any since something got through."""
-        return self._count > 0
+    def active(self) -> bool:
+        """Whether all had to wait since something got through."""
+        return self._closings > 0
 
-    def watch(self, quota: Quota) -> None:
-        """From now on these are the setbacks with this quota."""
-        self._quota = quota
-        quota.tell = self._on_trouble
-
-    def account(self, reply: Reply, permit: Permit) -> bool:
-        """Tell the quota what became of a request; whether it shows that requests get through."""
-        verdict = meaning(reply).verdict
-        if verdict is Verdict.THROTTLED:
-            self._quota.throttled(permit, reply.retry_after)
+    def record(self, reply: Reply, verdict: Verdict, permit: Permit) -> bool:
+        """Report to the quota how a request ended; whether that shows that requests get through."""
+        if verdict.kind is VerdictKind.THROTTLED:
+            wait = self._wait(reply.retry_after)
+            self._quota.throttled(permit, reply.retry_after, wait or 0.0)
+            self._hold(gave_up(reply, verdict), wait)
         elif not reply.left:
             self._quota.unsent(permit)
         elif reply.status is None:
             self._quota.lost(permit)
         else:
-            healthy = verdict not in (Verdict.RETRY, Verdict.RETRY_MAYBE_ISSUED) and is_genuine(reply)
-            self._quota.answered(permit, healthy=healthy)
-            # One that was sent before the pause, or before the quota went away, says nothing about the end of that.
-            if healthy and not self._quota.paused and not self._quota_is_away:
+            trouble = verdict.kind in (VerdictKind.RETRY, VerdictKind.RETRY_MAYBE_ISSUED) or not verdict.genuine
+            self._quota.answered(permit, healthy=not trouble)
+            # One that was sent before the pause, or before the quota went away, does not show that these are over.
+            if not trouble and not self._quota.paused and not self._quota_is_away:
                 self._end()
                 return True
         return False
 
     def _end(self) -> None:
-        self._patience.renew()
-        if self._count:
-            self._count = 0
-            self._tell(GateOpened())
+        self._patience.reset()
+        if self._closings:
+            self._closings = 0
+            self._emit(GateOpened())
 
-    def suffer(self, reply: Reply, asked: float | None, *, everybody: bool = False) -> None:
-        """All wait, as long as the server ``asked`` (within reason) and for a backoff.
-
-        Where the wait that the server asked for was not enough a backoff grows, since somebody else was faster; it
-        ends when slots of our own come free, on a server that counts by windows.
+    def pause(self, reply: Reply, verdict: Verdict, asked: float | None) -> None:
+        """All rows of this run wait, for trouble other than a 429.
 
         Args:
             reply: why.
-            asked: seconds; None if it did not ask.
-            everybody: whether all runs wait that share the quota, and not this one alone.
+            verdict: of the reply.
+            asked: seconds that the server asks for; None if it does not.
         """
-        ending = gave_up(reply)
+        wait = self._wait(asked)
+        if wait is not None:
+            self._quota.pause(wait)
+        self._hold(gave_up(reply, verdict), wait)
+
+    def _wait(self, asked: float | None) -> float | None:
+        """Seconds to wait: as long as the server ``asked`` (within reason), and for a backoff; None to wait no longer.
+
+        Where the wait that the server asked for was not enough the backoff grows, because another client was faster;
+        it ends when slots of our own come free, on a server that counts by windows.
+        """
         if not self._quota.paused:  # of many failures at once, one counts
-            self._count += 1
-            backoff = full_jitter(self._count, self._uniform)
+            self._closings += 1
+            backoff = full_jitter(self._closings, self._uniform)
             if asked is None:
                 asked = backoff
-            elif self._count > 1:
+            elif self._closings > 1:
                 asked = max(asked, min(backoff, self._quota.next_release()))
-        self._patience.wear(ending)
-        if asked is not None:
-            asked = min(asked, self._patience.seconds + 1)  # a run that comes once this has given up shall ask anew
-            self._quota.pause(asked, everybody=everybody)
-            self._tell(GateClosed(asked, ending, self._patience.seconds))
+        # No longer than patience lasts: a run that starts after this one has given up must request again.
+        return None if asked is None else min(asked, self._patience.seconds + 1)
+
+    def _hold(self, ending: Ending, wait: float | None) -> None:
+        self._patience.start(ending)
+        if wait is not None:
+            self._emit(GateClosed(wait, ending, self._patience.seconds))
 
     def _on_trouble(self, trouble: Trouble | None) -> None:
-        """The shared quota cannot be reached (told again with each try), or is there again (None)."""
-        told, self._quota_is_away = self._quota_is_away, trouble is not None and trouble.waits
+        """The shared quota cannot be reached (called again with each try), or is back (None)."""
+        was_away, self._quota_is_away = self._quota_is_away, trouble is not None and trouble.waits
         if trouble is None:
-            if not self._count:  # else there is something else to be patient with
-                self._patience.renew()
+            if not self._closings:  # else there is something else to be patient with
+                self._patience.reset()
             return
         if trouble.waits:
-            self._patience.wear(Ending(EndingKind.GAVE_UP, trouble.message, trouble.tip))
-        if not (told and trouble.waits):
-            self._tell(QuotaTrouble(trouble.message, trouble.tip, self._patience.seconds if trouble.waits else None))
+            self._patience.start(Ending(EndingKind.GAVE_UP, trouble.message, trouble.tip))
+        if not (was_away and trouble.waits):
+            self._emit(QuotaTrouble(trouble.message, trouble.tip, self._patience.seconds if trouble.waits else None))

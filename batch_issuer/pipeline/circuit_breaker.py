@@ -1,4 +1,4 @@
-"""Whose trouble is it: one row's, everybody's for a while, or are we asking the wrong server? Pure, no clock.
+"""Is it one row's trouble or everybody's for a while, or is this the wrong server? Pure, no clock.
 
 A circuit breaker (Nygard, *Release It!*, 2007) over the replies of a run::
 
@@ -18,29 +18,31 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from .verdicts import is_foreign, is_genuine
+from .verdicts import not_the_api
 
 if TYPE_CHECKING:
     from ..model import Reply
-    from .attempts import Row
+    from .attempts import Attempts
+    from .endings import Ending
+    from .verdicts import Verdict
 
 FAILURES = 3
 """Rows that fail one after the other before it is everybody's trouble."""
 
-STRANGERS = 3
+FOREIGN_REPLIES = 3
 """Foreign replies in a row, to as many rows if there are, with no genuine one before: then this is not the API."""
 
-BOUTS = 2
+BLAME_AFTER = 2
 """Times that something gets through after a row has failed, until the row is to blame."""
 
 
-class Circuit:
-    """A circuit breaker for one run.
+class CircuitBreaker:
+    """The circuit breaker of one run.
 
     Attributes:
         open: whether failures are everybody's trouble now.
         in_doubt: whether something failed and nothing got through since: then a row that has not failed tells most.
-        foreign: the last reply that was none of the API's, as long as none of the API's has come.
+        wrong_address: how the run ends if the last reply, a foreign one, stays the last; None otherwise.
     """
 
     def __init__(self, drivers: int) -> None:
@@ -50,56 +52,63 @@ class Circuit:
             drivers: how many rows there are.
         """
         self.open = self.in_doubt = False
-        self.foreign: Reply | None = None
-        self._drivers = self._left = drivers
-        self._strangers: list[int] = []  # rows, one for each foreign reply
-        self._known = False
-        self._failed: dict[int, Row] = {}  # since something got through, by row number
-        self._bouts: Counter[int] = Counter()  # of rows without an outcome
-        self._over: set[int] = set()  # rows that failed lately and have their outcome
+        self.wrong_address: Ending | None = None
+        self._drivers = drivers
+        self._foreign: list[int] = []  # rows, one for each foreign reply
+        self._genuine = False  # whether the API has ever answered
+        self._failed: dict[int, Attempts] = {}  # since something got through, by row number
+        self._blame: Counter[int] = Counter()  # of rows without an outcome
+        self._finished: set[int] = set()  # rows that failed lately and have their outcome
 
-    def more(self, drivers: int) -> None:
-        """So many rows more have no outcome."""
-        self._left += drivers
-
-    def see(self, reply: Reply, row: int) -> bool:
-        """Take note of who answers for a row; whether it is certain by now that this is not the API."""
-        if not self._known and is_foreign(reply):
-            self._strangers.append(row)
-            self.foreign = reply
-            rows = len({*self._strangers})
-            return len(self._strangers) >= STRANGERS and rows >= min(STRANGERS, self._drivers)
-        self._known |= is_genuine(reply)
+    def record_sender(self, reply: Reply, verdict: Verdict, row: int) -> Ending | None:
+        """Note who sent any other reply; how the run ends, once it is certain that this is not the API."""
+        if not self._genuine and verdict.foreign:
+            self._foreign.append(row)
+            self.wrong_address = not_the_api(reply, verdict)
+            rows = len({*self._foreign})
+            certain = len(self._foreign) >= FOREIGN_REPLIES and rows >= min(FOREIGN_REPLIES, self._drivers)
+            return self.wrong_address if certain else None
+        self._genuine |= verdict.genuine
         if reply.status is not None:
-            self._strangers.clear()
-            self.foreign = None
-        return False
+            self._forget_foreign()
+        return None
 
-    def got_through(self) -> None:
-        """The server answers as it should."""
+    def _forget_foreign(self) -> None:
+        self._foreign.clear()
+        self.wrong_address = None
+
+    def record_success(self) -> None:
+        """The API answered as it should."""
         self.open = self.in_doubt = False
-        self._bouts.update(self._failed.keys() - self._over)
+        self._genuine = True
+        self._forget_foreign()
+        self._blame.update(self._failed.keys() - self._finished)
         self._failed.clear()
-        self._over.clear()
+        self._finished.clear()
 
-    def failed(self, row: Row) -> bool:
-        """A row got no usable answer; whether that is everybody's trouble, and so costs it nothing."""
+    def record_failure(self, attempts: Attempts, left: int) -> bool:
+        """A row got no usable answer; whether that is everybody's trouble, and so costs it nothing.
+
+        Args:
+            attempts: of the row.
+            left: rows without an outcome, this one included.
+        """
         self.in_doubt = True
-        if not self._is_to_blame(row.driver.row):
-            self._failed[row.driver.row] = row
+        row = attempts.driver.row
+        if not self._is_to_blame(row, left):
+            self._failed[row] = attempts
         if not self.open and len(self._failed) >= FAILURES:
             self.open = True
             for one in self._failed.values():
                 one.failures = 0
         return self.open
 
-    def _is_to_blame(self, row: int) -> bool:
-        bouts = self._bouts.get(row, 0)
-        return bouts >= BOUTS or (bouts > 0 and len(self._bouts) >= self._left)
+    def _is_to_blame(self, row: int, left: int) -> bool:
+        times = self._blame.get(row, 0)
+        return times >= BLAME_AFTER or (times > 0 and len(self._blame) >= left)
 
-    def done(self, row: int) -> None:
+    def record_outcome(self, row: int) -> None:
         """A row has its outcome."""
-        self._left -= 1
-        self._bouts.pop(row, None)
+        self._blame.pop(row, None)
         if row in self._failed:
-            self._over.add(row)
+            self._finished.add(row)

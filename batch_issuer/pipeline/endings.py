@@ -1,9 +1,13 @@
-"""Why a run ended."""
+"""Why a run ended, and how a caller ends one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class EndingKind(StrEnum):
@@ -20,7 +24,7 @@ class EndingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a run ended: ``message`` says what happened, ``tip`` what to do; ``signal`` is its number, if one did."""
+    """Why a run ended: ``message`` says what happened, ``tip`` what to do; ``signal`` is the number of one, if any."""
 
     kind: EndingKind
     message: str = ""
@@ -41,3 +45,33 @@ SEVERITY = (
     EndingKind.INTERRUPTED,
 )
 """The endings, the worst one last."""
+
+
+class StopSignal:
+    """Stops the runs it was handed to: those that run, and those that start later. Used in the event loop's thread.
+
+    Attributes:
+        ending: why they stop; None until `stop` is called.
+    """
+
+    def __init__(self) -> None:
+        self.ending: Ending | None = None
+        self._listeners: list[Callable[[Ending], None]] = []
+
+    def stop(self, ending: Ending) -> None:
+        """Let no further request leave; those in flight are waited for. The first call counts."""
+        if self.ending is not None:
+            return
+        self.ending = ending
+        for listener in [*self._listeners]:
+            listener(ending)
+
+    def add_listener(self, listener: Callable[[Ending], None]) -> None:
+        """Call ``listener`` at the stop; at once if that has come."""
+        self._listeners.append(listener)
+        if self.ending is not None:
+            listener(self.ending)
+
+    def remove_listener(self, listener: Callable[[Ending], None]) -> None:
+        """Do not call it any more."""
+        self._listeners.remove(listener)

@@ -1,12 +1,12 @@
-"""What a run tells whoever watches it, and why it ended."""
+"""What a run reports as it happens, to whoever observes it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from ..model import Outcome
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class RunStarted:
     """``drivers`` will be sent at ``rate``; other runs use ``others`` slots and have ``others_waiting`` more to send.
 
-    ``seconds_left()`` gives the quota's plan for the drivers without an outcome; ``time`` is how many seconds there are
+    ``seconds_left()`` gives the quota's estimate for the drivers that wait; ``time`` is how many seconds there are
     until the deadline, None without one.
     """
 
@@ -39,7 +39,7 @@ class RowDone:
 
 @dataclass(frozen=True, slots=True)
 class GateClosed:
-    """Everybody waits ``seconds``; ``ending`` is what comes of it if nothing gets through for ``patience`` seconds."""
+    """All wait ``seconds``; the run ends with ``ending`` if nothing gets through for ``patience`` seconds."""
 
     seconds: float
     ending: Ending
@@ -53,7 +53,7 @@ class GateOpened:
 
 @dataclass(frozen=True, slots=True)
 class QuotaTrouble:
-    """The budget cannot be shared with other runs: for good (``patience`` is None), or it is waited for so long."""
+    """The budget cannot be shared with other runs: for good (``patience`` is None), or the run waits so long for it."""
 
     message: str
     tip: str
@@ -62,10 +62,10 @@ class QuotaTrouble:
 
 @dataclass(frozen=True, slots=True)
 class FirstToken:
-    """The first reply with a token told how long tokens live: ``lifetime`` seconds, by the server's own clock.
+    """The first token came; tokens live ``lifetime`` seconds by the server's own clock.
 
-    The others come within ``seconds_left`` by the quota's plan; ``at_once`` is how many drivers can hold a valid token
-    at the same time, None if all can.
+    The others come within ``seconds_left`` by the quota's estimate; ``at_once`` is how many drivers can hold a valid
+    token at the same time, None if all can.
     """
 
     lifetime: float
@@ -83,7 +83,7 @@ class ClockOff:
 
 @dataclass(frozen=True, slots=True)
 class Renewing:
-    """At the end of the run, ``drivers`` get another token, since the one they have would not be valid long enough."""
+    """At the end of the run, ``drivers`` get another token, because theirs would not be valid long enough."""
 
     drivers: int
 
@@ -97,3 +97,6 @@ class Stopping:
 
 
 Event = RunStarted | RowDone | GateClosed | GateOpened | QuotaTrouble | FirstToken | ClockOff | Renewing | Stopping
+
+Observer = Callable[[Event], None]
+"""Receives the events of one run; must not block. If it raises, the run ends and raises, too."""

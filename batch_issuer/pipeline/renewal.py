@@ -1,4 +1,4 @@
-"""How long tokens live: can all be valid at once, and which get a successor at the end of a run?
+"""How long tokens live: whether all can be valid at once, and which are renewed at the end of a run.
 
 Lifetimes are the server's, from its ``Date`` to the token's expiry, and are counted on the event loop's clock; so this
 computer's own clock may be wrong. No clock is read here: times are arguments, in seconds.
@@ -11,42 +11,39 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from ..model import Outcome, Reply
 
 CLOCK_TOLERANCE = 60.0
-"""Seconds that this computer's clock may be off without a word; ``Date`` has whole seconds, and replies take some."""
+"""Seconds that this computer's clock may be off unreported; ``Date`` has whole seconds, and replies take some."""
 
 ROUNDS = 3
 """Times that tokens are renewed: a network that comes and goes must not make that endless."""
 
 
-class Lifetimes:
-    """Of the tokens of one run.
+class ExpiryTracker:
+    """When the tokens of one run expire.
 
     Attributes:
         lifetime: seconds that the last token lived from its reply on; None before the first.
         clock_ahead: seconds that this computer's clock is ahead of the server's, as far as it was told; else 0.
     """
 
-    def __init__(self, min_validity: float) -> None:
+    def __init__(self, min_validity: float, earlier: Iterable[Outcome] = ()) -> None:
+        """Begin with the tokens that other rows have, which were good for long enough when the run began."""
         self.lifetime: float | None = None
         self.clock_ahead = 0.0
         self._min_validity = min_validity
         # Of each token its row, and until when it is valid on the event loop's clock; of a row, the last one counts.
         self._rows, self._until = array("q"), array("d")
-        self._earlier: dict[int, datetime] = {}  # by row, on the server's
+        self._earlier: dict[int, datetime] = {  # by row, on the server's clock
+            outcome.row: outcome.expires_at for outcome in earlier if outcome.token and outcome.expires_at
+        }
         self._rounds = 0
 
-    def keep(self, outcomes: list[Outcome]) -> None:
-        """Rows that have an earlier token, which was good for long enough when the run began."""
-        self._earlier = {
-            outcome.row: outcome.expires_at for outcome in outcomes if outcome.token and outcome.expires_at
-        }
-
-    def see(self, row: int, reply: Reply, now: float) -> None:
+    def record(self, row: int, reply: Reply, now: float) -> None:
         """A reply with a token came."""
         if reply.clock_ahead is not None:
             self.clock_ahead = reply.clock_ahead
@@ -57,29 +54,29 @@ class Lifetimes:
 
     @property
     def clock_is_off(self) -> bool:
-        """Whether this computer's clock is wrong, for all one can tell."""
+        """Whether this computer's clock seems to be wrong."""
         return abs(self.clock_ahead) > CLOCK_TOLERANCE
 
-    def at_once(self, drivers: int, plan: Callable[[int], float]) -> int | None:
+    def capacity(self, drivers: int, estimate: Callable[[int], float]) -> int | None:
         """How many of so many drivers can hold a valid token at the same time; None if all can.
 
         Args:
             drivers: how many there are.
-            plan: seconds until so many drivers have their token.
+            estimate: seconds until so many drivers have their token.
         """
-        if self.lifetime is None or plan(drivers) <= self.lifetime:
+        if self.lifetime is None or estimate(drivers) <= self.lifetime:
             return None
-        return bisect_right(range(1, drivers + 1), self.lifetime, key=plan)
+        return bisect_right(range(1, drivers + 1), self.lifetime, key=estimate)
 
-    def short(self, now: float, wall_clock: datetime, plan: Callable[[int], float]) -> list[int]:
-        """The rows whose token would not be valid for the least time, once all these have another; in order.
+    def due(self, now: float, wall_clock: datetime, estimate: Callable[[int], float]) -> list[int]:
+        """The rows to renew: their token will be too short-lived once all of them have a new one. In order.
 
-        None, where that cannot succeed: tokens that live too short a time, or too many drivers.
+        None where that cannot succeed, because tokens live too short a time or the drivers are too many.
 
         Args:
             now: the event loop's time.
-            wall_clock: the time as this computer has it.
-            plan: seconds until so many drivers have their token.
+            wall_clock: this computer's time.
+            estimate: seconds until so many drivers have their token.
         """
         if self.lifetime is None or self._rounds >= ROUNDS:
             return []
@@ -87,17 +84,17 @@ class Lifetimes:
             row: now + (expires_at - wall_clock).total_seconds() + self.clock_ahead
             for row, expires_at in self._earlier.items()
         }
-        if min([min(self._until), *until.values()]) > now + plan(0) + self._min_validity:  # as usual
+        if min([min(self._until), *until.values()]) > now + estimate(0) + self._min_validity:  # as usual
             return []
         until |= zip(self._rows, self._until, strict=True)
         order = sorted(until, key=until.__getitem__)
         times = [until[row] for row in order]
         count = -1
-        short = 0
-        while count != short:  # those that fall below while others are renewed are renewed as well
-            count = short
-            short = bisect_right(times, now + plan(count) + self._min_validity)
-        if not short or plan(short) + self._min_validity >= self.lifetime:
+        due = 0
+        while count != due:  # those that fall below while others are renewed are renewed as well
+            count = due
+            due = bisect_right(times, now + estimate(count) + self._min_validity)
+        if not due or estimate(due) + self._min_validity >= self.lifetime:
             return []
         self._rounds += 1
-        return sorted(order[:short])
+        return sorted(order[:due])

@@ -4,11 +4,11 @@
 
             ┌────────────── again, after a backoff ───────────────┐
             ▼                                                     │
-    waiting rows ──► quota.admit ──► journal.record ──► request ──┴──► journal.record ──► outcome
-       one dispatcher             (may be issued)      many at once
+    work queue ──► quota.admit ──► journal.record ──► request ──► verdict ──► journal.record ──► outcome
+       one dispatcher                 (intent)      many at once
 
 One dispatcher starts requests, so departures have one order; each request is a task of its own; all of them write
-through one journal, which does not await.
+through one journal, which does not await. A reply is judged once, and its verdict goes to all who need to know.
 """
 
 from __future__ import annotations
@@ -17,205 +17,208 @@ import asyncio
 import random
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..errors import StorageError
 from ..hints import Hint
 from ..model import Driver, NeverLeftError, Outcome
-from ..quota import Budget, plan
-from .attempts import Flight, Request, Row, new_code
+from ..quota import Budget, estimate
+from .attempts import Attempts, Request, new_code
 from .backoff import full_jitter
-from .backpressure import Setbacks
-from .circuit_breaker import Circuit
-from .endings import FINISHED, Ending, EndingKind
+from .backpressure import Backpressure
+from .circuit_breaker import CircuitBreaker
+from .endings import FINISHED, Ending, EndingKind, StopSignal
 from .events import ClockOff, FirstToken, Renewing, RowDone, RunStarted, Stopping
-from .renewal import Lifetimes
+from .renewal import ExpiryTracker
 from .time_limits import Deadline, Patience
-from .token_owners import Holders
-from .usage import Tally
-from .verdicts import Verdict, is_genuine, key_refused, meaning, not_the_api
-from .work_queue import WaitingRows
+from .token_owners import TokenOwners
+from .usage import Usage
+from .verdicts import VerdictKind, judge, key_refused
+from .work_queue import WorkQueue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..model import Reply, TokenIssuer
-    from ..quota import Quota
+    from ..quota import Permit, Quota
     from ..results import Journal
     from ..settings.run_settings import Settings
     from .events import Event
+    from .verdicts import Verdict
 
-LONGEST_WAIT = 60.0
-"""Seconds: a server in trouble that asks for more is looked at all the same."""
+MAX_ASKED_WAIT = 60.0
+"""Seconds: a server in trouble that asks for a longer wait is tried again all the same."""
 
 
 class Run:
-    """One pass over the drivers of a roster; it runs once.
+    """One pass over the drivers of a roster: `run` it once.
 
     Attributes:
         drivers: as given.
-        ending: why it ended; None while it goes on.
-        finished: the outcomes so far, in the order they came; all of them once `outcomes` is over, however it ended.
+        ending: why it ended; None before.
+        outcomes: by row, of each row the last one so far; of all rows once `run` is over, however it ended.
         unkept: how many tokens could not be written into the journal.
-        tally: how much was sent, and how fast.
+        usage: how much was sent, and how fast.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all there is to know, in one step
         self,
         drivers: Sequence[Driver],
         settings: Settings,
+        issuer: TokenIssuer,
+        quota: Quota,
+        journal: Journal | None = None,
         *,
+        stop: StopSignal | None = None,
         observe: Callable[[Event], None] = lambda _: None,
+        earlier: Iterable[Outcome] = (),
+        renewable: Iterable[Outcome] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Prepare; nothing is sent before `outcomes` is iterated.
+        """Prepare; nothing is sent before `run`.
 
         Args:
             drivers: one row each, no driver twice.
             settings: attempts, patience and deadline are read here.
-            observe: is told every `Event` as it happens; must not block. If it raises, the run ends and raises too.
+            issuer: sends the requests.
+            quota: says when.
+            journal: gets an intent before each request, and each outcome; None keeps nothing.
+            stop: ends the run early; may be shared with others.
+            observe: gets every `Event` as it happens, `RowDone` with each outcome; must not block. If it raises, the
+                run ends, and raises too.
+            earlier: outcomes of all rows of the results file; a reply that repeats one of their tokens has none.
+            renewable: other rows of the same organization that keep an earlier token. At the end, rows are requested
+                again whose token is not valid for ``min_validity`` any more, theirs and these, where that can help;
+                so a row may have two outcomes. None to renew nothing.
             uniform: draws the backoffs.
             wall_clock: gives the UTC time, for ``issued_at`` and the deadline.
         """
         self.drivers = list(drivers)
         self.ending: Ending | None = None
-        self.finished: list[Outcome] = []
+        self.outcomes: dict[int, Outcome] = {}
         self.unkept = 0
-        self.tally = Tally(settings.rate)
-        self._attempts = settings.attempts
-        self._deadline_at = settings.deadline
+        self.usage = Usage(settings.rate)
+        self._settings = settings
+        self._issuer, self._quota, self._journal = issuer, quota, journal
+        self._stop_signal = stop or StopSignal()
         self._observe = observe
-        self._uniform = uniform
-        self._wall_clock = wall_clock
-        self._waiting = WaitingRows(Row(driver) for driver in drivers)
-        self._in_flight: dict[asyncio.Task[None], Request] = {}
-        self._holders = Holders(driver.before for driver in drivers if driver.before is not None)
-        self._done: asyncio.Queue[Outcome | BaseException] = asyncio.Queue()
-        self._lifetimes = Lifetimes(settings.min_validity)
-        self._renewing = False
-        self._others: dict[int, Outcome] = {}  # that `renew` may ask for again
-        burst = settings.burst or settings.rate.limit
-        self._planned = partial(plan, settings.rate, burst=burst, concurrency=settings.concurrency)
-        self._started = False
-        self._beginning: asyncio.Task[Budget] | None = None
+        self._uniform, self._wall_clock = uniform, wall_clock
+        self._queue = WorkQueue(Attempts(driver) for driver in self.drivers)
+        self._in_flight: dict[Request, asyncio.Task[None]] = {}  # without a verdict
+        before = (driver.before for driver in self.drivers if driver.before is not None)
+        self._owners = TokenOwners(chain(before, earlier))
+        self._renewable = None if renewable is None else {outcome.row: outcome for outcome in renewable}
+        self._expiries = ExpiryTracker(settings.min_validity, (self._renewable or {}).values())
+        self._breaker = CircuitBreaker(len(self.drivers))
+        self._patience = Patience(settings.give_up_after, self._end)
+        self._backpressure = Backpressure(quota, self._patience, self._emit, uniform)
+        self._tasks = asyncio.TaskGroup()
         self._dispatcher: asyncio.Task[None] | None = None
-        self._circuit = Circuit(len(self.drivers))
-        self._patience = Patience(settings.give_up_after, self.stop)
-        self._setbacks = Setbacks(self._patience, self._tell, uniform)
-        self._issuer: TokenIssuer
-        self._quota: Quota
-        self._journal: Journal | None = None
+        self._over = asyncio.Event()
+        self._failure: Exception | None = None  # of the observer
 
-    def know(self, outcomes: Iterable[Outcome]) -> None:
-        """What other rows got earlier: a reply that repeats one of these tokens holds none."""
-        self._holders.know(outcomes)
+    async def run(self) -> None:
+        """Request a token for each driver; afterwards `ending` says why it ended.
 
-    def renew(self, kept: Iterable[Outcome]) -> None:
-        """At the end, ask again for those whose token is not valid for ``min_validity`` any more, where that can help.
+        Being cancelled cancels the requests in flight: tokens they would have brought are lost, and their rows become
+        ``unknown``.
 
-        Without this each driver has one outcome; with it, those have another one.
-
-        Args:
-            kept: what other rows of the same organization have from earlier runs.
+        Raises:
+            RuntimeError: it has run already.
         """
-        self._renewing = True
-        self._others = {outcome.row: outcome for outcome in kept}
-        self._lifetimes.keep(list(self._others.values()))
+        if self._dispatcher is not None:
+            raise RuntimeError("a Run runs once: make a new one")
+        deadline = self._deadline()
+        self._stop_signal.add_listener(self._end)
+        try:
+            if deadline is not None:
+                deadline.start()
+            async with self._tasks:
+                self._dispatcher = self._tasks.create_task(self._dispatch(deadline))
+                syncing = self._tasks.create_task(self._keep_synced())
+                await self._over.wait()
+                self._dispatcher.cancel()
+                syncing.cancel()
+                if self._failure is not None:
+                    raise self._failure
+            self.ending = self.ending or self._breaker.wrong_address or FINISHED
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._stop_signal.remove_listener(self._end)
+            self._patience.reset()
+            if deadline is not None:
+                deadline.cancel()
+            self.ending = self.ending or Ending(EndingKind.INTERRUPTED, "it was cancelled", "issue again for the rest")
+            self._settle()
 
-    @property
-    def started(self) -> bool:
-        """Whether it has begun, and so cannot be used again."""
-        return self._started
-
-    def _seconds_left(self) -> float:
-        """The quota's plan for the rows without an outcome, in seconds."""
-        return self._quota.plan(len(self._waiting))
-
-    def stop(self, ending: Ending) -> None:
-        """Start no further request; those in flight are waited for. The first call counts."""
+    def _end(self, ending: Ending) -> None:
+        """Let no further request leave; those in flight are waited for. The first call counts."""
         if self.ending is not None:
             return
         self.ending = ending
-        if self._beginning is not None:
-            self._beginning.cancel()
         if self._dispatcher is not None:
             self._dispatcher.cancel()
-            self._finish_stopped()
-        self._tell(Stopping(ending, sum(request.flight is Flight.UNDER_WAY for request in self._in_flight.values())))
+        self._emit(Stopping(ending, sum(request.sent for request in self._in_flight)))
 
-    def _tell(self, event: Event) -> None:
+    def _end_for_storage(self, error: StorageError) -> None:
+        self._end(Ending(EndingKind.STORAGE, error.message, error.tip))
+
+    def _deadline(self) -> Deadline | None:
+        if self._settings.deadline is None:
+            return None
+        ending = Ending(EndingKind.DEADLINE, "the deadline came", Hint.DEADLINE.cure)
+        return Deadline(self._settings.deadline, lambda: self._end(ending), self._abandon, self._wall_clock)
+
+    def _abandon(self) -> None:
+        """Wait for no request any more: rows in flight become ``unknown``, except where the request had not left."""
+        for task in self._in_flight.values():
+            task.cancel()
+
+    def _emit(self, event: Event) -> None:
         """An observer that raises ends the run in good order instead of leaving it half done."""
         try:
             self._observe(event)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the consumer gets it
-            self._done.put_nowait(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller of `run` gets it
+            self._failure = self._failure or error
+            self._over.set()
 
-    async def outcomes(
-        self, issuer: TokenIssuer, quota: Quota, journal: Journal | None = None
-    ) -> AsyncGenerator[Outcome]:
-        """Yield exactly one outcome for each driver, as they come (see `renew`); then `ending` says why it was over.
-
-        Leaving the loop early, or being cancelled, cancels the requests in flight: tokens they would have brought are
-        lost, and their rows become ``unknown`` in `finished`.
-
-        Args:
-            issuer: sends the requests.
-            quota: says when.
-            journal: is told before each request and of each outcome; None keeps nothing.
-
-        Raises:
-            RuntimeError: this run has been used already.
-        """
-        if self.started:
-            raise RuntimeError("a Run runs once: make a new one")
-        self._started = True
-        self._issuer, self._quota, self._journal = issuer, quota, journal
-        background: list[asyncio.Task[None]] = []
-        deadline = self._deadline()
+    async def _keep_synced(self) -> None:
+        if self._journal is None:
+            return
         try:
-            self._setbacks.watch(quota)
-            await self._begin(quota, deadline)
-            background.append(self._start(self._dispatch()))
-            if journal is not None:
-                background.append(self._start(self._keep_synced(journal)))
-            self._dispatcher = background[0]
-            if self.ending is not None:  # stopped before it began
-                self._dispatcher.cancel()
-                self._finish_stopped()
-            left = len(self.drivers)
-            while left:
-                outcome = await self._done.get()
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                yield outcome
-                left = left - 1 or self._renew()
-            self._conclude()
-        finally:
-            if self.ending is None:
-                self.ending = Ending(EndingKind.INTERRUPTED, "it was cancelled", "issue again for the rest")
-            self._patience.renew()
-            if deadline is not None:
-                deadline.cancel()
-            if self._beginning is not None:
-                self._beginning.cancel()
-            background.extend(self._in_flight)
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
-            self._finish_stopped()
+            await self._journal.keep_synced()
+        except StorageError as error:
+            self._end_for_storage(error)
 
-    async def _begin(self, quota: Quota, deadline: Deadline | None) -> None:
-        """Look at what others use of the quota, and tell how it stands; a stop does not wait for that."""
+    async def _dispatch(self, deadline: Deadline | None) -> None:
+        """Start requests, one after the other, whenever a row is ready and the quota admits one."""
+        try:
+            await self._start(deadline)
+            self._settle()
+            while self.ending is None:
+                await self._queue.ready()
+                self._send(await self._quota.admit(len(self._queue)))
+        except asyncio.CancelledError:
+            if self.ending is None:
+                raise
+        self._settle()
+
+    async def _start(self, deadline: Deadline | None) -> None:
+        """Report how it starts; a stop does not wait to learn what other runs use of the quota."""
         others = Budget()
-        if self.ending is None:
-            self._beginning = asyncio.ensure_future(quota.begin())
-            await asyncio.wait([self._beginning])
-            others = others if self._beginning.cancelled() else self._beginning.result()
-        self._tell(
+        try:
+            if self.ending is None:
+                others = await self._quota.begin()
+        except asyncio.CancelledError:
+            if self.ending is None:
+                raise
+        self._emit(
             RunStarted(
                 len(self.drivers),
-                quota.rate,
+                self._quota.rate,
                 others.in_use,
                 sum(others.waiting),
                 self._seconds_left,
@@ -223,207 +226,170 @@ class Run:
             )
         )
 
-    def _renew(self) -> int:
-        """Let those wait for another token whose own is not good for long; how many these are."""
-        if self.ending is not None or not self._renewing or not self._done.empty():
-            return 0
-        now = asyncio.get_running_loop().time()
-        short = self._lifetimes.short(now, self._wall_clock(), self._quota.plan)
-        latest = self._others | {outcome.row: outcome for outcome in self.finished} if short else {}
-        again = [
-            Driver(row, one.identifier, before=one)
-            for row in short
-            if (one := latest[row]).identifier is not None and not one.hint
-        ]
-        if again:
-            self._circuit.more(len(again))
-            self._waiting.add(Row(driver) for driver in again)
-            self._tell(Renewing(len(again)))
-        return len(again)
+    def _seconds_left(self) -> float:
+        """The quota's estimate for the rows that wait, in seconds."""
+        return self._quota.estimate(len(self._queue))
 
-    def _conclude(self) -> None:
-        """All rows have their outcome."""
-        if not self._done.empty() and isinstance(error := self._done.get_nowait(), BaseException):
-            raise error  # an observer that raised at the very end
-        if self.ending is None:
-            self.ending = not_the_api(self._circuit.foreign) if self._circuit.foreign else FINISHED
-
-    def _deadline(self) -> Deadline | None:
-        if self._deadline_at is None:
-            return None
-        ending = Ending(EndingKind.DEADLINE, "the deadline came", Hint.DEADLINE.cure)
-        deadline = Deadline(self._deadline_at, lambda: self.stop(ending), self._abandon, self._wall_clock)
-        deadline.start()
-        return deadline
-
-    def _abandon(self) -> None:
-        """Wait for no request any more: what is in flight becomes ``unknown``, unless it had not left."""
-        for task in self._in_flight:
-            task.cancel()
-
-    def _start(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """A task whose unexpected exception ends the run instead of hanging it."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        task.add_done_callback(self._report_crash)
-        return task
-
-    def _report_crash(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._done.put_nowait(error)
-
-    async def _keep_synced(self, journal: Journal) -> None:
+    def _send(self, permit: Permit) -> None:
+        """Start a request for the next row, after its intent is written down."""
+        if self._breaker.open:
+            attempts = self._queue.pop_random(self._uniform)
+        else:
+            attempts = self._queue.pop(untried=self._breaker.in_doubt)
         try:
-            await journal.keep_synced()
+            if self._journal is not None:
+                self._journal.record(attempts.intent())
         except StorageError as error:
-            self._stop_for_storage(error)
-
-    async def _dispatch(self) -> None:
-        """Start requests, one after the other, whenever a row is waiting and the quota admits one."""
-        while True:
-            await self._waiting.one()
-            permit = await self._quota.admit(len(self._waiting))
-            probing = self._circuit.open
-            row = self._waiting.any(self._uniform) if probing else self._waiting.take(untried=self._circuit.in_doubt)
-            try:
-                if self._journal is not None:
-                    self._journal.record(row.about_to_leave())
-            except StorageError as error:
-                self._waiting.first(row)
-                self._quota.unsent(permit)
-                self._stop_for_storage(error)
-                return
-            request = Request(row, permit)
-            task = self._start(self._attempt(request))
-            self._in_flight[task] = request
-            task.add_done_callback(self._landed)
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        """Its request is over; account for one that was cancelled, or that stopped before it left."""
-        request = self._in_flight.pop(task)
-        row = request.row
-        if request.flight is Flight.UNDER_WAY:
-            row.sent += 1
-            row.unanswered = True
-            row.reply = None
-            self._quota.lost(request.permit)
-            self._waiting.last(row)
-        elif request.flight is Flight.ADMITTED:
-            self._quota.unsent(request.permit)
-            self._again(row)
-        self._finish_stopped()
+            self._queue.push_front(attempts)
+            self._quota.unsent(permit)
+            self._end_for_storage(error)
+            return
+        request = Request(attempts, permit)
+        task = self._in_flight[request] = self._tasks.create_task(self._attempt(request))
+        task.add_done_callback(partial(self._task_done, request))
 
     async def _attempt(self, request: Request) -> None:
-        """Send a request, and take note of its reply."""
-        row = request.row
+        """Send a request, judge its reply, and pass the verdict on to all who need it."""
         if self.ending is not None:  # stopped between the admission and now
             return
-        request.flight = Flight.UNDER_WAY
+        attempts, driver = request.attempts, request.attempts.driver
+        request.sent = True
         code = new_code()
         try:
-            reply = self._holders.checked(await self._issuer.issue(row.driver.identifier, code), row.driver)
+            reply = await self._issuer.issue(driver.identifier, code)
         except NeverLeftError:
-            request.flight = Flight.ADMITTED
+            request.sent = False
             raise
-        request.flight = Flight.GROUNDED
-        row.reply = reply
-        row.sent += reply.left
-        self.tally.replied(reply, request.permit.sent_at)
-        if self._setbacks.account(reply, request.permit):
-            self._circuit.got_through()
-            self._waiting.line_up()
-        self._follow(row, reply, code)
-
-    def _follow(self, row: Row, reply: Reply, code: str) -> None:
-        """Do what follows from the reply to the request with ``code``."""
-        says, strangers = meaning(reply), self._circuit.see(reply, row.driver.row)
-        verdict, hint = says.verdict, says.hint or Hint.SERVER
-        match verdict:
-            case Verdict.THROTTLED:
-                self._setbacks.suffer(reply, reply.retry_after, everybody=True)
-                self._again(row)
-            case Verdict.UNREACHABLE:
-                self._set_back(row, reply)
-            case Verdict.ISSUED:
-                self._see_lifetime(row, reply)
-                self._finish(row.issued(reply, code, self._wall_clock()))
-            case Verdict.REJECTED if not is_genuine(reply) and self._circuit.failed(row):
-                self._set_back(row, reply)
-            case Verdict.REJECTED:
-                self._finish(row.rejected(reply, hint))
-            case Verdict.KEY_REFUSED:
-                self._finish(row.rejected(reply, hint))
-                self.stop(key_refused(reply))
-            case Verdict.RETRY | Verdict.RETRY_MAYBE_ISSUED:
-                row.unanswered |= verdict is Verdict.RETRY_MAYBE_ISSUED
-                self._fail(row, reply, hint)
-        if strangers:
-            self.stop(not_the_api(reply))
-
-    def _see_lifetime(self, row: Row, reply: Reply) -> None:
-        """Tell, at the first token, whether all can be valid at once."""
-        first = self._lifetimes.lifetime is None
-        self._lifetimes.see(row.driver.row, reply, asyncio.get_running_loop().time())
-        if not first or self._lifetimes.lifetime is None or reply.expires_at is None:
-            return
-        if self._lifetimes.clock_is_off:
-            self._tell(ClockOff(self._lifetimes.clock_ahead))
-        at_once = self._lifetimes.at_once(len(self.drivers), self._planned)
-        self._tell(
-            FirstToken(self._lifetimes.lifetime, reply.expires_at, self._quota.plan(len(self._waiting)), at_once)
-        )
-
-    def _fail(self, row: Row, reply: Reply, hint: Hint) -> None:
-        """No usable answer: the row's own failure, or everybody's."""
-        if self._circuit.failed(row):
-            self._set_back(row, reply)
-            return
-        row.failures += 1
-        if row.failures >= self._attempts:
-            self._finish(row.spent(hint))
+        reply = self._owners.check(reply, driver)
+        verdict = judge(reply)
+        del self._in_flight[request]
+        attempts.record(reply, verdict)
+        self.usage.record(verdict, request.permit.sent_at)
+        wrong_address = None
+        if self._backpressure.record(reply, verdict, request.permit):
+            self._breaker.record_success()
+            self._queue.sort()
         else:
-            backoff = full_jitter(row.failures, self._uniform)
-            self._again(row, max(backoff, min(reply.retry_after or 0.0, LONGEST_WAIT)))
+            wrong_address = self._breaker.record_sender(reply, verdict, driver.row)
+        self._act_on(attempts, reply, verdict, code)
+        if wrong_address is not None:
+            self._end(wrong_address)
 
-    def _set_back(self, row: Row, reply: Reply) -> None:
+    def _task_done(self, request: Request, _: asyncio.Task[None]) -> None:
+        """The task of a request is done; account for one without a verdict: cancelled, or stopped before it left."""
+        if self._in_flight.pop(request, None) is not None:
+            if request.sent:
+                request.attempts.record_lost()
+                self._quota.lost(request.permit)
+                self._queue.push_back(request.attempts)
+            else:
+                self._quota.unsent(request.permit)
+                self._requeue(request.attempts)
+        self._settle()
+
+    def _act_on(self, attempts: Attempts, reply: Reply, verdict: Verdict, code: str) -> None:
+        """Do with the row what follows from the reply to the request with ``code``."""
+        match verdict.kind:
+            case VerdictKind.THROTTLED:
+                self._requeue(attempts)
+            case VerdictKind.UNREACHABLE:
+                self._hold_back(attempts, reply, verdict)
+            case VerdictKind.ISSUED:
+                self._record_expiry(attempts, reply)
+                self._finish(attempts.issued(reply, code, self._wall_clock()))
+            case VerdictKind.REJECTED if not verdict.genuine and self._is_everybodys(attempts):
+                self._hold_back(attempts, reply, verdict)
+            case VerdictKind.REJECTED:
+                self._finish(attempts.rejected())
+            case VerdictKind.KEY_REFUSED:
+                self._finish(attempts.rejected())
+                self._end(key_refused(reply, verdict))
+            case VerdictKind.RETRY | VerdictKind.RETRY_MAYBE_ISSUED:
+                self._fail(attempts, reply, verdict)
+
+    def _record_expiry(self, attempts: Attempts, reply: Reply) -> None:
+        """Report, at the first token, whether all can be valid at once."""
+        first = self._expiries.lifetime is None
+        self._expiries.record(attempts.driver.row, reply, asyncio.get_running_loop().time())
+        if not first or self._expiries.lifetime is None or reply.expires_at is None:
+            return
+        if self._expiries.clock_is_off:
+            self._emit(ClockOff(self._expiries.clock_ahead))
+        rate, concurrency = self._settings.rate, self._settings.concurrency
+        alone = partial(estimate, rate, burst=self._settings.burst or rate.limit, concurrency=concurrency)
+        at_once = self._expiries.capacity(len(self.drivers), alone)
+        self._emit(FirstToken(self._expiries.lifetime, reply.expires_at, self._seconds_left(), at_once))
+
+    def _is_everybodys(self, attempts: Attempts) -> bool:
+        """Record a failure; whether it is everybody's trouble."""
+        return self._breaker.record_failure(attempts, len(self._queue) + len(self._in_flight) + 1)
+
+    def _fail(self, attempts: Attempts, reply: Reply, verdict: Verdict) -> None:
+        """No usable reply: the row's own failure, or everybody's."""
+        if self._is_everybodys(attempts):
+            self._hold_back(attempts, reply, verdict)
+            return
+        attempts.failures += 1
+        if attempts.failures >= self._settings.attempts:
+            self._finish(attempts.exhausted())
+        else:
+            backoff = full_jitter(attempts.failures, self._uniform)
+            self._requeue(attempts, max(backoff, min(reply.retry_after or 0.0, MAX_ASKED_WAIT)))
+
+    def _hold_back(self, attempts: Attempts, reply: Reply, verdict: Verdict) -> None:
         """It is everybody's trouble: all wait, and the row keeps its attempts."""
-        asked = min(reply.retry_after, LONGEST_WAIT) if reply.retry_after is not None else None
-        self._setbacks.suffer(reply, asked)
-        self._again(row)
+        asked = min(reply.retry_after, MAX_ASKED_WAIT) if reply.retry_after is not None else None
+        self._backpressure.pause(reply, verdict, asked)
+        self._requeue(attempts)
 
-    def _again(self, row: Row, delay: float = 0.0) -> None:
+    def _requeue(self, attempts: Attempts, delay: float = 0.0) -> None:
         """Try a row again, ``delay`` seconds from now at the earliest."""
-        if not row.maybe_issued:  # the intent in the journal would make it ``unknown`` after a crash
-            self._keep(row.not_attempted(self.ending))
+        if not attempts.maybe_issued:  # the intent in the journal would make it ``unknown`` after a crash
+            self._record(attempts.not_attempted(self.ending))
         if delay > 0:
-            self._waiting.after(delay, row)
-        elif self._circuit.open or self._setbacks.any:  # it may be to blame itself: another one shall probe
-            self._waiting.last(row)
+            self._queue.push_later(delay, attempts)
+        elif self._breaker.open or self._backpressure.active:  # it may be to blame itself: another one probes
+            self._queue.push_back(attempts)
         else:
-            self._waiting.first(row)
+            self._queue.push_front(attempts)
 
-    def _finish_stopped(self) -> None:
-        """After a stop, once nothing is in flight: every row that is left has its outcome."""
-        if self.ending is None or self._in_flight:
+    def _settle(self) -> None:
+        """Once nothing is in flight: rows left by a stop get their outcome; where none is left, renew, or be over."""
+        if self._in_flight:
             return
-        self._finish(*(row.left_over(self.ending) for row in self._waiting.drain()))
+        if self.ending is not None:
+            self._finish(*(attempts.stopped(self.ending) for attempts in self._queue.drain()))
+        if not self._queue and not self._renew():
+            self._over.set()
+
+    def _renew(self) -> bool:
+        """Let rows wait for another token whose own expires too soon; whether there are any."""
+        if self.ending is not None or self._renewable is None:
+            return False
+        now = asyncio.get_running_loop().time()
+        again = []
+        for row in self._expiries.due(now, self._wall_clock(), self._quota.estimate):
+            latest = self.outcomes.get(row) or self._renewable[row]
+            if latest.identifier is not None and not latest.hint:
+                again.append(Attempts(Driver(row, latest.identifier, before=latest)))
+        if again:
+            self._queue.add(again)
+            self._emit(Renewing(len(again)))
+        return bool(again)
 
     def _finish(self, *outcomes: Outcome) -> None:
-        self._keep(*outcomes)
-        self.finished.extend(outcomes)
+        self._record(*outcomes)
         for outcome in outcomes:
-            self._circuit.done(outcome.row)
-            self._done.put_nowait(outcome)
-            self._tell(RowDone(outcome))
+            self.outcomes[outcome.row] = outcome
+            self._breaker.record_outcome(outcome.row)
+            self._emit(RowDone(outcome))
 
-    def _keep(self, *outcomes: Outcome) -> None:
-        """Write it down before it counts; where that fails nothing further is asked for."""
+    def _record(self, *outcomes: Outcome) -> None:
+        """Write them down before they count; where that fails no further request leaves."""
         if self._journal is None or not outcomes:
             return
         try:
             self._journal.record(*outcomes)
         except StorageError as error:
             self.unkept += sum(bool(outcome.token) for outcome in outcomes)
-            self._stop_for_storage(error)
-
-    def _stop_for_storage(self, error: StorageError) -> None:
-        self.stop(Ending(EndingKind.STORAGE, error.message, error.tip))
+            self._end_for_storage(error)

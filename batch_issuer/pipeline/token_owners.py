@@ -1,4 +1,4 @@
-"""Whose is a token? Something on the way may repeat an answer, and a token is one driver's."""
+"""Which row a token belongs to: something on the way may repeat an answer, and a token is one driver's."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ if TYPE_CHECKING:
     from ..model import Driver, Outcome, Reply
 
 
-class Holders:
+class TokenOwners:
     """The tokens of one results file, each with the row that got it first."""
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:
-        self._rows: dict[str, int] = {}
-        self.know(outcomes)
+        """Begin with the tokens that rows got earlier."""
+        self._rows = {outcome.token: outcome.row for outcome in outcomes if outcome.token}
 
-    def know(self, outcomes: Iterable[Outcome]) -> None:
-        """Tokens that rows got earlier."""
-        self._rows.update((outcome.token, outcome.row) for outcome in outcomes if outcome.token)
-
-    def checked(self, reply: Reply, driver: Driver) -> Reply:
+    def check(self, reply: Reply, driver: Driver) -> Reply:
         """The reply, without its token if that is another row's; or this row's earlier one, which has its own code."""
         if not reply.token:
             return reply

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .verdicts import Verdict, meaning
+from .verdicts import VerdictKind
 
 if TYPE_CHECKING:
-    from ..model import Reply
     from ..settings.run_settings import Rate
+    from .verdicts import Verdict
 
 
-class Tally:
-    """Of one run.
+class Usage:
+    """Requests of one run.
 
     Attributes:
         requests: how many left.
@@ -26,12 +26,12 @@ class Tally:
         self._period = rate.period
         self._sent: deque[float] = deque()  # within the last period, in the order of the replies
 
-    def replied(self, reply: Reply, sent_at: float) -> None:
-        """A request that left at ``sent_at``, by any clock in seconds, got this reply."""
-        if not reply.left:
+    def record(self, verdict: Verdict, sent_at: float) -> None:
+        """Count a request by its reply; it left at ``sent_at``, by any clock in seconds, if it did leave."""
+        if verdict.kind is VerdictKind.UNREACHABLE:
             return
         self.requests += 1
-        self.throttled += meaning(reply).verdict is Verdict.THROTTLED
+        self.throttled += verdict.kind is VerdictKind.THROTTLED
         self._sent.append(sent_at)
         while sent_at - self._sent[0] >= self._period:
             self._sent.popleft()

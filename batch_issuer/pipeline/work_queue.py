@@ -1,4 +1,4 @@
-"""The rows of a run that wait for their turn: those whose turn it may be, and those that back off."""
+"""The rows of a run that wait: those that are ready, and those that back off."""
 
 from __future__ import annotations
 
@@ -12,80 +12,84 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .attempts import Row
+    from .attempts import Attempts
 
 
-class WaitingRows:
-    """In the order of the roster, but for what comes back. Time is the running event loop's, in seconds."""
+class WorkQueue:
+    """In the order of the roster, except for rows that come back. Time is the event loop's, in seconds."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._fresh = deque(rows)
-        self._later: list[tuple[float, int, Row]] = []  # a heap, by due time
+    def __init__(self, rows: Iterable[Attempts]) -> None:
+        self._ready = deque(rows)
+        self._later: list[tuple[float, int, Attempts]] = []  # a heap, by due time
         self._order = count()
-        self._work = asyncio.Event()
-        self._in_order = True
+        self._changed = asyncio.Event()
+        self._sorted = True
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._later)
+        return len(self._ready) + len(self._later)
 
-    async def one(self) -> None:
-        """Until it is some row's turn."""
+    async def ready(self) -> None:
+        """Wait until there is a row to pop."""
         loop = asyncio.get_running_loop()
-        while not self._fresh:
+        while not self._ready:
             due = self._later[0][0] if self._later else None
             if due is not None and due <= loop.time():
                 return
-            self._work.clear()
+            self._changed.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
-                    await self._work.wait()
+                    await self._changed.wait()
 
-    def take(self, *, untried: bool = False) -> Row:
-        """The row whose turn it is: those whose backoff is over go before the others, unless ``untried`` ones shall."""
+    def pop(self, *, untried: bool = False) -> Attempts:
+        """The next row: those whose backoff is over come first, or last if ``untried`` ones should."""
         due = self._later and self._later[0][0] <= asyncio.get_running_loop().time()
-        if self._fresh and (untried or not due):
-            return self._fresh.popleft()
+        if self._ready and (untried or not due):
+            return self._ready.popleft()
         return heapq.heappop(self._later)[2]
 
-    def any(self, uniform: Callable[[float, float], float]) -> Row:
-        """One of those that do not back off, drawn with ``uniform``: its neighbours may have troubles of their own."""
-        if not self._fresh:
-            return self.take()
-        index = min(int(uniform(0, len(self._fresh))), len(self._fresh) - 1)
-        row = self._fresh[index]
-        del self._fresh[index]
-        return row
+    def pop_random(self, uniform: Callable[[float, float], float]) -> Attempts:
+        """One that is ready, drawn with ``uniform``: neighbours in a roster may share a problem of their own."""
+        if not self._ready:
+            return self.pop()
+        index = min(int(uniform(0, len(self._ready))), len(self._ready) - 1)
+        attempts = self._ready[index]
+        del self._ready[index]
+        return attempts
 
-    def first(self, row: Row) -> None:
-        """It is next."""
-        self._fresh.appendleft(row)
-        self._work.set()
+    def push_front(self, attempts: Attempts) -> None:
+        """Let it be next."""
+        self._ready.appendleft(attempts)
+        self._changed.set()
 
-    def last(self, row: Row) -> None:
-        """All others are before it, until they line up."""
-        self._in_order = False
-        self._fresh.append(row)
-        self._work.set()
+    def push_back(self, attempts: Attempts) -> None:
+        """Let all others come first, until `sort`."""
+        self._sorted = False
+        self._ready.append(attempts)
+        self._changed.set()
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """They are next, in this order, after those that wait already."""
-        self._fresh.extend(rows)
-        self._work.set()
+    def add(self, rows: Iterable[Attempts]) -> None:
+        """Append them, in this order."""
+        self._ready.extend(rows)
+        self._changed.set()
 
-    def after(self, delay: float, row: Row) -> None:
-        """It waits for ``delay`` seconds at least."""
-        heapq.heappush(self._later, (asyncio.get_running_loop().time() + delay, next(self._order), row))
-        self._work.set()
+    def push_later(self, delay: float, attempts: Attempts) -> None:
+        """Let it wait for at least ``delay`` seconds."""
+        heapq.heappush(self._later, (asyncio.get_running_loop().time() + delay, next(self._order), attempts))
+        self._changed.set()
 
-    def line_up(self) -> None:
-        """In the order of the roster again, where some had to go last."""
-        if not self._in_order:
-            self._in_order = True
-            self._fresh = deque(sorted(self._fresh, key=lambda row: row.driver.row))
+    def sort(self) -> None:
+        """Restore the order of the roster, after `push_back`."""
+        if not self._sorted:
+            self._sorted = True
+            self._ready = deque(sorted(self._ready, key=_row))
 
-    def drain(self) -> list[Row]:
-        """All of them, in the order of the roster; none waits any more."""
-        left = [*self._fresh, *(row for _, _, row in self._later)]
-        self._fresh.clear()
+    def drain(self) -> list[Attempts]:
+        """Remove all, and return them in the order of the roster."""
+        left = [*self._ready, *(attempts for _, _, attempts in self._later)]
+        self._ready.clear()
         self._later.clear()
-        return sorted(left, key=lambda row: row.driver.row)
+        return sorted(left, key=_row)
+
+
+def _row(attempts: Attempts) -> int:
+    return attempts.driver.row

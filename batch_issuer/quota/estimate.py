@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .congestion import BORNE, FIRST_THRESHOLD
+from .congestion import INITIAL_THRESHOLD, TRUSTED_WINDOW
 from .leases import Budget
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ TYPICAL_LATENCY = 0.1
 """Seconds from a request to its reply, until measured."""
 
 
-def plan(
+def estimate(
     rate: Rate,
     count: int,
     burst: int,
@@ -33,11 +33,11 @@ def plan(
 
 
 def round_trips(count: int, ceiling: int) -> int:
-    """How many times one waits for a reply until ``count`` requests have theirs, if the server never pushes back."""
+    """Round trips until ``count`` requests have their replies, if the server never pushes back."""
     trips, window, sent = 0, 1.0, 0
     while sent < count:
         trips += 1
         sent += int(window)
-        doubles = window * 2 <= FIRST_THRESHOLD or window >= BORNE
+        doubles = window * 2 <= INITIAL_THRESHOLD or window >= TRUSTED_WINDOW
         window = min(ceiling, window * 2 if doubles else window + 1)
     return trips

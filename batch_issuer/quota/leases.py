@@ -1,4 +1,4 @@
-"""Slots of an organization's budget, leased to requests: the rules, and the leases of one process.
+"""Slots of an organization's budget, leased to requests: the rules, and what every store of leases offers.
 
 The promise: **the server never counts more than L of our requests in any window of P seconds, whatever the
 network's delays.** A limiter that looks only at sending times cannot promise that: a slow request and a fast one
@@ -11,12 +11,12 @@ before t+P. All of them held slots at one moment, and there are only L.
 
 ::
 
-    free ──take──► in flight ──answered──► cooling for P ──► free
+    free ─acquire► in flight ──answered──► cooling for P ──► free
      ▲                │    └────lost─────► cooling for P + G ──► free
      └────unsent──────┘
 
-The runs of one organization share its slots fairly (max-min): while they are scarce, nobody takes what another run
-needs to have as many. Where the leases are kept is the only difference between ``MemoryLeases``, ``HostLeases``
+The runs of one organization share its slots fairly (max-min): while they are scarce, no run acquires what another
+needs to have as many. Where the leases are kept is the only difference between ``MemoryLeases``, ``SqliteLeases``
 and ``RedisLeases``.
 """
 
@@ -37,14 +37,14 @@ CLOCK_SLACK = 0.001
 LOST_GRACE = 15.0
 """Seconds for which a request that was given up may still be counted by the server."""
 
-ACTIVE = 3.0
-"""Seconds since a run last asked for a slot, after which nothing is kept free for it."""
+ACTIVE_FOR = 3.0
+"""Seconds since a run last requested a slot, after which none is kept free for it."""
 
-POLL = 0.25
-"""Seconds between two questions, while it depends on other runs when a slot becomes free."""
+POLL_INTERVAL = 0.25
+"""Seconds between two tries, while it depends on other runs when a slot becomes free."""
 
-LONGEST_WAIT = 1.0
-"""Seconds after which a run that waits asks again in any case: so others see that it still wants slots."""
+MAX_WAIT = 1.0
+"""Seconds after which a run that waits tries again in any case, so that others see that it still wants slots."""
 
 
 def cooling_time(rate: Rate) -> float:
@@ -53,7 +53,7 @@ def cooling_time(rate: Rate) -> float:
 
 
 class End(Enum):
-    """What became of the request that held a slot."""
+    """How the request that held a slot ended."""
 
     ANSWERED = "its reply came: the slot is free P later"
     LOST = "it was given up without a reply: it may still be on its way to the server"
@@ -61,17 +61,17 @@ class End(Enum):
 
 
 class Lease(NamedTuple):
-    """A slot that is held for one request, since ``taken_at`` in seconds of the event loop's clock."""
+    """A slot held for one request, since ``taken_at`` in seconds of the event loop's clock."""
 
     id: str
     taken_at: float
 
 
 class Answer(NamedTuple):
-    """What asking for a slot came to.
+    """The result of requesting a slot.
 
     lease: None if there is none now.
-    wait: seconds after which to ask again, unless a verdict comes before.
+    wait: seconds after which to try again, unless a request ends before.
     gate: seconds for which a 429 has closed the gate for every run.
     runs: how many runs want slots, this one included.
     """
@@ -87,10 +87,10 @@ class Budget:
     """Slots in use at one moment: of one run, of the others, or of all.
 
     Attributes:
-        in_flight: slots of requests that have no verdict yet.
+        in_flight: slots of requests that have not ended.
         cooling: seconds until each of the other slots in use becomes free, in order.
         gate: seconds until the gate opens that a 429 has closed; 0 if it is open.
-        waiting: requests yet to be sent, for each run that asks for slots.
+        waiting: requests yet to be sent, of each run that wants slots.
     """
 
     in_flight: int = 0
@@ -104,7 +104,7 @@ class Budget:
         return self.in_flight + len(self.cooling)
 
     def later(self, seconds: float) -> Budget:
-        """The same after some time, if nobody sent or replied."""
+        """The same after some time, if nothing is sent or answered."""
         cooling = tuple(left - seconds for left in self.cooling if left > seconds)
         return Budget(self.in_flight, cooling, max(0.0, self.gate - seconds), self.waiting)
 
@@ -130,8 +130,8 @@ class Budget:
         return max(self.gate, wait + rounds * round_trip)
 
 
-def held_after(end: End, rate: Rate) -> float:
-    """Seconds for which a slot is still held after its request came to an end."""
+def hold_time(end: End, rate: Rate) -> float:
+    """Seconds for which a slot is still held after its request ended."""
     match end:
         case End.ANSWERED:
             return cooling_time(rate)
@@ -142,11 +142,11 @@ def held_after(end: End, rate: Rate) -> float:
 
 
 class Leases(Protocol):
-    """The slots as one run sees them; `close` it when the run is over."""
+    """The slots as one run sees them, wherever they are kept; `close` it when the run is over."""
 
     rate: Rate
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         """Lease a slot if one is free, for a run that has ``waiting`` requests to send, this one included.
 
         Raises:
@@ -155,51 +155,51 @@ class Leases(Protocol):
         """
         ...
 
-    def end(self, lease: Lease, end: End) -> None:
-        """Say what became of a request. Never fails: what cannot be written down now is written later."""
+    def release(self, lease: Lease, end: End) -> None:
+        """A request ended. Never fails: what cannot be written now is written later."""
         ...
 
-    def current(self, lease: Lease) -> bool:
-        """Whether the lease still holds; one that was not used for long may have been given up."""
+    def is_valid(self, lease: Lease) -> bool:
+        """Whether the lease still holds; one that was not used for long may have lapsed."""
         ...
 
     def close_gate(self, seconds: float) -> None:
-        """No run gets a slot for so long. Never fails."""
+        """Let no run have a slot for ``seconds``. Never fails."""
         ...
 
-    async def look(self) -> Budget:
-        """The slots that other runs hold now; raises as `take` does."""
+    async def snapshot(self) -> Budget:
+        """The slots that other runs hold now; raises as `acquire` does."""
         ...
 
     async def close(self) -> None:
-        """This run wants no more slots; those it holds go on cooling."""
+        """Stop wanting slots; those that are held cool as before."""
         ...
 
 
-def may_take(limit: int, run: str, held: Mapping[str, int], waiting: Mapping[str, int]) -> bool:
-    """Whether a run may have one of the free slots: enough must be left for those with fewer to catch up with it.
+def may_acquire(limit: int, run: str, held: Mapping[str, int], waiting: Mapping[str, int]) -> bool:
+    """Whether a run may have one of the free slots: enough must be left for runs with fewer to catch up with it.
 
     So no run is ever ahead by more than one slot while others go without: max-min fairness.
 
     Args:
         limit: L.
-        run: who asks.
+        run: the one that requests a slot.
         held: slots in use, by run.
-        waiting: requests not sent yet, by run that has asked lately.
+        waiting: requests not sent yet, by run that requested a slot lately.
     """
     mine = held.get(run, 0)
     needed = sum(max(0, min(wants, mine - held.get(other, 0))) for other, wants in waiting.items())
     return limit - sum(held.values()) > needed
 
 
-def worth_waiting(*, free: int, alone: bool, release: float | None) -> float:
-    """Seconds after which it is worth asking for a slot again.
+def poll_delay(*, free: int, alone: bool, release: float | None) -> float:
+    """Seconds after which to request a slot again.
 
     Args:
-        free: slots that are free, but needed by others.
+        free: free slots, which others need.
         alone: whether no other run holds or wants a slot.
         release: seconds until the next one that is cooling is free, if any is.
     """
     if free > 0:
-        return POLL
-    return min(LONGEST_WAIT if alone else POLL, LONGEST_WAIT if release is None else max(0.0, release))
+        return POLL_INTERVAL
+    return min(MAX_WAIT if alone else POLL_INTERVAL, MAX_WAIT if release is None else max(0.0, release))

@@ -9,7 +9,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING
 
-from .leases import ACTIVE, Answer, Budget, Lease, held_after, may_take, worth_waiting
+from .leases import ACTIVE_FOR, Answer, Budget, Lease, hold_time, may_acquire, poll_delay
 
 if TYPE_CHECKING:
     from ..settings.run_settings import Rate
@@ -29,20 +29,20 @@ class Guard:
         self._waiting: dict[str, tuple[int, float]] = {}  # run → (requests, asked at)
         self._gate_opens_at = -inf
 
-    def take(self, lease: str, run: str, limit: int, waiting: int, now: float) -> tuple[bool, float, float, int]:
+    def acquire(self, lease: str, run: str, limit: int, waiting: int, now: float) -> tuple[bool, float, float, int]:
         """Whether the slot is granted, and the other fields of `Answer`."""
         self._cool_down(now)
         self._waiting[run] = waiting, now
         wanting = self._wanting(now)
         gate = max(0.0, self._gate_opens_at - now)
-        granted = not gate and may_take(limit, run, self._held, wanting)
+        granted = not gate and may_acquire(limit, run, self._held, wanting)
         if granted:
             self.hold(lease, run)
             self._waiting[run] = waiting - 1, now
             return True, 0.0, 0.0, len(wanting)
         alone = wanting.keys() | self._held.keys() == {run}
         release = self._cooling[0][0] - now if self._cooling else None
-        wait = gate or worth_waiting(free=limit - self._held.total(), alone=alone, release=release)
+        wait = gate or poll_delay(free=limit - self._held.total(), alone=alone, release=release)
         return False, wait, gate, len(wanting)
 
     def hold(self, lease: str, run: str) -> None:
@@ -50,25 +50,25 @@ class Guard:
         self._in_flight[lease] = run
         self._held[run] += 1
 
-    def end(self, lease: str, seconds: float, now: float) -> None:
-        """The slot is free after ``seconds``; 0 for at once. A lease that is not known is none of ours."""
+    def release(self, lease: str, seconds: float, now: float) -> None:
+        """The slot is free after ``seconds``; 0 for at once. An unknown lease is ignored."""
         run = self._in_flight.pop(lease, None)
         if run is None:
             return
         if seconds > 0:
             heapq.heappush(self._cooling, (now + seconds, run))
         else:
-            self._release(run)
+            self._free(run)
 
     def close_gate(self, seconds: float, now: float) -> None:
         """Grant nothing for ``seconds``."""
         self._gate_opens_at = max(self._gate_opens_at, now + seconds)
 
     def leave(self, run: str) -> None:
-        """A run wants no more."""
+        """A run wants no more slots."""
         self._waiting.pop(run, None)
 
-    def look(self, run: str, now: float, *, mine: bool) -> Budget:
+    def snapshot(self, run: str, now: float, *, mine: bool) -> Budget:
         """The slots of a run, or of all the others."""
         self._cool_down(now)
         return Budget(
@@ -80,15 +80,15 @@ class Guard:
 
     def _cool_down(self, now: float) -> None:
         while self._cooling and self._cooling[0][0] <= now:
-            self._release(heapq.heappop(self._cooling)[1])
+            self._free(heapq.heappop(self._cooling)[1])
 
-    def _release(self, run: str) -> None:
+    def _free(self, run: str) -> None:
         self._held[run] -= 1
         if not self._held[run]:
             del self._held[run]
 
     def _wanting(self, now: float) -> dict[str, int]:
-        return {run: wants for run, (wants, at) in self._waiting.items() if wants > 0 and now - at <= ACTIVE}
+        return {run: wants for run, (wants, at) in self._waiting.items() if wants > 0 and now - at <= ACTIVE_FOR}
 
 
 class MemoryLeases:
@@ -102,22 +102,22 @@ class MemoryLeases:
         self._run = f"run {next(self._runs)}"
         self._numbers = count(1)
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         """See `Leases`."""
         now = get_running_loop().time()
         lease = Lease(f"{self._run}, request {next(self._numbers)}", now)
-        granted, wait, gate, runs = self._guard.take(lease.id, self._run, self.rate.limit, waiting, now)
+        granted, wait, gate, runs = self._guard.acquire(lease.id, self._run, self.rate.limit, waiting, now)
         return Answer(lease if granted else None, wait, gate, runs)
 
     def hold(self, lease: Lease) -> None:
         """Count a slot that was granted elsewhere."""
         self._guard.hold(lease.id, self._run)
 
-    def end(self, lease: Lease, end: End) -> None:
+    def release(self, lease: Lease, end: End) -> None:
         """See `Leases`."""
-        self._guard.end(lease.id, held_after(end, self.rate), get_running_loop().time())
+        self._guard.release(lease.id, hold_time(end, self.rate), get_running_loop().time())
 
-    def current(self, lease: Lease) -> bool:  # noqa: ARG002 - the protocol's
+    def is_valid(self, lease: Lease) -> bool:  # noqa: ARG002 - the protocol's
         """See `Leases`."""
         return True
 
@@ -125,13 +125,13 @@ class MemoryLeases:
         """See `Leases`."""
         self._guard.close_gate(seconds, get_running_loop().time())
 
-    async def look(self) -> Budget:
+    async def snapshot(self) -> Budget:
         """See `Leases`."""
-        return self._guard.look(self._run, get_running_loop().time(), mine=False)
+        return self._guard.snapshot(self._run, get_running_loop().time(), mine=False)
 
     def mine(self) -> Budget:
         """The slots that this run holds now."""
-        return self._guard.look(self._run, get_running_loop().time(), mine=True)
+        return self._guard.snapshot(self._run, get_running_loop().time(), mine=True)
 
     async def close(self) -> None:
         """See `Leases`."""

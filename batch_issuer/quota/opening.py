@@ -20,7 +20,7 @@ _guards: dict[str, Guard] = {}
 
 
 def organization(settings: Settings) -> str:
-    """The name under which an organization's slots are kept; tells nothing of the API token."""
+    """The name under which an organization's slots are kept; reveals nothing of the API token."""
     who = f"organization {settings.organization}" if settings.organization else settings.api_token.reveal()
     secret = f"{settings.base_url}\n{who}"
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
@@ -30,7 +30,7 @@ def organization(settings: Settings) -> str:
 async def open_quota(settings: Settings) -> AsyncGenerator[Quota]:
     """The quota of one run.
 
-    Runs count as one organization's if base URL and organization (or, where none is named, API token) are the same;
+    Runs belong to the same organization if base URL and organization (or, where none is named, API token) are the same;
     they should agree on the rate.
 
     Raises:
@@ -49,9 +49,9 @@ async def _shared_leases(settings: Settings) -> Leases | None:
     if isinstance(settings.quota, str):
         if settings.quota == "process":
             return None
-        from .sqlite_leases import HostLeases  # noqa: PLC0415 - not needed by every run
+        from .sqlite_leases import SqliteLeases  # noqa: PLC0415 - not needed by every run
 
-        return HostLeases(organization(settings), settings.rate)
+        return SqliteLeases(organization(settings), settings.rate)
     try:
         from .redis_leases import RedisLeases  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:

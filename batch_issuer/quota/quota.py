@@ -1,9 +1,9 @@
-"""The one door: a run awaits it before each request, and tells it what became of the request.
+"""The quota of one run: it awaits a permit before each request, and reports how the request ended.
 
 ::
 
     slot ──► bucket ──► gate and window ──► send ──► reply ──► slot cools for P, then is free
-     │         │             └ CongestionControl: a 429 closes it for everybody
+     │         │             └ CongestionControl: a 429 closes the gate for every run
      │         └ aiolimiter: spaces departures, for a small burst
      └ Leases: shared by the runs of a process, of a host, of many hosts
 
@@ -21,7 +21,7 @@ from aiolimiter import AsyncLimiter
 
 from ..errors import QuotaBrokenError, QuotaError
 from .congestion import CongestionControl
-from .estimate import TYPICAL_LATENCY, plan
+from .estimate import TYPICAL_LATENCY, estimate
 from .leases import Budget, End, cooling_time
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from .leases import Lease, Leases
     from .memory_leases import MemoryLeases
 
-RETRY = 1.0
+RETRY_INTERVAL = 1.0
 """Seconds between two tries to reach leases that cannot be reached."""
 
-LOOK_EVERY = 5.0
-"""Seconds after which the plan looks at the budget again, while it waits for a slot."""
+REFRESH_INTERVAL = 5.0
+"""Seconds after which a run that waits for a slot reads again what others use, for its estimates."""
 
 
 class Permit(NamedTuple):
-    """The right to send one request now, to be handed back with its verdict; ``sent_at`` by the loop's clock."""
+    """The right to send one request now, to be handed back when that ends; ``sent_at`` by the loop's clock."""
 
     lease: Lease
     sent_at: float
@@ -47,11 +47,11 @@ class Permit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The shared budget has a problem, told to a person.
+    """The shared budget has a problem.
 
     Attributes:
-        message, tip: what happened, and what to do about it.
-        waits: whether requests wait until it is over; else the run goes on with a budget of its own.
+        message, tip: what happened, and how to fix it.
+        waits: whether requests wait until it is over; else the run continues with a budget of its own.
     """
 
     message: str
@@ -60,10 +60,14 @@ class Trouble:
 
 
 class Quota:
-    """The budget as one run meets it.
+    """The budget as one run sees it.
 
-    Its one dispatcher awaits `admit` before each request, and each request gets one verdict after it: `answered`,
+    Its one dispatcher awaits `admit` before each request; one call says how each request ended: `answered`,
     `throttled`, `lost` or `unsent`.
+
+    Attributes:
+        rate: L and P.
+        on_trouble: called when the shared budget has a problem, and with None once that is over.
     """
 
     def __init__(
@@ -73,20 +77,20 @@ class Quota:
 
         Args:
             own: the slots as this process knows them.
-            shared: where slots come from if they are shared with other processes; ``own`` is kept alongside, to plan
-                by, and to go on with if the others break for good.
+            shared: where slots come from if they are shared with other processes; ``own`` is kept alongside, for
+                estimates, and to continue with if the others break for good.
             burst: requests that may leave back to back, L by default.
             concurrency: most requests in flight.
         """
         self.rate: Rate = own.rate
-        self.tell: Callable[[Trouble | None], None] = lambda _: None
+        self.on_trouble: Callable[[Trouble | None], None] = lambda _: None
         self._own, self._shared = own, shared
         self._burst = burst or self.rate.limit
         self._bucket = AsyncLimiter(self._burst, self._burst * self.rate.spacing)
         self._control = CongestionControl(self.rate, concurrency)
         self._latency = TYPICAL_LATENCY  # then a moving average
         self._changed = asyncio.Event()
-        self._others, self._looked_at = Budget(), -inf
+        self._others, self._refreshed_at = Budget(), -inf
         self._troubled = False
 
     @property
@@ -104,61 +108,61 @@ class Quota:
             waiting: requests that the run has yet to send, this one included; what the runs share fairly.
         """
         while True:
-            await self._room()
+            await self._window_opens()
             lease = await self._lease(waiting)
             if lease is None:
                 continue
             try:
                 await self._bucket.acquire()
-                await self._room()
+                await self._window_opens()
             except BaseException:
-                self._end(lease, End.UNSENT)
+                self._release(lease, End.UNSENT)
                 raise
-            if self._leases.current(lease):
+            if self._leases.is_valid(lease):
                 now = self._now
-                self._control.leave(now)
+                self._control.sent(now)
                 return Permit(lease, now)
-            self._end(lease, End.UNSENT)
+            self._release(lease, End.UNSENT)
 
-    async def _room(self) -> None:
-        """Until the gate, the window and the pace let one more leave."""
+    async def _window_opens(self) -> None:
+        """Wait until the gate, the window and the pace let one more leave."""
         while (pause := self._control.wait(self._now)) > 0:
-            await self._change_within(None if pause == inf else pause)
+            await self._wait_for_change(None if pause == inf else pause)
 
     async def _lease(self, waiting: int) -> Lease | None:
         """A slot; None after a wait for one."""
         try:
-            answer = await self._leases.take(waiting)
-            if answer.lease is None and self._now >= self._looked_at + LOOK_EVERY:
-                await self.look()
+            answer = await self._leases.acquire(waiting)
+            if answer.lease is None and self._now >= self._refreshed_at + REFRESH_INTERVAL:
+                await self.refresh()
         except QuotaError as trouble:
-            await self._cope(trouble)
+            await self._handle(trouble)
             return None
         if self._troubled:
             self._troubled = False
-            self.tell(None)
-        self._control.runs = answer.runs
+            self.on_trouble(None)
+        self._control.pace.runs = answer.runs
         if answer.lease is not None:
             if self._shared is not None:
                 self._own.hold(answer.lease)
         else:
             if answer.gate > self._control.gate(self._now):
                 self._control.close_gate(self._now, answer.gate)
-            await self._change_within(answer.wait)
+            await self._wait_for_change(answer.wait)
         return answer.lease
 
-    async def _cope(self, trouble: QuotaError) -> None:
+    async def _handle(self, trouble: QuotaError) -> None:
         if self._shared is not None and isinstance(trouble, QuotaBrokenError):
             broken, self._shared = self._shared, None
-            self.tell(Trouble(trouble.message, trouble.tip, waits=False))
+            self.on_trouble(Trouble(trouble.message, trouble.tip, waits=False))
             await broken.close()
             return
         self._troubled = True
-        self.tell(Trouble(trouble.message, trouble.tip, waits=True))
-        await asyncio.sleep(RETRY)
+        self.on_trouble(Trouble(trouble.message, trouble.tip, waits=True))
+        await asyncio.sleep(RETRY_INTERVAL)
 
-    async def _change_within(self, seconds: float | None) -> None:
-        """Until a verdict comes in, or ``seconds`` have passed, if any are given."""
+    async def _wait_for_change(self, seconds: float | None) -> None:
+        """Wait until a request ends, or ``seconds`` have passed, if any are given."""
         self._changed.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -170,35 +174,41 @@ class Quota:
         """A reply other than a 429 came, ``healthy`` unless it shows that the server has a problem."""
         now = self._now
         self._latency += 0.2 * (now - permit.sent_at - self._latency)
-        self._control.reply(permit.sent_at, now, healthy=healthy)
-        self._end(permit.lease, End.ANSWERED)
+        self._control.answered(permit.sent_at, now, healthy=healthy)
+        self._release(permit.lease, End.ANSWERED)
 
-    def throttled(self, permit: Permit, asked: float | None) -> None:
-        """A 429 came, asking for ``asked`` seconds (None without a readable header); `pause` comes next."""
-        self._control.refusal(permit.sent_at, self._now, asked)
-        self._end(permit.lease, End.ANSWERED)
+    def throttled(self, permit: Permit, asked: float | None, wait: float) -> None:
+        """A 429 came: the gate closes for every run, and opens to a canary.
+
+        Args:
+            permit: of its request.
+            asked: seconds that the server asks for; None without a readable header.
+            wait: seconds for which the gate closes.
+        """
+        self._control.throttled(permit.sent_at, self._now, asked, wait)
+        self._release(permit.lease, End.ANSWERED)
+        if wait > 0:
+            self._leases.close_gate(wait)
 
     def lost(self, permit: Permit) -> None:
         """No reply: the request may still be counted, and whatever lost it may lose more."""
         self._control.lost(self._now)
-        self._end(permit.lease, End.LOST)
+        self._release(permit.lease, End.LOST)
 
     def unsent(self, permit: Permit) -> None:
         """The request provably never left."""
         self._control.unsent(self._now)
-        self._end(permit.lease, End.UNSENT)
+        self._release(permit.lease, End.UNSENT)
 
-    def _end(self, lease: Lease, end: End) -> None:
-        self._own.end(lease, end)
+    def _release(self, lease: Lease, end: End) -> None:
+        self._own.release(lease, end)
         if self._shared is not None:
-            self._shared.end(lease, end)
+            self._shared.release(lease, end)
         self._changed.set()
 
-    def pause(self, seconds: float, *, everybody: bool) -> None:
-        """Close the gate, and begin with a canary when it opens; for ``everybody``, or for this run alone."""
+    def pause(self, seconds: float) -> None:
+        """Close the gate for this run alone, for trouble other than a 429; it opens to a canary."""
         self._control.close_gate(self._now, seconds)
-        if everybody:
-            self._leases.close_gate(seconds)
 
     @property
     def paused(self) -> bool:
@@ -213,37 +223,37 @@ class Quota:
     async def begin(self) -> Budget:
         """What other runs use of the budget as this one begins; nothing if that cannot be seen now."""
         try:
-            return await self.look()
+            return await self.refresh()
         except QuotaBrokenError as trouble:
-            await self._cope(trouble)
+            await self._handle(trouble)
         except QuotaError:
             pass
         return Budget()
 
-    async def look(self) -> Budget:
-        """What other runs use of the budget now; `plan` goes by the latest look.
+    async def refresh(self) -> Budget:
+        """Read what other runs use of the budget now; `estimate` goes by it.
 
         Raises:
             QuotaError: it cannot be seen.
         """
-        self._others, self._looked_at = await self._leases.look(), self._now
+        self._others, self._refreshed_at = await self._leases.snapshot(), self._now
         return self._others
 
-    def plan(self, count: int) -> float:
-        """Seconds until the replies of ``count`` more requests are there: the quota's plan, not an average rate.
+    def estimate(self, count: int) -> float:
+        """Seconds until ``count`` more requests have their replies, by the slots in use, not by an average rate.
 
         What other runs have yet to send comes in equal shares with what this one has.
         """
         mine, waiting = self._own.mine(), self._others.waiting
         ahead = (self._others.in_use / len(waiting) if waiting else 0) - mine.in_use
         theirs = sum(max(0, min(wants, count - max(0, round(ahead)))) for wants in waiting)
-        budget = mine + self._others.later(self._now - self._looked_at)
-        wait = max(self._control.gate(self._now), count * self._control.pacing())
+        budget = mine + self._others.later(self._now - self._refreshed_at)
+        wait = max(self._control.gate(self._now), count * self._control.pace.spacing)
         count += theirs
-        return max(wait, plan(self.rate, count, self._burst, self._control.ceiling, budget, self._latency))
+        return max(wait, estimate(self.rate, count, self._burst, self._control.ceiling, budget, self._latency))
 
     async def close(self) -> None:
-        """The run is over: what is left of the budget is for others."""
+        """Leave what is left of the budget to other runs."""
         await self._own.close()
         if self._shared is not None:
             await self._shared.close()

@@ -1,9 +1,9 @@
 """Leases in Redis, shared by the runs of several hosts.
 
 One Lua script, `redis_leases.lua`, does all of it in one step, by the Redis server's clock: what the hosts' clocks show
-does not matter. A run that is at work shows it every few seconds; one that has not for half a minute counts as dead,
-and its unanswered leases lapse as a lost request's do. So a run that was stopped or cut off for long may not use the
-leases from before: `RedisLeases.current` says so.
+does not matter. A run sends a heartbeat every few seconds; one that has not for half a minute counts as dead, and its
+unanswered leases lapse as a lost request's do. So a run that was suspended or disconnected for long may not use its
+earlier leases: `RedisLeases.is_valid` says so.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import TimeoutError as NoAnswerError
 
 from ..errors import QuotaError, SettingsError
-from .leases import ACTIVE, LOST_GRACE, Answer, Budget, End, Lease, cooling_time, held_after, worth_waiting
+from .leases import ACTIVE_FOR, LOST_GRACE, Answer, Budget, End, Lease, cooling_time, hold_time, poll_delay
 
 if TYPE_CHECKING:
     from ..settings.run_settings import Rate
     from ..settings.secrets import Secret
 
-BEAT = 5.0
-"""Seconds between two signs of life."""
+HEARTBEAT = 5.0
+"""Seconds between two signs of life of a run."""
 
 DEAD_AFTER = 30.0
 """Seconds without a sign of life after which a run counts as dead."""
 
-RETRY = 1.0
-"""Seconds between two tries to write down what could not be written before."""
+RETRY_INTERVAL = 1.0
+"""Seconds between two tries to write what could not be written before."""
 
-FAREWELL = 3.0
-"""Seconds to write down at the end what is left; after them it lapses like a dead run's."""
+CLOSE_TIMEOUT = 3.0
+"""Seconds to write at the end what is left; after them it lapses like a dead run's."""
 
 TIMEOUT = 5.0
 """Seconds for an answer of the Redis server."""
@@ -72,13 +72,13 @@ class RedisLeases:
         self._run = uuid.uuid4().hex
         self._numbers = count(1)
         self._generation = ""
-        self._seen_at = -DEAD_AFTER, -DEAD_AFTER
+        self._answered_at = -DEAD_AFTER, -DEAD_AFTER
         self._alive_since = 0.0
         self._unwritten: deque[tuple[str, *tuple[str | float, ...]]] = deque()
-        self._something_to_write = asyncio.Event()
-        self._asking: set[asyncio.Task[dict[str, Any]]] = set()
-        self._leaving = False
-        self._scribe = asyncio.get_running_loop().create_task(self._write())
+        self._to_write = asyncio.Event()
+        self._requests: set[asyncio.Task[dict[str, Any]]] = set()
+        self._closing = False
+        self._writer = asyncio.get_running_loop().create_task(self._write())
 
     @classmethod
     async def connected(cls, url: Secret, organization: str, rate: Rate) -> RedisLeases:
@@ -92,7 +92,7 @@ class RedisLeases:
         except Exception:  # noqa: BLE001 - by the library's constructors, each in its own way
             raise SettingsError("the Redis address has an option that is not understood", "check --quota") from None
         try:
-            await leases.look()
+            await leases.snapshot()
         except BaseException as error:
             await leases.close()
             if isinstance(error, QuotaError):
@@ -100,22 +100,22 @@ class RedisLeases:
             raise
         return leases
 
-    async def _ask(self, what: str, *more: str | float) -> dict[str, Any]:
+    async def _call(self, what: str, *more: str | float) -> dict[str, Any]:
         clocks = _clocks()
         now = asyncio.get_running_loop().time()
-        rules = self.rate.limit, cooling_time(self.rate), LOST_GRACE, ACTIVE, DEAD_AFTER
+        rules = self.rate.limit, cooling_time(self.rate), LOST_GRACE, ACTIVE_FOR, DEAD_AFTER
         arguments = [what, self._run, self._generation, uuid.uuid4().hex, *rules, *more]
         try:
             answer: dict[str, Any] = json.loads(await self._script(keys=self._keys, args=arguments))
         except Exception as error:  # noqa: BLE001 - whatever it is, the run waits and says so
-            raise self._told(error) from None
-        self._seen_at = clocks
+            raise self._explained(error) from None
+        self._answered_at = clocks
         self._generation = answer["generation"]
         if not answer["known"] and what != "leave":  # new here, or taken for dead: earlier leases may have lapsed
             self._alive_since = now
         return answer
 
-    def _told(self, error: Exception) -> QuotaError:
+    def _explained(self, error: Exception) -> QuotaError:
         causes = error, error.__cause__, error.__context__
         if any(isinstance(cause, ssl.SSLError | FileNotFoundError) for cause in causes):
             tip = "for a certificate of your own, end the address with ?ssl_ca_certs=/path/ca.pem"
@@ -138,16 +138,16 @@ class RedisLeases:
         tip = "start it or check its address and the network; --quota host shares with this computer's runs only"
         return QuotaError(f"{self._place} {problem}", tip)
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         """See `Leases`."""
         name = f"{self._run}-{next(self._numbers)}"
-        asking = asyncio.get_running_loop().create_task(self._ask("take", name, waiting))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
+        request = asyncio.get_running_loop().create_task(self._call("take", name, waiting))
+        self._requests.add(request)
+        request.add_done_callback(self._requests.discard)
         try:
-            answer = await asyncio.shield(asking)
+            answer = await asyncio.shield(request)
         except BaseException:  # the script may run all the same
-            asking.add_done_callback(lambda _: self._later("end", name, 0))
+            request.add_done_callback(lambda _: self._later("end", name, 0))
             raise
         lease = Lease(name, asyncio.get_running_loop().time())
         if answer["forgot"] > 0:
@@ -158,17 +158,17 @@ class RedisLeases:
             )
         if answer["granted"]:
             return Answer(lease, 0.0, 0.0, answer["runs"])
-        wait = worth_waiting(free=answer["free"], alone=answer["alone"], release=answer.get("release"))
+        wait = poll_delay(free=answer["free"], alone=answer["alone"], release=answer.get("release"))
         return Answer(None, answer["gate"] or wait, answer["gate"], answer["runs"])
 
-    def current(self, lease: Lease) -> bool:
+    def is_valid(self, lease: Lease) -> bool:
         """See `Leases`."""
-        silence = max(now - then for now, then in zip(_clocks(), self._seen_at, strict=True))
+        silence = max(now - then for now, then in zip(_clocks(), self._answered_at, strict=True))
         return silence < DEAD_AFTER / 2 and lease.taken_at >= self._alive_since
 
-    def end(self, lease: Lease, end: End) -> None:
+    def release(self, lease: Lease, end: End) -> None:
         """See `Leases`."""
-        self._later("end", lease.id, held_after(end, self.rate))
+        self._later("end", lease.id, hold_time(end, self.rate))
 
     def close_gate(self, seconds: float) -> None:
         """See `Leases`."""
@@ -176,44 +176,44 @@ class RedisLeases:
 
     def _later(self, what: str, *more: str | float) -> None:
         self._unwritten.append((what, *more))
-        self._something_to_write.set()
+        self._to_write.set()
 
     async def _write(self) -> None:
-        """Write down what there is, in order; and show a sign of life now and then."""
-        while not self._leaving:
+        """Write what there is, in order; and send a heartbeat in between."""
+        while not self._closing:
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT):
-                    await self._something_to_write.wait()
+                async with asyncio.timeout(HEARTBEAT):
+                    await self._to_write.wait()
             try:
                 await self._catch_up()
-                if not self._something_to_write.is_set():
-                    await self._ask("beat")
+                if not self._to_write.is_set():
+                    await self._call("beat")
             except QuotaError:
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RETRY_INTERVAL)
 
     async def _catch_up(self) -> None:
         while self._unwritten:
-            await self._ask(*self._unwritten[0])
+            await self._call(*self._unwritten[0])
             self._unwritten.popleft()
-        self._something_to_write.clear()
+        self._to_write.clear()
 
-    async def look(self) -> Budget:
+    async def snapshot(self) -> Budget:
         """See `Leases`."""
-        answer = await self._ask("look")
+        answer = await self._call("look")
         return Budget(
             answer["in_flight"], tuple(answer["releases"] or ()), answer["gate"], tuple(answer["waiting"] or ())
         )
 
     async def close(self) -> None:
         """See `Leases`."""
-        self._leaving = True
-        self._something_to_write.set()
+        self._closing = True
+        self._to_write.set()
         with suppress(QuotaError, TimeoutError):
-            async with asyncio.timeout(FAREWELL):
-                await asyncio.gather(self._scribe, *self._asking, return_exceptions=True)
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await asyncio.gather(self._writer, *self._requests, return_exceptions=True)
                 await self._catch_up()
-                await self._ask("leave")
-        unfinished = [self._scribe, *self._asking]
+                await self._call("leave")
+        unfinished = [self._writer, *self._requests]
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)

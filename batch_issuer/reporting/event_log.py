@@ -1,4 +1,4 @@
-"""What a monitor reads after a night: one line an event, of one run or several, in a file that is rotated.
+"""What a monitor reads after a night: one line an event, of one run or several, in a file of limited size.
 
 ``EVENTS`` is all that is ever written: neither tokens nor codes nor identifiers have a name there.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from datetime import UTC, datetime
@@ -24,7 +23,8 @@ from ..pipeline.events import (
     RunStarted,
     Stopping,
 )
-from .log_file import RotatedFile, reason
+from ..wording import utc_text
+from .log_file import LogFile, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +87,7 @@ def _told(event: Event) -> tuple[str, tuple[Value, ...]]:
 def _plain(value: Value) -> str | int | float | None:
     """As JSON has it."""
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return utc_text(value, "milliseconds")
     if isinstance(value, float):
         return round(value, 3) if math.isfinite(value) else None  # JSON has no infinity
     return value
@@ -104,10 +104,11 @@ class EventLog:
     """Appends a line for each event to a file; use it as a context, or close it.
 
     Args:
-        path: the file, made private to its owner if there is none; older ones are beside it as ``F.1`` to ``F.5``.
+        path: the file, made private to its owner if there is none; one that is full is put next to it as ``F.1``, and
+            those before it move on up to ``F.5``.
         form: ``text``, as in ``2026-11-27T02:00:01.123Z row_done organization=north pid=12 row=7 status=issued``,
             where a value that is not a plain word is a JSON string; ``json``, one object a line.
-        on_trouble: is told once, with one sentence, if lines cannot be written, and once if the file cannot be
+        on_trouble: is called with one sentence, once if lines cannot be written, and once if the file cannot be
             rotated; neither ends a run.
         clock: the time, with its zone.
 
@@ -127,8 +128,8 @@ class EventLog:
         self._clock = clock
         self._is_closed = False
         try:
-            self._file = RotatedFile(path, on_trouble)
-        except (OSError, ValueError) as error:  # ValueError: no name of a file
+            self._file = LogFile(path, on_trouble)
+        except (OSError, ValueError) as error:
             raise SettingsError(
                 f"the log file {path} cannot be opened: {reason(error)}",
                 "give --log-file a file in a folder that exists and where you may write",
@@ -169,11 +170,9 @@ class EventLog:
 
     def close(self) -> None:
         """Close the file; what comes later is not written."""
-        self._is_closed = True
-        try:
+        if not self._is_closed:
+            self._is_closed = True
             self._file.close()
-        except OSError as error:  # some file systems tell only now
-            self._file.tell(error)
 
     def _write(self, organization: str, event: str, values: tuple[Value, ...]) -> None:
         if self._is_closed:
@@ -186,4 +185,4 @@ class EventLog:
         else:
             time, name = line.pop("time"), line.pop("event")
             shown = " ".join([f"{time} {name}", *(f"{name}={_text(value)}" for name, value in line.items())])
-        self._file.handle(logging.makeLogRecord({"msg": shown}))
+        self._file.write(shown)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from ..errors import BatchIssuerError, UsageError
+from ..errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..pipeline.endings import Ending
 
 EXIT_COMPLETE = 0
@@ -16,10 +18,35 @@ EXIT_NOTHING_SENT = 2
 EXIT_KEY_REFUSED = 3
 EXIT_STOPPED_EARLY = 4
 EXIT_SIGNAL = 128  # and the signal's number
+EXIT_INTERRUPTED = EXIT_SIGNAL + signal.SIGINT
+
+WORST_FIRST = (
+    EXIT_SIGNAL + signal.SIGTERM,
+    EXIT_INTERRUPTED,
+    EXIT_SIGNAL + 1,  # SIGHUP, which Windows does not have
+    EXIT_KEY_REFUSED,
+    EXIT_NOTHING_SENT,
+    EXIT_STOPPED_EARLY,
+    EXIT_ROWS_WITHOUT_TOKEN,
+    EXIT_COMPLETE,
+)
+"""All of them: stopped by a signal; what a person has to fix; what ``retry`` resumes; rows; nothing."""
 
 
-def exit_code_of(error: BatchIssuerError) -> int:
+def severity(code: int) -> int:
+    """A key to sort exit codes by, the worst first; another code is as bad as the worst."""
+    return WORST_FIRST.index(code) if code in WORST_FIRST else 0
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code of several organizations."""
+    return min(codes, key=severity, default=EXIT_COMPLETE)
+
+
+def exit_code_of(error: BaseException) -> int:
     """The exit code of a command that ends with an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
     return EXIT_NOTHING_SENT if isinstance(error, UsageError) else EXIT_STOPPED_EARLY
 
 
@@ -41,6 +68,6 @@ def exit_code_of_ending(ending: Ending, *, complete: bool, moved: bool) -> int:
         case EndingKind.KEY_REFUSED:
             return EXIT_KEY_REFUSED
         case EndingKind.INTERRUPTED:
-            return EXIT_SIGNAL + (ending.signal or signal.SIGINT)
+            return EXIT_SIGNAL + ending.signal if ending.signal else EXIT_INTERRUPTED
         case _:
             return EXIT_STOPPED_EARLY

@@ -1,143 +1,135 @@
-"""A log file that several processes append to, rotated when it is full."""
+"""A log file that several processes append to, and that is rotated when a process opens it."""
 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
-import sys
-from logging.handlers import RotatingFileHandler
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..locks import Lock
+from ..results.private_files import write_all
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable
-    from datetime import datetime
-
-    Value = str | int | float | datetime | None
-
+    from pathlib import Path
 
 MOST_BYTES = 10 * 1024 * 1024
-"""Size of a file: the line that does not fit goes into a new one."""
-
+"""A file that has reached this size is rotated when it is opened."""
 
 KEPT = 5
 """Older files that are kept: ``F.1`` is the latest, ``F.5`` the oldest."""
 
 
-def _is_at(descriptor: int, path: str) -> bool:
-    """Whether an open file is still the one under its name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except OSError:
-        return False
-
-
-def reason(error: BaseException | None) -> str:
+def reason(error: OSError | ValueError) -> str:
     """Why a file cannot be used, for a person."""
-    if isinstance(error, OSError):
-        return "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
-    return str(error)
+    if isinstance(error, ValueError):  # a NUL, in words that differ from Python to Python
+        return "it is not a valid file name"
+    return "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
 
 
-class _Lines(io.TextIOWrapper):
-    """A file where each line is one write that is never held back: a kill loses none, and no two are mixed up."""
+class LogFile:
+    """Appends lines to a file, each with one write that is never held back: a kill loses none, and none are mixed up.
 
-    def __init__(self, file: io.FileIO) -> None:
-        super().__init__(file, encoding="utf-8", newline="\n")
-        self._file = file
-        self._torn_at: int | None = None  # the size of the file when it was seen to end within a line
+    A process that has the file open when another one rotates it goes on in the file that it has, ``F.1`` by then.
 
-    def size(self) -> int:
-        """In bytes, with what other processes wrote."""
-        return os.fstat(self._file.fileno()).st_size
+    Args:
+        path: the file, made private to its owner if there is none.
+        on_trouble: is called with one sentence if the file cannot be rotated, and once if lines cannot be written.
 
-    def look_back(self) -> None:
-        """Take note of half a line at the end, which a run left that was killed or had no room."""
-        if size := self._file.seek(0, os.SEEK_END):
-            self._file.seek(size - 1)
-            if self._file.read(1) != b"\n":
-                self._torn_at = size
-
-    def write(self, line: str, /) -> int:
-        data = line.encode()
-        if self._torn_at == self.size():  # else it was a line that another process was about to write
-            data = b"\n" + data
-        written = 0
-        try:
-            while written < len(data):
-                written += self._file.write(data[written:])
-        finally:
-            if 0 < written < len(data):
-                self._torn_at = self.size()
-        return len(line)
-
-
-class RotatedFile(RotatingFileHandler):
-    """A file that several processes may write to: one of them rotates it, the others follow."""
-
-    stream: _Lines
+    Raises:
+        OSError: the file cannot be opened, is a symbolic link or not an ordinary file.
+        ValueError: the path is no name of a file.
+    """
 
     def __init__(self, path: Path, on_trouble: Callable[[str], None]) -> None:
-        super().__init__(path, maxBytes=MOST_BYTES, backupCount=KEPT, encoding="utf-8")
-        self._path = path  # as people know it
+        self._path = path
         self._on_trouble = on_trouble
-        self._was_told = False
-        self.stream.look_back()
-
-    def _open(self) -> _Lines:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe would be waited for
-        descriptor = os.open(self.baseFilename, flags, 0o600)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "it is not an ordinary file", self.baseFilename)
-        return _Lines(io.FileIO(descriptor, "a+"))
-
-    def _is_current(self) -> bool:
-        return bool(self.stream) and not self.stream.closed and _is_at(self.stream.fileno(), self.baseFilename)
-
-    def _follow(self) -> None:
-        """Open the file that is under the name by now: another process, or a person, put the old one elsewhere."""
-        if not self._is_current():
-            old, self.stream = self.stream, self._open()
-            if old:
-                old.close()
-
-    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 - the library's name
-        """Whether the line does not fit any more, into the file that is current."""
-        self._follow()
-        size = self.stream.size()
-        return 0 < self.maxBytes < size + len(f"{self.format(record)}\n".encode()) and size > 0
-
-    def doRollover(self) -> None:  # noqa: N802
-        """Rotate, unless another process does or did; the line is written wherever that leaves it."""
-        lock = Lock(Path(f"{self.baseFilename}.lock"))
+        self._was_reported = False
+        self._torn_at: int | None = None
         try:
-            if lock.acquire():
-                try:
-                    if self._is_current():  # the one that was found too large
-                        super().doRollover()
-                    else:
-                        self._follow()
-                finally:
-                    lock.release()
+            _rotate_if_full(path)
         except OSError as error:
-            self.maxBytes = 0  # no other try: each would move the older files on, and the oldest away
-            self._on_trouble(f"the log file {self._path} cannot be rotated: {reason(error)}; it grows on")
+            on_trouble(f"the log file {path} cannot be rotated: {reason(error)}; it grows on")
+        self._descriptor = _open(path)
+        self._look_back()
 
-    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802
-        """Tell it once; later lines are tried again."""
-        self.tell(sys.exception())
+    def _look_back(self) -> None:
+        """Note the size of a file that ends within a line, which a run left that was killed or had no room."""
+        size = os.fstat(self._descriptor).st_size
+        os.lseek(self._descriptor, max(0, size - 1), os.SEEK_SET)
+        self._torn_at = None if os.read(self._descriptor, 1) in (b"", b"\n") else size
 
-    def tell(self, error: BaseException | None) -> None:
-        """Report once that lines cannot be written."""
-        if not self._was_told:
-            self._was_told = True
+    def write(self, line: str) -> None:
+        """Append a line, given without its end; if that fails it is reported once, and later lines are tried again."""
+        data = f"{line}\n".encode()
+        try:
+            found = os.fstat(self._descriptor)
+            if not found.st_nlink:  # it was deleted, by a person or by many rotations
+                self._reopen()
+            elif found.st_size == self._torn_at:  # else it was a line that another process was about to write
+                data = b"\n" + data
+            write_all(self._descriptor, data)
+        except OSError as error:
+            self._report(error)
+            with suppress(OSError):
+                self._look_back()
+
+    def _reopen(self) -> None:
+        deleted, self._descriptor = self._descriptor, _open(self._path)
+        os.close(deleted)
+        self._look_back()
+
+    def close(self) -> None:
+        """Close the file; write nothing afterwards."""
+        try:
+            os.close(self._descriptor)
+        except OSError as error:  # some file systems report a failed write only now
+            self._report(error)
+
+    def _report(self, error: OSError) -> None:
+        if not self._was_reported:
+            self._was_reported = True
             self._on_trouble(
                 f"the log file {self._path} cannot be written: {reason(error)}; the run goes on without it"
             )
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe would be waited for
+    descriptor = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not an ordinary file", str(path))
+    return descriptor
+
+
+def _rotate_if_full(path: Path) -> None:
+    """Make room for a new file, unless another process is about to.
+
+    Raises:
+        OSError: a file cannot be renamed, or the lock cannot be taken.
+    """
+    if not _is_full(path):
+        return
+    lock = Lock(path.with_name(f"{path.name}.lock"))
+    if lock.acquire():
+        try:
+            if _is_full(path):  # another process may have rotated it meanwhile
+                names = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, KEPT + 1))]
+                # Up to the first gap, so that trying again and again does not lose the oldest.
+                gap = next((number for number, name in enumerate(names) if not name.exists()), KEPT)
+                for number in range(gap, 0, -1):
+                    names[number - 1].replace(names[number])
+        finally:
+            lock.release()
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except (OSError, ValueError):  # there is none, or opening it fails too
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size >= MOST_BYTES

@@ -9,35 +9,34 @@ import contextlib
 import json
 import os
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import SettingsError, StorageError
+from ..errors import BatchIssuerError, SettingsError, StorageError
 from ..model import Status
+from ..pipeline.endings import FINISHED, EndingKind
+from ..wording import unexpected, utc_text
+from .exit_codes import exit_code_of, exit_code_of_ending, severity, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
 
-    from ..model import Outcome
-    from ..pipeline.usage import Tally
+    from ..jobs.records import OrganizationJob
     from ..settings.run_settings import Rate
 
 SCHEMA = Path(__file__).with_name("summary.schema.json")
-
-WORST_FIRST = (143, 130, 129, 3, 2, 4, 1, 0)
-"""Exit codes: stopped by a signal; what a person has to mend; what goes on by itself; rows; nothing."""
 
 MOST_IN_TEXT = 5
 """Organizations that the one sentence names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """What became of one organization's rows.
+class OrganizationSummary:
+    """What became of one organization's rows; holds no secret.
 
     Attributes:
         organization: its name in the settings; blank without one.
@@ -45,11 +44,16 @@ class Entry:
         ending: the kind of its `Ending`, or ``not started``.
         message, tip: why it ended, what to do; blank where all is well.
         roster, results: the files; blank where there is none.
-        outcomes: of its rows.
-        lacking: how many of them have no good token.
+        rows: how many there are.
+        tokens: how many of them have a token.
+        counts: how many have which `Status`.
+        without_token: how many have no good token.
         started_at, ended_at: local or UTC, with their zone.
         rate: its quota; None if it never got so far.
-        tally: what was sent; None if it never got so far.
+        requests: how many were sent.
+        peak: most of them within any period of the rate.
+        throttled: how many were answered 429.
+        first_expiry, last_expiry: of its tokens; None without any.
     """
 
     organization: str
@@ -59,91 +63,133 @@ class Entry:
     tip: str = ""
     roster: str = ""
     results: str = ""
-    outcomes: Sequence[Outcome] = field(default=(), repr=False)
-    lacking: int = 0
+    rows: int = 0
+    tokens: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    without_token: int = 0
     started_at: datetime
     ended_at: datetime
     rate: Rate | None = None
-    tally: Tally | None = None
+    requests: int = 0
+    peak: int = 0
+    throttled: int = 0
+    first_expiry: datetime | None = None
+    last_expiry: datetime | None = None
 
-    def counts(self) -> dict[str, int]:
-        """Rows by every status, those without rows included."""
-        found = [outcome.status for outcome in self.outcomes]
-        return {str(status): found.count(status) for status in Status}
+    def as_json(self) -> dict[str, Any]:
+        """As the summary has it; see the schema."""
+        return {
+            "organization": self.organization or None,
+            "exit_code": self.exit_code,
+            "ending": self.ending,
+            "message": self.message,
+            "tip": self.tip,
+            "roster": self.roster or None,
+            "results": self.results or None,
+            "rows": self.rows,
+            "counts": {str(status): self.counts.get(status, 0) for status in Status},
+            "without_token": self.without_token,
+            "started_at": utc_text(self.started_at),
+            "ended_at": utc_text(self.ended_at),
+            "seconds": round((self.ended_at - self.started_at).total_seconds(), 3),
+            "rate": {"limit": self.rate.limit, "period_seconds": self.rate.period} if self.rate else None,
+            "requests": self.requests,
+            "most_requests_in_a_period": self.peak,
+            "throttled": self.throttled,
+            "first_expiry": utc_text(self.first_expiry) or None,
+            "last_expiry": utc_text(self.last_expiry) or None,
+        }
 
-    def expiries(self) -> list[datetime]:
-        """When the tokens expire, in order."""
-        return sorted(one.expires_at for one in self.outcomes if one.token and one.expires_at)
+
+def summarize(one: OrganizationJob, error: BaseException | None = None) -> OrganizationSummary:
+    """The summary of an organization.
+
+    Args:
+        one: its record.
+        error: what ended the job that it was part of, if anything did.
+    """
+    error = one.error or error
+    ending = one.ending or FINISHED
+    expiries = sorted(outcome.expires_at for outcome in one.outcomes if outcome.token and outcome.expires_at)
+    if error is not None:
+        code, kind, message, tip = _failure(error)
+    else:
+        code = exit_code_of_ending(ending, complete=not one.lacking, moved=one.moved)
+        kind, message, tip = str(ending.kind), ending.message, ending.tip
+    return OrganizationSummary(
+        organization=one.name,
+        exit_code=code,
+        ending=kind,
+        message=message,
+        tip=tip,
+        roster=one.roster,
+        results=str(one.results or "") if error is None else "",
+        rows=len(one.outcomes),
+        tokens=sum(bool(outcome.token) for outcome in one.outcomes),
+        counts=Counter(str(outcome.status) for outcome in one.outcomes),
+        without_token=len(one.lacking),
+        started_at=one.started_at,
+        ended_at=one.ended_at or datetime.now(UTC),
+        rate=one.settings.rate if one.settings else None,
+        requests=one.usage.requests if one.usage else 0,
+        peak=one.usage.peak if one.usage else 0,
+        throttled=one.usage.throttled if one.usage else 0,
+        first_expiry=expiries[0] if expiries else None,
+        last_expiry=expiries[-1] if expiries else None,
+    )
 
 
-def worst(codes: Iterable[int]) -> int:
-    """The exit code of several organizations."""
-    return min(codes, key=lambda code: WORST_FIRST.index(code) if code in WORST_FIRST else 0, default=0)
+def summarize_failure(error: BaseException, started_at: datetime) -> OrganizationSummary:
+    """The summary of a command that ended before it was known which organizations it was for."""
+    code, kind, message, tip = _failure(error)
+    now = datetime.now(UTC)
+    return OrganizationSummary(
+        organization="", exit_code=code, ending=kind, message=message, tip=tip, started_at=started_at, ended_at=now
+    )
 
 
-def summary(entries: Sequence[Entry], started_at: datetime, ended_at: datetime) -> dict[str, Any]:
-    """The summary as JSON has it; see the schema. Holds no secret."""
+def _failure(error: BaseException) -> tuple[int, str, str, str]:
+    """The exit code of an error, the ending that it was, and what to say of it."""
+    kind = str(EndingKind.STORAGE) if isinstance(error, StorageError) else "not started"
+    if isinstance(error, BatchIssuerError):
+        return exit_code_of(error), kind, error.message, error.tip
+    if isinstance(error, KeyboardInterrupt):
+        return exit_code_of(error), kind, "it was interrupted", ""
+    return exit_code_of(error), kind, unexpected(error), "report this line"
+
+
+def summary_document(
+    summaries: Sequence[OrganizationSummary], started_at: datetime, ended_at: datetime
+) -> dict[str, Any]:
+    """The summary of a command as JSON has it; see the schema. Holds no secret."""
     return {
         "version": __version__,
-        "started_at": _utc(started_at),
-        "ended_at": _utc(ended_at),
-        "exit_code": worst(entry.exit_code for entry in entries),
-        "organizations": [_of(entry) for entry in entries],
+        "started_at": utc_text(started_at),
+        "ended_at": utc_text(ended_at),
+        "exit_code": worst(one.exit_code for one in summaries),
+        "organizations": [one.as_json() for one in summaries],
     }
 
 
-def _of(entry: Entry) -> dict[str, Any]:
-    expiries = entry.expiries()
-    tally, rate = entry.tally, entry.rate
-    return {
-        "organization": entry.organization or None,
-        "exit_code": entry.exit_code,
-        "ending": entry.ending,
-        "message": entry.message,
-        "tip": entry.tip,
-        "roster": entry.roster or None,
-        "results": entry.results or None,
-        "rows": len(entry.outcomes),
-        "counts": entry.counts(),
-        "without_token": entry.lacking,
-        "started_at": _utc(entry.started_at),
-        "ended_at": _utc(entry.ended_at),
-        "seconds": round((entry.ended_at - entry.started_at).total_seconds(), 3),
-        "rate": {"limit": rate.limit, "period_seconds": rate.period} if rate else None,
-        "requests": tally.requests if tally else 0,
-        "most_requests_in_a_period": tally.peak if tally else 0,
-        "throttled": tally.throttled if tally else 0,
-        "first_expiry": _utc(expiries[0]) if expiries else None,
-        "last_expiry": _utc(expiries[-1]) if expiries else None,
-    }
-
-
-def _utc(at: datetime) -> str:
-    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-
-
-def sentence(entries: Sequence[Entry]) -> str:
+def sentence(summaries: Sequence[OrganizationSummary]) -> str:
     """What happened, at a glance: for a chat or a pager."""
-    tokens = sum(bool(outcome.token) for entry in entries for outcome in entry.outcomes)
-    rows = sum(len(entry.outcomes) for entry in entries)
-    of = f" for {len(entries)} organizations" if len(entries) > 1 else ""
-    failed = sorted(
-        (entry for entry in entries if entry.exit_code), key=lambda entry: WORST_FIRST.index(worst([entry.exit_code]))
-    )
+    tokens, rows = sum(one.tokens for one in summaries), sum(one.rows for one in summaries)
+    of = f" for {len(summaries)} organizations" if len(summaries) > 1 else ""
+    failed = sorted((one for one in summaries if one.exit_code), key=lambda one: severity(one.exit_code))
     if not failed:
-        expiries = sorted(entry.expiries()[0] for entry in entries if entry.expiries())
-        until = f"; the first one expires at {_utc(expiries[0])}" if expiries else ""
+        expiries = sorted(one.first_expiry for one in summaries if one.first_expiry)
+        until = f"; the first one expires at {utc_text(expiries[0])}" if expiries else ""
         return f"batch-issuer: all {rows} rows have a token{of}{until}."
-    said = "; ".join(_said(entry) for entry in failed[:MOST_IN_TEXT])
+    said = "; ".join(_said(one) for one in failed[:MOST_IN_TEXT])
     more = f"; and {len(failed) - MOST_IN_TEXT} more" if len(failed) > MOST_IN_TEXT else ""
-    which = f"{len(failed)} of {len(entries)} organizations need a look: " if len(entries) > 1 else ""
+    which = f"{len(failed)} of {len(summaries)} organizations need a look: " if len(summaries) > 1 else ""
     return f"batch-issuer: {which}{said}{more}. {tokens} of {rows} rows have a token."
 
 
-def _said(entry: Entry) -> str:
-    name = f"{entry.organization}: " if entry.organization else ""
-    what = entry.message or f"{entry.lacking} of {len(entry.outcomes)} rows without a good token"
-    return f"{name}{what} (exit code {entry.exit_code})"
+def _said(one: OrganizationSummary) -> str:
+    name = f"{one.organization}: " if one.organization else ""
+    what = one.message or f"{one.without_token} of {one.rows} rows without a good token"
+    return f"{name}{what} (exit code {one.exit_code})"
 
 
 def check_summary(path: Path) -> None:

@@ -14,7 +14,8 @@ from .batch import Batch
 from .destination import Destination
 from .formulas import guard_cell, unguard_cell
 from .journal import Journal
-from .reading import Failure, Results, Summary, read_results
+from .reading import Results, read_results
+from .status import Failure, FileStatus, count_statuses, failures_in, status_of
 from .validity import SANDBOX_TOKEN, Validity
 
 __all__ = [
@@ -24,13 +25,16 @@ __all__ = [
     "Batch",
     "Destination",
     "Failure",
+    "FileStatus",
     "Journal",
     "Published",
     "Results",
-    "Summary",
     "Validity",
     "auth_frame",
+    "count_statuses",
+    "failures_in",
     "guard_cell",
     "read_results",
+    "status_of",
     "unguard_cell",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..errors import ResultsError, StorageError
+from ..hints import Hint
 from ..model import Identifier, IdentifierKind, Outcome, Status
 from ..roster import named
 from ..wording import utc_text
@@ -37,10 +38,16 @@ AUTH_COLUMNS = (
 EXACT_COLUMNS = frozenset(AUTH_COLUMNS) - {"auth_error", "auth_hint", "auth_request_id"}
 """Those never guarded: a token and a code must stay byte-exact; the others hold nothing that would run."""
 
+_OLDER_CURE = (
+    "a token may exist for this driver but its value is lost; it expires by itself, "
+    "so run batch-issuer retry for a new one"
+)
+_LOST_TOKEN = (Hint.MAYBE_ISSUED.cure, _OLDER_CURE)
+"""How the hint of a row ends for which a token may exist: today, and in files of earlier versions."""
+
 _STATUSES = {str(status): status for status in Status}
 
-_AS_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
-"""A time, by `utc_text`."""
+_KINDS = {str(kind): kind for kind in IdentifierKind}
 
 _WHOLE = re.compile(r"\s*(\d{1,9})(?:[.,]0*)?\s*", re.ASCII)
 
@@ -62,7 +69,7 @@ def auth_cells(outcome: Outcome) -> tuple[str, ...]:
         utc_text(outcome.expires_at),
         str(outcome.identifier or ""),
         outcome.error,
-        outcome.hint,
+        hint_text(outcome.hint, maybe_issued=outcome.maybe_issued and outcome.status is not Status.UNKNOWN),
         str(outcome.http_status or ""),
         outcome.request_id,
         str(outcome.attempts),
@@ -79,61 +86,74 @@ def guarded(cells: Iterable[str]) -> list[str]:
     return found
 
 
-def outcome_of(row: int, cells: Mapping[str, str]) -> Outcome:
-    """The outcome that a row's `AUTH_COLUMNS` tell of, unguarded; the inverse of `auth_cells`.
+def hint_text(hint: str, *, maybe_issued: bool) -> str:
+    """A hint that ends with it where a token may exist that never came; of ``unknown`` rows the status tells, too."""
+    if not maybe_issued or hint.rstrip().endswith(_LOST_TOKEN):
+        return hint
+    return f"{hint}; {Hint.MAYBE_ISSUED.cure}" if hint else str(Hint.MAYBE_ISSUED)
+
+
+def outcomes_of(auth: pd.DataFrame, first: int) -> list[Outcome | None]:
+    """The outcomes that the `AUTH_COLUMNS` of a file tell of, unguarded; the inverse of `auth_cells`.
 
     A cell that a spreadsheet program has changed beyond reading counts as blank, but for the two that everything
     else hangs on.
 
     Args:
-        row: its number.
-        cells: by column.
+        auth: the columns.
+        first: the number of the first row.
+
+    Returns:
+        None for a row whose cells are all blank.
 
     Raises:
-        ResultsError: its status or identifier is none.
+        ResultsError: a status or an identifier is none.
     """
-    status, identifier = cells["auth_status"].strip(), cells["auth_identifier"].strip()
-    if status not in _STATUSES:  # not quoted: in a file whose columns were shifted it may be a token
-        raise ResultsError(
-            f"row {row}: its auth_status is none of {', '.join(Status)}",
-            "correct the cell, or clear all cells of the row that begin with auth_ to ask anew",
-        )
-    who = identifier_of(identifier)
-    if identifier and who is None:
-        raise ResultsError(
-            f"row {row}: its auth_identifier names no driver",
-            "correct the cell, or clear all cells of the row that begin with auth_ to ask anew",
-        )
-    return told(row, who, cells)
+    time, whole = cache(utc_time), cache(_whole)  # many rows have the same
+    lines = zip(*(auth[column].tolist() for column in AUTH_COLUMNS), strict=True)
+    return [_outcome_of(row, cells, time, whole) for row, cells in enumerate(lines, first)]
 
 
-def told(row: int, who: Identifier | None, cells: Mapping[str, str]) -> Outcome:
-    """The same, where it is known that the status is one, and whom the identifier names."""
+def _outcome_of(
+    row: int, cells: tuple[str, ...], time: Callable[[str], datetime | None], whole: Callable[[str], int]
+) -> Outcome | None:
+    written, token, code, expires_at, identifier, error, hint, http_status, request_id, attempts, issued_at = cells
+    if not any(map(str.strip, cells)):
+        return None
+    status, who = _STATUSES.get(written.strip()), identifier_of(identifier)
+    if status is None or (who is None and identifier.strip()):
+        # Not quoted: in a file whose columns were shifted it may be a token.
+        why = (
+            f"its auth_status is none of {', '.join(Status)}"
+            if status is None
+            else "its auth_identifier names no driver"
+        )
+        raise ResultsError(
+            f"row {row}: {why}",
+            "correct the cell, or clear all cells of the row that begin with auth_ to ask anew",
+        )
     return Outcome(
         row,
-        _STATUSES[cells["auth_status"].strip()],
+        status,
         who,
-        token=cells["auth_token"],
-        code=cells["auth_code"],
-        expires_at=utc_time(cells["auth_expires_at"]),
-        error=cells["auth_error"],
-        hint=cells["auth_hint"],
-        http_status=_whole(cells["auth_http_status"]) or None,
-        request_id=cells["auth_request_id"],
-        attempts=_whole(cells["auth_attempts"]),
-        issued_at=utc_time(cells["auth_issued_at"]),
+        token,
+        code,
+        time(expires_at),
+        error,
+        hint,
+        whole(http_status) or None,
+        request_id,
+        whole(attempts),
+        time(issued_at),
+        status is Status.UNKNOWN or hint.rstrip().endswith(_LOST_TOKEN),
     )
-
-
-def times_of(outcome: Outcome) -> dict[str, datetime | None]:
-    """An outcome's times, by their columns."""
-    return {"auth_expires_at": outcome.expires_at, "auth_issued_at": outcome.issued_at}
 
 
 def identifier_of(text: str) -> Identifier | None:
     """The driver that ``driverId=…``, ``externalId=…`` or ``username=…`` stands for; None if it stands for none."""
-    kind, _, value = text.strip().partition("=")
-    who = named(IdentifierKind(kind), value) if kind in tuple(IdentifierKind) else None
+    written, _, value = text.strip().partition("=")
+    kind = _KINDS.get(written)
+    who = named(kind, value) if kind else None
     return who if isinstance(who, Identifier) else None
 
 
@@ -142,9 +162,6 @@ def utc_time(text: str) -> datetime | None:
 
     With slashes it could be the day or the month that comes first: nothing is guessed.
     """
-    if _AS_WRITTEN.fullmatch(text):  # nearly all are
-        with suppress(ValueError):
-            return datetime.fromisoformat(text)
     text = text.strip()
     if ":" not in text:  # a day alone is no time
         return None

@@ -2,27 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..errors import ResultsError
-from ..roster import HEADER_ROW, Problem, Rows, collecting_later, identifier_columns, organizations_of
+from ..model import Outcome
+from ..roster import HEADER_ROW, Problem, Rows, collecting_later, identifier_columns, organizations_of, row_numbers
 from ..settings.roster_options import RosterOptions
 from .auth_columns import AUTH_COLUMNS, auth_cells, auth_frame
 from .csv_writer import slices
-from .outcomes import Outcomes
-from .resume import Plan, may_exist, not_attempted
+from .resume import ResumePlan, not_attempted
 from .validity import SANDBOX_TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ..model import Driver, Identifier, Outcome
+    from ..model import Driver, Identifier
     from ..roster import Columns, Roster
     from .reading import Results
     from .validity import Validity
+
+
+class Outcomes(Mapping[int, Outcome]):
+    """What each row has come to, by its number, in order; that of the many rows alike is made when it is asked for.
+
+    Of 200,000 rows kept as objects nearly 100 MiB would be taken.
+    """
+
+    def __init__(self, rows: range, settled: list[Outcome | None], make: Callable[[int], Outcome]) -> None:
+        """What is known at first.
+
+        Args:
+            rows: their numbers.
+            settled: for each row its outcome, None for one that is to be made.
+            make: makes one, without a token, by the row's number.
+        """
+        self._rows = rows
+        self._settled = settled
+        self._make = make
+
+    def __getitem__(self, row: int) -> Outcome:
+        if row not in self._rows:
+            raise KeyError(row)
+        return self._settled[row - self._rows.start] or self._make(row)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __or__(self, others: Mapping[int, Outcome]) -> Outcomes:
+        return self.followed_by(others.values())
+
+    def followed_by(self, later: Iterable[Outcome]) -> Outcomes:
+        """These, but for rows that came to something else later."""
+        settled = self._settled.copy()
+        for outcome in later:
+            settled[outcome.row - self._rows.start] = outcome
+        return Outcomes(self._rows, settled, self._make)
+
+    def tokens(self) -> list[str]:
+        """For each row its token, blank for none."""
+        return [one.token if one else "" for one in self._settled]
 
 
 class Batch:
@@ -35,7 +83,8 @@ class Batch:
         outcomes: what each row has come to so far, by row number; every row has one.
         drivers: the rows to ask for, in order.
         organizations: for each row the organization it is of; blank where there is only one, or the row names none.
-        refused: numbers of rows that are left as they are because it is not certain whose they are.
+        is_of_one: whether no row names an organization, so that all rows are of one.
+        contested: numbers of rows that are left as they are because it is not certain whose they are.
         changed: whether ``outcomes`` differ from what the results file holds.
         unread: by token, cells of times that came with it and could not be read; they stay as long as it does.
         order: for each column of ``header`` its position among ``cells`` and then `AUTH_COLUMNS`.
@@ -49,18 +98,19 @@ class Batch:
         organizations: Sequence[str],
         outcomes: Outcomes,
         drivers: list[Driver],
-        plan: Plan | None = None,
+        plan: ResumePlan | None = None,
     ) -> None:
         self.cells = cells
         self.header = list(header)
         self.organizations = organizations
+        self.is_of_one = not any(organizations)
         self.delimiter = ","
         self.changed = True
         self._columns = columns
         self._plan = plan
         self.outcomes = outcomes
         self.drivers = drivers
-        self.refused = plan.refused if plan else []
+        self.contested = plan.contested if plan else []
         self.unread = plan.unread if plan else {}
         count = iter(range(cells.shape[1]))
         auth = {column: cells.shape[1] + position for position, column in enumerate(AUTH_COLUMNS)}
@@ -69,15 +119,14 @@ class Batch:
     @classmethod
     def of_roster(cls, roster: Roster) -> Batch:
         """All of a roster's rows, from the beginning."""
-        outcomes = Outcomes(roster.row_numbers(), lambda row: not_attempted(row, roster.identifier(row)))
-        for outcome in roster.refused:
-            outcomes.settle(outcome)
+        to_send: list[Outcome | None] = [None] * len(roster)
+        outcomes = Outcomes(roster.row_numbers(), to_send, lambda row: not_attempted(row, roster.identifier(row)))
         return cls(
             roster.frame,
             roster.named_by,
             [*map(str, roster.frame.columns), *AUTH_COLUMNS],
             roster.organizations,
-            outcomes,
+            outcomes.followed_by(roster.refused),
             roster.drivers,
         )
 
@@ -110,12 +159,12 @@ class Batch:
             header = [str(column) for column in results.cells.columns]
             options = options or RosterOptions()
             columns = identifier_columns(header, name, options, required=False)
-            plan = Plan(results, columns, name, validity)
             whose = organizations_of(results.cells, options, name)
-            plan.settle(whose)
+            plan = ResumePlan(results, columns, name, validity, whose)
+            outcomes = Outcomes(row_numbers(results.cells), [*plan.outcomes], plan.outcomes.__getitem__)
             organizations = ["" if isinstance(one, Problem) else one for one in whose]
             header = [str(column) for column in results.frame.columns]
-            batch = cls(results.cells, columns, header, organizations, plan.outcomes, plan.drivers, plan)
+            batch = cls(results.cells, columns, header, organizations, outcomes, plan.drivers, plan)
             batch.delimiter = results.delimiter
             batch.changed = plan.changed or unfinished
         return batch
@@ -125,7 +174,7 @@ class Batch:
 
     def row_numbers(self) -> range:
         """The rows' numbers as a spreadsheet shows them."""
-        return range(HEADER_ROW + 1, HEADER_ROW + 1 + len(self))
+        return row_numbers(self.cells)
 
     def organization_of(self, row: int) -> str:
         """The organization that a row is of, by the row's number."""
@@ -139,13 +188,13 @@ class Batch:
     @property
     def kept(self) -> list[int]:
         """Numbers of rows with a token that is left alone."""
-        left_alone = {driver.row for driver in self.drivers}.union(self.refused)
+        left_alone = {driver.row for driver in self.drivers}.union(self.contested)
         return [row for row in self.with_token if row not in left_alone]
 
     @property
     def lost(self) -> list[int]:
         """Numbers of rows to ask for although a token may exist, which nobody knows."""
-        return [driver.row for driver in self.drivers if may_exist(driver.before)]
+        return [driver.row for driver in self.drivers if driver.before and driver.before.maybe_issued]
 
     @property
     def holds_real_tokens(self) -> bool:

@@ -6,7 +6,10 @@ import contextlib
 import errno
 import os
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BOM = "\ufeff"
 """Begins every file: without it Excel takes UTF-8 for the local 8-bit encoding."""
@@ -15,12 +18,6 @@ LINE_END = "\r\n"
 """As in RFC 4180; with it Python's csv writer quotes cells that hold either of the two characters."""
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
-
-HOMES = (Path("/home"), Path("/Users"))
-"""Where the homes of people are."""
-
-FIRST_PERSON = 500
-"""The least user number of a person; 1000 on most systems."""
 
 
 def create_private(path: Path) -> int:
@@ -83,39 +80,22 @@ def is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def exposure(file: Path, homes: tuple[Path, ...] = HOMES) -> str:
+def exposure(file: Path) -> str:
     """Why others may get at private files where one is, one sentence; empty if they cannot.
 
     Args:
         file: one that was made with mode 0600.
-        homes: folders with a home for each person who uses the computer.
     """
+    if os.name == "nt":  # permissions are inherited there; modes say nothing
+        return ""
     folder = file.parent.absolute()
     try:
         file_mode, mode = file.lstat().st_mode, folder.stat().st_mode
         reachable = all(above.stat().st_mode & stat.S_IXOTH for above in (folder, *folder.parents))
     except OSError:
         return ""
-    if os.name == "nt":  # permissions are inherited there; modes say nothing
-        return ""
     if file_mode & 0o077:
         return f"{folder} is on a file system without permissions: whoever can reach it can read the tokens"
-    if not reachable:
-        return ""
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    if reachable and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         return f"everybody can put files into the folder {folder} and take files out of it; use one of your own"
-    if mode & stat.S_IROTH and _is_shared(homes):
-        return (
-            f"other people use this computer and can look into the folder {folder}; "
-            "they cannot read the results, but copies that you make there"
-        )
     return ""
-
-
-def _is_shared(homes: tuple[Path, ...]) -> bool:
-    """Whether another person has a home on this computer."""
-    owners: set[int] = set()
-    for home in homes:
-        with contextlib.suppress(OSError):
-            owners.update(person.stat().st_uid for person in home.iterdir())
-    return any(owner >= FIRST_PERSON and owner != os.getuid() for owner in owners)

@@ -4,85 +4,37 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..errors import ResultsError
-from ..hints import Hint
 from ..model import Status
 from ..roster import (
     HEADER_ROW,
-    check_width,
+    check_lengths,
     decode,
     delimiter_of,
-    has_short_lines,
     is_workbook,
-    longest_cell,
-    plain_utf8,
     read_bytes,
-    read_quickly,
-    read_rows,
+    read_columns,
     read_workbook,
     split_separator_line,
 )
-from .auth_columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, ROW_COLUMN, identifier_of, utc_time
+from .auth_columns import AUTH_COLUMNS, EXACT_COLUMNS, PARTIAL, ROW_COLUMN, utc_time
 from .formulas import unguard_cell
 from .private_files import BOM
-from .validity import is_spoilt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
 
 # Where ours stand side by side there is no doubt about the separator, whatever else the header holds.
 _OURS = re.compile(r'auth_status"?([,;\t|])"?auth_token')
-
-_LOOKED_AT = 1000
-
-UNREADABLE = "(unreadable)"
-"""Stands for an ``auth_status`` that is none."""
-
-
-class Failure(NamedTuple):
-    """A row that somebody has to look at: without a token, or with a remark that names a cure."""
-
-    row: int
-    status: str
-    identifier: str
-    error: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What is in a results file at a moment.
-
-    Attributes:
-        rows: how many there are.
-        counts: how many of them have which ``auth_status``; they add up to ``rows``.
-        spoilt: tokens that a spreadsheet program changed, themselves or their codes, or that stand in several rows.
-        valid, expired, unknown_expiry: all other tokens, by what their ``auth_expires_at`` says.
-        purged: rows whose token had expired and was blanked.
-        next_expiry, last_expiry: of the valid tokens, UTC; None without one.
-        problems: rows to look at, by hint, the most frequent hint first.
-    """
-
-    rows: int
-    counts: dict[str, int]
-    spoilt: int
-    valid: int
-    expired: int
-    unknown_expiry: int
-    purged: int
-    next_expiry: datetime | None
-    last_expiry: datetime | None
-    problems: dict[str, list[Failure]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,76 +64,9 @@ class Results:
         """All other columns."""
         return self.frame.loc[:, ~self.frame.columns.isin(AUTH_COLUMNS)]
 
-    def counts(self) -> dict[str, int]:
-        """How many rows have which ``auth_status``, in the order of `Status`; statuses without rows left out.
-
-        Any other text counts as `UNREADABLE`: where columns were shifted it may be a token.
-        """
-        found = Counter(_status(text) for text in self.frame["auth_status"])
-        return {status: found[status] for status in (*map(str, Status), UNREADABLE) if found[status]}
-
     def expires_at(self) -> list[datetime | None]:
         """When each row's token expires, UTC; None where there is none, or that cannot be read."""
         return [utc_time(text) for text in self.frame["auth_expires_at"]]
-
-    def spoilt(self) -> list[bool]:
-        """For each row, whether it holds a token that cannot be redeemed as it stands, or not for certain."""
-        rows = Counter(self.frame["auth_token"])
-        pairs = zip(self.frame["auth_token"], self.frame["auth_code"], strict=True)
-        return [token != "" and (is_spoilt(token, code) or rows[token] > 1) for token, code in pairs]
-
-    def failures(self) -> list[Failure]:
-        """Rows to look at; a cell that cannot be what its column promises is left out, for it may be a token."""
-        columns = [self.frame[name] for name in ("auth_status", "auth_identifier", "auth_error", "auth_hint")]
-        found = (
-            Failure(row, _status(status), str(identifier_of(who) or ""), _sentence(error), _sentence(hint))
-            for row, status, who, error, hint in zip(self.rows, *columns, strict=True)
-        )
-        found = (
-            failure._replace(error="its token or code was changed, or stands in two rows", hint=str(Hint.SPOILT))
-            if bad
-            else failure._replace(error="its auth_status is none", hint=str(Hint.SPOILT))
-            if failure.status == UNREADABLE
-            else failure
-            for failure, bad in zip(found, self.spoilt(), strict=True)
-        )
-        return [failure for failure in found if failure.hint or failure.status != Status.ISSUED]
-
-    def summary(self, now: datetime) -> Summary:
-        """What is in it at ``now``, in UTC."""
-        spoilt = self.spoilt()
-        held = self.frame["auth_token"] != ""
-        expiries = [at for at, has, bad in zip(self.expires_at(), held, spoilt, strict=True) if has and not bad]
-        known = sorted(at for at in expiries if at)
-        valid = [at for at in known if at > now]
-        blank = (self.frame["auth_status"] == Status.ISSUED) & (self.frame["auth_token"] == "")
-        failures = self.failures()
-        problems: dict[str, list[Failure]] = {
-            hint: [] for hint, _ in Counter(failure.hint for failure in failures).most_common()
-        }
-        for failure in failures:
-            problems[failure.hint].append(failure)
-        return Summary(
-            rows=len(self.frame),
-            counts=self.counts(),
-            spoilt=sum(spoilt),
-            valid=len(valid),
-            expired=len(known) - len(valid),
-            unknown_expiry=len(expiries) - len(known),
-            purged=int(blank.sum()),
-            next_expiry=valid[0] if valid else None,
-            last_expiry=valid[-1] if valid else None,
-            problems=problems,
-        )
-
-
-def _status(text: str) -> str:
-    return text.strip() if text.strip() in tuple(Status) else UNREADABLE
-
-
-def _sentence(text: str) -> str:
-    """A text that holds a blank, as all of ours do, and no token or code."""
-    return text if " " in text.strip() else ""
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:
@@ -206,56 +91,28 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     is_journal = re.match(rb'"?auth_row"?[,;\t|]', data.removeprefix(BOM.encode())) is not None
     if is_journal:
         data = _whole_lines(data)
-    table = _quickly(data) or _strictly(data, path)
+    _, text = split_separator_line(decode(data, path.name, ours=True))
     del data
-    header, frame, rows = [unguard_cell(column) for column in table.header], table.frame, None
+    found = _OURS.search(text)
+    delimiter = found[1] if found else delimiter_of(text, _is_header, path.name)
+
+    def lost_its_end(cells: list[str], header: list[str]) -> bool:
+        """A lost separator further left would have moved something else into the column of the status."""
+        named = [unguard_cell(column) for column in header]
+        _check_header(named, path)
+        status = named.index("auth_status")
+        return status < len(cells) < len(header) and cells[status] in tuple(Status)
+
+    header, frame = read_columns(text, delimiter, path.name, lost_its_end)
+    check_lengths(frame, path.name, csv.field_size_limit())
+    header = [unguard_cell(column) for column in header]
     _check_header(header, path)
+    rows = None
     if is_journal:
         rows, frame = _last_lines(frame, path.name)
         header = header[1:]
-    if table.guarded:
-        _unguard(frame, header)
-    return _results(header, frame, table.delimiter, rows=rows)
-
-
-class _Table(NamedTuple):
-    """A CSV file as it stands: ``guarded`` is false if no cell begins with an apostrophe."""
-
-    header: list[str]
-    frame: pd.DataFrame
-    delimiter: str
-    guarded: bool
-
-
-def _quickly(data: bytes) -> _Table | None:
-    """A CSV file; None where it is not certain to be read as strictly."""
-    content = plain_utf8(data)
-    found = re.search(_OURS.pattern.encode(), content) if content else None
-    if not content or not found or split_separator_line(content[:_LOOKED_AT].decode("latin-1"))[0]:
-        return None
-    delimiter = found[1].decode()
-    quick = read_quickly(content, delimiter)
-    if quick is None or (not has_short_lines(content) and longest_cell(quick[1]) > csv.field_size_limit()):
-        return None
-    guarded = b"'" in content and any(f"{before}'".encode() in content for before in f'{delimiter}"\r\n')
-    return _Table(*quick, delimiter, guarded)
-
-
-def _strictly(data: bytes, path: Path) -> _Table:
-    """The same.
-
-    Raises:
-        RosterError: it is not valid CSV.
-        ResultsError: it is not a results file.
-    """
-    _, text = split_separator_line(decode(data, path.name, ours=True))
-    found = _OURS.search(text)
-    delimiter = found[1] if found else delimiter_of(text, _is_header, path.name)
-    lines = read_rows(text, delimiter, path.name)
-    header = next(lines)
-    named = [unguard_cell(column) for column in header]
-    _check_header(named, path)
-    return _Table(header, _frame(list(_checked(lines, named, path.name)), header), delimiter, guarded=True)
+    _unguard(frame, header)
+    return _results(header, frame, delimiter, rows=rows)
 
 
 def _frame(body: Sequence[Sequence[str]], header: Sequence[str]) -> pd.DataFrame:
@@ -304,17 +161,6 @@ def _whole_lines(data: bytes) -> bytes:
         quotes -= data.count(b'"', before, end)
         end = before
     return data[:end]
-
-
-def _checked(lines: Iterator[list[str]], header: list[str], name: str) -> Iterator[list[str]]:
-    """Rows, each as wide as the header."""
-    status = header.index("auth_status")
-    for number, cells in enumerate(lines, HEADER_ROW + 1):
-        # A lost separator further left would have moved something else into the column of the status.
-        if status < len(cells) < len(header) and cells[status] in tuple(Status):
-            cells.extend([""] * (len(header) - len(cells)))
-        check_width(cells, header, number, name)
-        yield cells
 
 
 def _unguard(frame: pd.DataFrame, header: Sequence[str]) -> None:

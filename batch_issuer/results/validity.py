@@ -8,11 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ..model import Status
-from ..roster import Form
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..model import Outcome
 
 SANDBOX_TOKEN = "sandbox-"  # noqa: S105 - how those of the sandbox begin
@@ -21,19 +18,10 @@ SANDBOX_TOKEN = "sandbox-"  # noqa: S105 - how those of the sandbox begin
 _SPOILT = re.compile(r"#.*|Err:.*|[+-]?\d+(?:[.,]\d+)?[eE]\+\d+|\s*")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9]{11,}")
 
-# The same of whole columns, blank cells aside.
-_TOKENS = Form(rf"(?:(?=[!-~])(?!(?:{_SPOILT.pattern})(?:\n|\Z))[!-~]+)?")
-_CODES = Form(rf"(?:{_CODE.pattern})?")
-
 
 def is_spoilt(token: str, code: str) -> bool:
     """Whether a token cannot be redeemed, since it or its code is no longer what it was."""
     return bool(_SPOILT.fullmatch(token)) or not _CODE.fullmatch(code)
-
-
-def spoilt_rows(tokens: Sequence[str], codes: Sequence[str]) -> list[int]:
-    """Positions of all pairs of which `is_spoilt` says so, maybe of others; those with a blank cell aside."""
-    return [*_TOKENS.misses(tokens), *_CODES.misses(codes)]
 
 
 @dataclass(frozen=True, slots=True)

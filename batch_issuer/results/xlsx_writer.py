@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..errors import ResultsError
 from ..model import Status
+from ..roster import MOST_COLUMNS, MOST_ROWS
 from .private_files import write_all
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".xlsx"
 
-MOST_ROWS, MOST_COLUMNS, MOST_CHARACTERS = 2**20, 2**14, 32767
-"""Of a sheet and of a cell (in UTF-16 units), as Excel has them."""
+MOST_CHARACTERS = 32767
+"""Of a cell, in UTF-16 units, as Excel has them."""
 
 SHEET = "Results"
 

@@ -1,16 +1,19 @@
 """The text of a CSV file → rows of strings, strictly: every row has exactly as many cells as the header.
 
 pandas alone pads short rows, and where every row has one cell too many it shifts all columns by one: an ID column then
-holds somebody else's IDs. So Python's csv module defines what a file says. pandas reads it several times faster, and
-does so where it can be proved beforehand that both come to the same.
+holds somebody else's IDs. So Python's csv module defines what a file says. pandas reads it faster, and leaves the texts
+of a column side by side in memory, which all that is done to a column gains by; so it does so where it can be proved
+beforehand that both come to the same.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -23,12 +26,13 @@ if TYPE_CHECKING:
 HEADER_ROW = 1
 """The header's row number, as a spreadsheet shows it; the first driver is on the next."""
 
+ROWS_AT_ONCE = 10_000
+"""Rows that are read together."""
+
 DELIMITERS = ",;\t|"
 
 MOST_PADDING = 10**7
 """Blank cells that a file may have without spelling them out: a short file must not make a huge table."""
-
-_TIP_OF_WIDTH = "look for a missing or extra separator, or for a cell with a separator and no quotation marks"
 
 
 def split_separator_line(text: str) -> tuple[str | None, str]:
@@ -76,37 +80,6 @@ def _cells(header: str, delimiter: str) -> list[str]:
         return []
 
 
-def read_rows(text: str, delimiter: str, name: str) -> Iterator[list[str]]:
-    """The rows of a CSV text, the header first; blank ones as wide as the header, none at the very end.
-
-    Raises:
-        RosterError: it is not valid CSV, or has no header.
-    """
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    blank: list[list[str]] = []  # until something follows
-    number = HEADER_ROW - 1
-    try:
-        for cells in rows:
-            number += 1
-            header = cells if header is None else header
-            blank.append(cells or [""] * len(header))
-            if len(blank) * len(header) > MOST_PADDING:
-                raise too_many_blanks(name)
-            if any(cell.strip() for cell in cells):
-                if not header:
-                    raise RosterError(f"{name}: the first row is blank", "the first row must be the header")
-                yield from blank
-                blank.clear()
-    except csv.Error as error:
-        raise RosterError(
-            f"{name}, row {number + 1}: not valid CSV ({error})",
-            "look for a quotation mark that is opened and never closed, or save the file again as CSV UTF-8",
-        ) from None
-    if len(blank) == number:
-        raise empty(name)
-
-
 def empty(name: str) -> RosterError:
     """What to say of a file that holds nothing."""
     return RosterError(f"{name} is empty", "it needs a header row and a row for each driver")
@@ -117,73 +90,106 @@ def too_many_blanks(name: str) -> RosterError:
     return RosterError(f"{name} has too many blank rows and cells", "delete the blank rows and columns, and save again")
 
 
-def check_width(cells: Sequence[str], header: Sequence[str], row: int, name: str) -> None:
-    """Refuse a row with more or fewer cells than the header.
+def read_columns(
+    text: str, delimiter: str, name: str, fills_up: Callable[[list[str], list[str]], bool] | None = None
+) -> tuple[list[str], pd.DataFrame]:
+    """The header of a CSV text and, by position, its columns of strings, without blank rows at the end.
+
+    Args:
+        text: the file's, without separator line.
+        delimiter: what separates the cells.
+        name: how messages call the file.
+        fills_up: whether a row (the first argument) that is not as wide as the header (the second) only lost blank
+            cells at its end; it may raise an error of its own.
 
     Raises:
-        RosterError: it has.
-    """
-    if len(cells) != len(header):
-        raise RosterError(f"{name}, row {row}: {len(cells)} cells, but the header has {len(header)}", _TIP_OF_WIDTH)
-
-
-def read_columns(text: str, delimiter: str, name: str) -> tuple[list[str], pd.DataFrame]:
-    """The header of a CSV text and, by position, its columns of strings.
-
-    Raises:
-        RosterError: it is not valid CSV, has no header, a row with more or fewer cells than that, or an endless cell.
+        RosterError: it is not valid CSV, has no header, a row with more or fewer cells than that, or too many blanks.
     """
     with suppress(UnicodeEncodeError):
-        if (quick := read_quickly(text.encode(), delimiter)) is not None:
+        if quick := _read_quickly(text.encode(), delimiter):
             return quick
-    header, *body = read_rows(text, delimiter, name)
-    for number, cells in enumerate(body, HEADER_ROW + 1):
-        check_width(cells, header, number, name)
-    return header, pd.DataFrame(body, columns=range(len(header)), dtype=object)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    parts: list[pd.DataFrame] = []
+    blank: list[list[str]] = []  # until something follows
+    number = padding = 0
+    while rows := _next_rows(reader, number, name):
+        header = header if number else rows[0]
+        end = next((end for end in range(len(rows), 0, -1) if any(map(str.strip, rows[end - 1]))), 0)
+        filled = [*blank, *rows[:end]] if end else []
+        if filled and not header:
+            raise RosterError(f"{name}: the first row is blank", "the first row must be the header")
+        padding += _fill_up(filled, header, number - len(blank), name, fills_up)
+        blank = rows[end:] if end else blank + rows
+        if padding + len(blank) * len(header) > MOST_PADDING:
+            raise too_many_blanks(name)
+        if filled:
+            parts.append(pd.DataFrame(filled, columns=range(len(header)), dtype=object))
+        number += len(rows)
+    if not parts:
+        raise empty(name)
+    return header, pd.concat(parts, ignore_index=True).iloc[1:].reset_index(drop=True)
 
 
-def check_lengths(frame: pd.DataFrame, name: str) -> None:
-    """Refuse a cell that no CSV file could hold with an apostrophe more, since the csv module does not read it back.
+def _next_rows(reader: Iterator[list[str]], number: int, name: str) -> list[list[str]]:
+    """The next rows, none at the end; ``number`` were read before.
 
     Raises:
-        RosterError: there is one; says where.
+        RosterError: it is not valid CSV.
     """
-    for position in range(frame.shape[1]):
-        cells = frame.iloc[:, position].tolist()
-        longest = max(map(len, cells), default=0)
-        if longest >= csv.field_size_limit():
-            row = HEADER_ROW + 1 + [len(cell) for cell in cells].index(longest)
-            raise RosterError(f"{name}, row {row}: a cell with {longest} characters", "shorten it")
+    rows: list[list[str]] = []
+    try:
+        rows.extend(islice(reader, ROWS_AT_ONCE))
+    except csv.Error as error:
+        raise RosterError(
+            f"{name}, row {number + len(rows) + 1}: not valid CSV ({error})",
+            "look for a quotation mark that is opened and never closed, or save the file again as CSV UTF-8",
+        ) from None
+    return rows
 
 
-def has_short_lines(data: bytes) -> bool:
-    """Whether it is seen at a glance that no cell is longer than the csv module reads."""
-    part = csv.field_size_limit() // 2 or 1  # such a cell would fill one of these parts at least
-    parts = range(0, len(data) - part + 1, part)
-    return b'"' not in data and all(data.find(b"\n", start, start + part) >= 0 for start in parts)
+def _fill_up(
+    rows: list[list[str]],
+    header: list[str],
+    number: int,
+    name: str,
+    fills_up: Callable[[list[str], list[str]], bool] | None,
+) -> int:
+    """Make all rows as wide as the header; returns how many cells were added.
+
+    Raises:
+        RosterError: one has more or fewer cells.
+    """
+    added, blank = 0, [""] * len(header)
+    for position, cells in enumerate(rows) if set(map(len, rows)) != {len(header)} else ():
+        lacking = len(header) - len(cells)
+        if not lacking:
+            continue
+        if cells and not (fills_up is not None and fills_up(cells, header)):
+            said = f"{name}, row {number + position + 1}: {len(cells)} cells, but the header has {len(header)}"
+            tip = "look for a missing or extra separator, or for a cell with a separator and no quotation marks"
+            raise RosterError(said, tip)
+        rows[position] = [*cells, *blank[:lacking]] if cells else blank
+        added += lacking
+    return added
 
 
-def longest_cell(frame: pd.DataFrame) -> int:
-    """Its characters."""
-    return max((max(map(len, frame[column].tolist()), default=0) for column in frame), default=0)
-
-
-def read_quickly(data: bytes, delimiter: str) -> tuple[list[str], pd.DataFrame] | None:
-    """The same of UTF-8 by pandas, None where it is not certain to be the same; of endless cells nothing is said.
+def _read_quickly(data: bytes, delimiter: str) -> tuple[list[str], pd.DataFrame] | None:
+    """The same of UTF-8 by pandas, None where it is not certain to be the same; endless cells are read, too.
 
     It is, if every quotation mark opens or closes a cell or is doubled within one, and if no row is shorter than the
     header: pandas itself refuses longer ones, so there must be as many separators as that many full rows have. That is
     seen beforehand, so that it never fills a huge table with blanks.
 
     Args:
-        data: without byte order mark and NUL characters, which pandas would pass over.
+        data: without NUL characters, which pandas would pass over.
         delimiter: what separates the cells.
     """
     # Blank rows at the end; within quotation marks there is one after them. What is large is let go only in the end:
     # else the C library keeps later buffers among what lasts, and the room they leave stays taken.
     content = data.rstrip(b"\r\n")
     parts = content.split(b'"')
-    if not content or len(parts) % 2 == 0 or content[:1] in b"\r\n":
+    if not content or len(parts) % 2 == 0 or content[:1] in b"\r\n" or content.startswith(codecs.BOM_UTF8):
         return None
     outside = parts[::2]
     unquoted = b"".join(outside)
@@ -212,3 +218,17 @@ def read_quickly(data: bytes, delimiter: str) -> tuple[list[str], pd.DataFrame] 
         return None
     header = table.iloc[0].tolist()
     return header, table.iloc[1:].reset_index(drop=True)
+
+
+def check_lengths(frame: pd.DataFrame, name: str, most: int) -> None:
+    """Refuse a cell of more than ``most`` characters.
+
+    Raises:
+        RosterError: there is one; says where.
+    """
+    for position in range(frame.shape[1]):
+        cells = frame.iloc[:, position].tolist()
+        longest = max(map(len, cells), default=0)
+        if longest > most:
+            row = HEADER_ROW + 1 + [len(cell) for cell in cells].index(longest)
+            raise RosterError(f"{name}, row {row}: a cell with {longest} characters", "shorten it")

@@ -129,25 +129,10 @@ def is_utf8(data: bytes) -> bool:
     return not data.isascii()
 
 
-def plain_utf8(data: bytes) -> bytes | None:
-    """What follows the byte order mark of a file that `decode` takes for UTF-8 of ours; None where it is not certain.
-
-    Whether its bytes are valid is not looked at.
-    """
-    content = data.removeprefix(codecs.BOM_UTF8)
-    doubtful = len(content) == len(data) or content.startswith(codecs.BOM_UTF8) or b"\0" in content
-    return None if doubtful or _other_kind(data) or _other_kind(content) else content
-
-
-def _other_kind(data: bytes) -> tuple[str, str] | None:
-    """What bytes are instead of a CSV file, and what to do about it."""
-    return next(((kind, tip) for beginning, kind, tip in _OTHERS if re.match(beginning, data)), None)
-
-
 def _refuse_others(data: bytes, name: str) -> None:
-    if other := _other_kind(data):
-        kind, tip = other
-        raise RosterError(f"{name} is {kind}, not a CSV file", tip)
+    for beginning, kind, tip in _OTHERS:
+        if re.match(beginning, data):
+            raise RosterError(f"{name} is {kind}, not a CSV file", tip)
 
 
 def _known(encoding: str) -> str:

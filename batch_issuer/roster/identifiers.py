@@ -10,10 +10,13 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from ..hints import Hint
 from ..model import Identifier, IdentifierKind
-from .forms import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_INT64 = 2**63 - 1
 
@@ -23,14 +26,43 @@ EXACT_FLOAT = 2**53
 EXACT_DIGITS = 15
 """Digits of a number that Excel keeps; it replaces all further ones by zeros."""
 
+CELLS_AT_ONCE = 10_000
+"""Cells of a column that are looked at together: not all, for the sake of memory."""
+
 LEAST_USERNAME = 4
 """Characters that Samsara demands of a username."""
 
-# Cells that are sent as they stand, with nothing to say about them; blank ones, too. Most are, so these are fast.
-PLAIN = {
-    IdentifierKind.DRIVER_ID: Form(r"(?:[1-9][0-9]{0,14}|[1-9][0-9]{14,16}[1-9])?"),
-    IdentifierKind.EXTERNAL_ID: Form(r"(?:[A-Za-z][\w.-]*:[\w.@%+-]+)?"),
-    IdentifierKind.USERNAME: Form(rf"(?:[A-Za-z][!-?A-~]{{{LEAST_USERNAME - 1},}})?"),
+
+class CellPattern:
+    """A regular expression that most cells of a column match as a whole, read as ASCII; it matches no line end."""
+
+    def __init__(self, pattern: str) -> None:
+        self._cell = re.compile(pattern, re.ASCII)
+        self._lines = re.compile(rf"(?:(?:{pattern})\n)*+", re.ASCII)
+
+    def others(self, cells: Sequence[str]) -> list[int]:
+        """Positions of the cells that do not match, counted from 0; those between are passed over at once."""
+        starts = range(0, len(cells), CELLS_AT_ONCE)
+        return [start + at for start in starts for at in self._others(cells[start : start + CELLS_AT_ONCE])]
+
+    def _others(self, cells: Sequence[str]) -> list[int]:
+        lines = "\n".join([*cells, ""])
+        if lines.count("\n") > len(cells):  # a cell holds line ends of its own
+            return [at for at, cell in enumerate(cells) if not self._cell.fullmatch(cell)]
+        found: list[int] = []
+        start = at = 0
+        while (passed := self._lines.match(lines, start)) and passed.end() < len(lines):
+            at += lines.count("\n", start, passed.end())
+            found.append(at)
+            at, start = at + 1, lines.index("\n", passed.end()) + 1
+        return found
+
+
+# Cells that are sent as they stand, with nothing to say about them; blank ones, too.
+AS_THEY_STAND = {
+    IdentifierKind.DRIVER_ID: CellPattern(r"(?:[1-9][0-9]{0,14}|[1-9][0-9]{14,16}[1-9])?"),
+    IdentifierKind.EXTERNAL_ID: CellPattern(r"(?:[A-Za-z][\w.-]*:[\w.@%+-]+)?"),
+    IdentifierKind.USERNAME: CellPattern(rf"(?:[A-Za-z][!-?A-~]{{{LEAST_USERNAME - 1},}})?"),
 }
 
 _WITH_EXPONENT = re.compile(r"([+-]?\d+)(?:[.,](\d*))?[eE]([+-]?\d{1,4})", re.ASCII)

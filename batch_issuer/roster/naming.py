@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..hints import Hint
 from ..model import Identifier, IdentifierKind
-from .identifiers import PLAIN, Problem, named, remark
+from .identifiers import AS_THEY_STAND, Problem, named, remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     from .columns import Column, Columns
 
-# What stands in a row that adds up the others.
-_TOTALS = re.compile(
-    r"(?:(?:grand|sub|over\s?all)[\s-]*)?total(?:s|e|en)?|totaal|totaux|sum|summe|gesamtsumme|zwischensumme|insgesamt|"
-    r"gesamt|somme|summa|suma|anzahl|count|(?:total |number )(?:of )?drivers",
+# What stands in a row that adds up others, alone or after a name: "Total: 12", "North Total", "Gesamt".
+_TOTAL = re.compile(
+    r"(?:.*\s)?(?:(?:grand|sub|over\s?all)[\s-]*)?"
+    r"(?:total(?:s|e|en)?|totaal|totaux|sum|(?:gesamt|zwischen)?summe|insgesamt|gesamt|somme|summa|suma|anzahl|count|"
+    r"(?:total |number )(?:of )?drivers)"
+    r"\s*[:=]?\s*[\d.,]*",
     re.IGNORECASE,
 )
-_AMOUNT = re.compile(r"\s*[:=]?\s*[\d.,]*$")
 _LONGEST_TOTAL = 60
 _SMALL = 6
 """Digits of a number that counts or adds up; driver IDs have more."""
@@ -48,7 +49,7 @@ class Reading:
 
 def read_column(kind: IdentifierKind, cells: list[str], column: Column) -> Reading:
     """All cells of a column."""
-    second_look = range(len(cells)) if column.only_key else PLAIN[kind].misses(cells)
+    second_look = range(len(cells)) if column.only_key else AS_THEY_STAND[kind].others(cells)
     if not second_look:
         return Reading(cells, {}, {})
     reading = Reading(texts := list(cells), {}, {})
@@ -83,43 +84,42 @@ class Rows:
             kind: read_column(kind, frame.iloc[:, column.position].tolist(), column)
             for kind, column in columns.known.items()
         }
-        self.kinds, left_over = self._kinds(list(columns.sent), len(frame))
-        self.problems = _no_drivers(frame, columns) | self._subtotals(frame)
+        self.kinds: list[IdentifierKind | None] = [None] * len(frame)
+        for kind in columns.sent:
+            if None not in self.kinds:  # nearly all rows go by the first kind
+                break
+            reading = self.readings[kind]
+            named = zip(self.kinds, reading.texts, strict=True)
+            self.kinds = [before or (kind if text else None) for before, text in named]
+            for row in reading.problems:
+                self.kinds[row] = self.kinds[row] or kind
+        self.problems = _no_drivers(frame, columns) | dict.fromkeys(self._totals(frame), _ADDS_UP)
         for kind in columns.sent:
             for row, problem in self.readings[kind].problems.items():
                 if self.kinds[row] is kind:
                     self.problems.setdefault(row, problem)
-        for row in left_over:
+        for row in [row for row, kind in enumerate(self.kinds) if kind is None]:
             self.problems.setdefault(row, Problem("no identifier in this row", Hint.NO_IDENTIFIER))
 
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def _kinds(self, sent: list[IdentifierKind], length: int) -> tuple[list[IdentifierKind | None], Sequence[int]]:
-        """By which kind each row goes, and the rows that go by none."""
-        found: list[IdentifierKind | None] = [None] * length
-        left: Sequence[int] = range(length)
-        for kind in sent:
-            texts, problems = self.readings[kind].texts, self.readings[kind].problems
-            before, left = left, [row for row in left if not texts[row] and row not in problems]
-            if len(before) == length:  # nearly all rows go by the first kind
-                found = [kind] * length
-                for row in left:
-                    found[row] = None
-            else:
-                for row in set(before).difference(left):
-                    found[row] = kind
-        return found, left
+    def _totals(self, frame: pd.DataFrame) -> Iterator[int]:
+        """Rows that add up others: a cell says so, and what stands for an identifier is no driver's.
 
-    def _subtotals(self, frame: pd.DataFrame) -> dict[int, Problem]:
-        """Rows anywhere that add up others: their driver ID is a small number, and one of their cells says so."""
-        reading = self.readings.get(IdentifierKind.DRIVER_ID)
-        small = [row for row, text in enumerate(reading.texts) if 0 < len(text) <= _SMALL] if reading else []
-        return {
-            row: _ADDS_UP
-            for row in small
-            if self.kinds[row] is IdentifierKind.DRIVER_ID and any(map(_tells_total, frame.iloc[row]))
-        }
+        That is a driver ID of few digits; in the last row also a blank, or a word for totals.
+        """
+        ids = self.readings.get(IdentifierKind.DRIVER_ID)
+        for row in [row for row, text in enumerate(ids.texts) if 0 < len(text) <= _SMALL] if ids else []:
+            if self.kinds[row] is IdentifierKind.DRIVER_ID and any(map(_says_total, frame.iloc[row])):
+                yield row
+        if len(frame) > 1:
+            above, last = ([cell.strip() for cell in frame.iloc[row] if cell.strip()] for row in (-2, -1))
+            kind = self.kinds[-1]
+            text = self.readings[kind].texts[-1] if kind else ""
+            is_count = last == [str(len(frame) - 1)] and len(above) > 1
+            if is_count or ((not text or _says_total(text)) and any(map(_says_total, last))):
+                yield len(frame) - 1
 
     def identifier(self, row: int) -> Identifier:
         """The driver of a row without a problem."""
@@ -135,22 +135,6 @@ class Rows:
     def who(self) -> Iterator[Identifier | Problem]:
         """The same of each row."""
         return map(self.whom, range(len(self)))
-
-    def names(self) -> list[str]:
-        """For each row, the driver it goes by as a text; blank where it has none, or one that needs a second look."""
-        found = [""] * len(self)
-        for kind in [kind for kind in self.readings if kind in self.kinds]:
-            texts = self.readings[kind].texts
-            found = [
-                f"{kind}={text}" if of is kind else before
-                for text, of, before in zip(texts, self.kinds, found, strict=True)
-            ]
-            for row in PLAIN[kind].misses(texts):
-                if self.kinds[row] is kind:
-                    found[row] = ""
-        for row in self.problems:
-            found[row] = ""
-        return found
 
     def named(self, row: int) -> dict[IdentifierKind, Identifier | Problem]:
         """What each cell of a row says that is not blank, by kind."""
@@ -169,7 +153,7 @@ class Rows:
 
 
 def _no_drivers(frame: pd.DataFrame, columns: Columns) -> dict[int, Problem]:
-    """Rows, counted from 0, that are no driver's whatever their cells say: repeated headers, totals at the bottom."""
+    """Rows, counted from 0, that are no driver's whatever their cells say: repeated headers."""
     found: dict[int, Problem] = {}
     header = [str(column).strip() for column in frame.columns]
     for column in list(columns.known.values())[:1]:
@@ -180,22 +164,8 @@ def _no_drivers(frame: pd.DataFrame, columns: Columns) -> dict[int, Problem]:
     first = [cell.strip() for cell in frame.iloc[0]] if len(frame) else []
     if any(first) and all(not cell or _RULE.fullmatch(cell) for cell in first):
         found[0] = Problem("this is a line under the header", Hint.REPEATED_HEADER)
-    if len(frame) > 1:
-        last, above = ([cell.strip() for cell in frame.iloc[row]] for row in (-1, -2))
-        filled = [cell for cell in last if cell]
-        is_total = any(cell != before and _is_total(cell) for cell, before in zip(last, above, strict=True))
-        is_count = filled == [str(len(frame) - 1)] and len([cell for cell in above if cell]) > 1
-        if is_total or is_count:
-            found[len(frame) - 1] = _ADDS_UP
     return found
 
 
-def _is_total(cell: str) -> bool:
-    """Whether a cell says that its row adds up others."""
-    return len(cell) < _LONGEST_TOTAL and bool(_TOTALS.fullmatch(_AMOUNT.sub("", cell)))
-
-
-def _tells_total(cell: str) -> bool:
-    """The same, of what: ``North Total``."""
-    words = cell.split() if len(cell) < _LONGEST_TOTAL else []
-    return _is_total(cell.strip()) or bool(words and _is_total(words[-1].strip(":")))
+def _says_total(cell: str) -> bool:
+    return len(cell) < _LONGEST_TOTAL and bool(_TOTAL.fullmatch(cell.strip()))

@@ -28,7 +28,7 @@ from batch_issuer.api.client import open_client
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Fault, Identifier, IdentifierKind, NeverLeftError, Reply
-from batch_issuer.pipeline.verdicts import Verdict, meaning
+from batch_issuer.pipeline.verdicts import VerdictKind, judge
 from batch_issuer.sandbox import Sandbox
 from batch_issuer.settings.run_settings import Settings
 from batch_issuer.settings.secrets import Secret
@@ -52,7 +52,7 @@ EXPIRY = 1_710_000_000_123
 TOKEN = "ZmFrZS10b2tlbg=="  # noqa: S105 - invented
 ISSUED: dict[str, Any] = {"data": {"token": TOKEN, "expirationTime": EXPIRY}}
 QUICK: dict[str, Any] = {}  # see `ca_file`
-MAYBE = (None, True, Verdict.RETRY_MAYBE_ISSUED)  # `gist` of a request that got no complete answer
+MAYBE = (None, True, VerdictKind.RETRY_MAYBE_ISSUED)  # `gist` of a request that got no complete answer
 
 
 FULL_BACKLOG = pytest.mark.skipif(sys.platform != "linux", reason="how a full backlog behaves differs")
@@ -117,8 +117,8 @@ async def sandboxed(*, concurrency: int = 16, timeout: float = 10.0, **options: 
         yield sandbox, client
 
 
-def gist(reply: Reply) -> tuple[int | None, bool, Verdict]:
-    return reply.status, reply.left, meaning(reply).verdict
+def gist(reply: Reply) -> tuple[int | None, bool, VerdictKind]:
+    return reply.status, reply.left, judge(reply).kind
 
 
 def assert_is_line(message: str) -> None:
@@ -180,7 +180,7 @@ def test_token_code_and_expiry_are_those_of_the_servers_ledger(identifier: Ident
         assert (entry.identifier, entry.code, entry.token) == (str(identifier), CODE, reply.token)
         assert reply.expires_at == EPOCH + timedelta(milliseconds=entry.expiration_time)
         assert reply.expires_at.utcoffset() == timedelta(0)
-        assert (gist(reply), reply.fault, reply.message) == ((200, True, Verdict.ISSUED), None, "")
+        assert (gist(reply), reply.fault, reply.message) == ((200, True, VerdictKind.ISSUED), None, "")
 
     run(main())
 
@@ -233,16 +233,16 @@ def test_the_client_itself_reads_no_proxy_from_the_environment(monkeypatch: pyte
 # --- what the API answers when there is no token ---
 
 VERDICTS = {
-    400: (Verdict.REJECTED, Hint.REFUSED),
-    401: (Verdict.KEY_REFUSED, Hint.KEY_INVALID),
-    403: (Verdict.KEY_REFUSED, Hint.KEY_FORBIDDEN),
-    404: (Verdict.REJECTED, Hint.UNKNOWN_DRIVER),
-    405: (Verdict.REJECTED, Hint.ADDRESS),
-    408: (Verdict.RETRY, Hint.SERVER),
-    409: (Verdict.REJECTED, Hint.REFUSED),
-    413: (Verdict.REJECTED, Hint.REFUSED),
-    429: (Verdict.THROTTLED, Hint.THROTTLED),
-    **dict.fromkeys(range(500, 505), (Verdict.RETRY_MAYBE_ISSUED, Hint.SERVER)),
+    400: (VerdictKind.REJECTED, Hint.REFUSED),
+    401: (VerdictKind.KEY_REFUSED, Hint.KEY_INVALID),
+    403: (VerdictKind.KEY_REFUSED, Hint.KEY_FORBIDDEN),
+    404: (VerdictKind.REJECTED, Hint.UNKNOWN_DRIVER),
+    405: (VerdictKind.REJECTED, Hint.ADDRESS),
+    408: (VerdictKind.RETRY, Hint.SERVER),
+    409: (VerdictKind.REJECTED, Hint.REFUSED),
+    413: (VerdictKind.REJECTED, Hint.REFUSED),
+    429: (VerdictKind.THROTTLED, Hint.THROTTLED),
+    **dict.fromkeys(range(500, 505), (VerdictKind.RETRY_MAYBE_ISSUED, Hint.SERVER)),
 }
 
 
@@ -252,7 +252,7 @@ def test_every_status_of_the_sandbox_is_told_with_its_message_and_request_id() -
             for status, (verdict, hint) in VERDICTS.items():
                 reply = await client.issue(DRIVER, CODE)
                 assert (gist(reply), reply.fault) == ((status, True, verdict), None)
-                assert meaning(reply).hint is hint
+                assert judge(reply).hint is hint
                 assert reply.request_id == sandbox.ledger[-1].request_id
                 said = "Exceeded rate limit." if status == 429 else "This is a fault of the sandbox."
                 assert reply.message == f"HTTP {status}: {said}"
@@ -281,7 +281,7 @@ def test_a_status_means_the_same_whatever_the_body(status: int, body: bytes) -> 
     verdict, hint = VERDICTS[status]
     assert (gist(reply), reply.fault) == ((status, True, verdict), None)
     foreign = status == 404 or (body.startswith(b"<html>") and hint is Hint.REFUSED)
-    assert meaning(reply).hint is (Hint.ADDRESS if foreign else hint)
+    assert judge(reply).hint is (Hint.ADDRESS if foreign else hint)
     assert reply.request_id == ""
     told = {b"u": ": upstream connect error", b"<": ", but a web page (No way)"}.get(body[:1], "")
     assert reply.message == f"HTTP {status} without an error message of the Samsara API{told}"
@@ -306,7 +306,7 @@ def test_after_every_fault_of_the_sandbox_a_token_may_exist(fault: str, status: 
         timeout = SHORT if expected is Fault.TIMEOUT else 10.0
         async with sandboxed(script=fault, timeout=timeout) as (sandbox, client):
             reply = await client.issue(DRIVER, CODE)
-            assert (gist(reply), reply.fault) == ((status, True, Verdict.RETRY_MAYBE_ISSUED), expected)
+            assert (gist(reply), reply.fault) == ((status, True, VerdictKind.RETRY_MAYBE_ISSUED), expected)
             assert reply.token == ""
             assert_is_line(reply.message)
             again = await client.issue(DRIVER, CODE)  # the client is none the worse for it
@@ -320,10 +320,10 @@ def test_the_sandboxs_own_refusals_reject_the_row() -> None:
         async with sandboxed() as (_, client):
             unknown = await client.issue(Identifier(IdentifierKind.USERNAME, "x-unknown"), CODE)
             refused = await client.issue(Identifier(IdentifierKind.USERNAME, "x-deactivated"), CODE)
-            assert (meaning(unknown).hint, meaning(refused).hint) == (Hint.UNKNOWN_DRIVER, Hint.REFUSED)
+            assert (judge(unknown).hint, judge(refused).hint) == (Hint.UNKNOWN_DRIVER, Hint.REFUSED)
             assert refused.message == "HTTP 400: Driver is deactivated."
         async with Sandbox(api_token="another") as sandbox:  # noqa: S106 - invented
-            assert gist(await ask(sandbox.url)) == (401, True, Verdict.KEY_REFUSED)
+            assert gist(await ask(sandbox.url)) == (401, True, VerdictKind.KEY_REFUSED)
 
     run(main())
 
@@ -366,7 +366,7 @@ def test_the_sandboxs_own_refusals_reject_the_row() -> None:
 )
 def test_a_200_without_a_usable_token_is_unusable_and_may_have_issued_one(body: bytes) -> None:
     reply = answered(http(200, body))
-    assert (gist(reply), reply.fault) == ((200, True, Verdict.RETRY_MAYBE_ISSUED), Fault.UNUSABLE)
+    assert (gist(reply), reply.fault) == ((200, True, VerdictKind.RETRY_MAYBE_ISSUED), Fault.UNUSABLE)
     assert (reply.token, reply.expires_at) == ("", None)
     page = body.startswith(b"<html>")
     assert (reply.message, reply.web_page) == (
@@ -381,7 +381,7 @@ def test_a_200_without_a_usable_token_is_unusable_and_may_have_issued_one(body: 
 )
 def test_a_token_with_an_unreadable_expiry_is_kept_with_a_remark(expiry: object) -> None:
     reply = answered(http(200, {"data": {"token": TOKEN, "expirationTime": expiry}}))
-    assert (gist(reply), reply.fault) == ((200, True, Verdict.ISSUED), None)
+    assert (gist(reply), reply.fault) == ((200, True, VerdictKind.ISSUED), None)
     assert (reply.token, reply.expires_at) == (TOKEN, None)
     assert_is_line(reply.message)
 
@@ -398,13 +398,13 @@ def test_a_token_that_had_expired_when_it_came_is_kept_with_a_remark(date: str, 
 
 def test_a_token_without_any_expiry_is_kept_with_a_remark() -> None:
     reply = answered(http(200, {"data": {"token": TOKEN}}))
-    assert (reply.token, reply.expires_at, meaning(reply).verdict) == (TOKEN, None, Verdict.ISSUED)
+    assert (reply.token, reply.expires_at, judge(reply).kind) == (TOKEN, None, VerdictKind.ISSUED)
     assert_is_line(reply.message)
 
 
 @pytest.mark.parametrize("status", [201, 202, 204, 206, 299])
 def test_another_2xx_may_have_issued_a_token(status: int) -> None:
-    assert gist(answered(http(status))) == (status, True, Verdict.RETRY_MAYBE_ISSUED)
+    assert gist(answered(http(status))) == (status, True, VerdictKind.RETRY_MAYBE_ISSUED)
 
 
 # --- the ways an answer can come over the wire ---
@@ -468,7 +468,7 @@ def test_a_token_that_comes_byte_by_byte_is_read() -> None:
 )
 def test_half_an_answer_or_garbage_is_no_answer_and_a_token_may_exist(answer: bytes) -> None:
     reply = answered(answer)
-    assert meaning(reply).verdict is Verdict.RETRY_MAYBE_ISSUED
+    assert judge(reply).kind is VerdictKind.RETRY_MAYBE_ISSUED
     assert reply.left
     assert reply.fault in (Fault.NO_ANSWER, Fault.UNUSABLE)
     assert reply.token == ""
@@ -517,7 +517,7 @@ def test_of_ten_megabytes_only_the_beginning_is_read() -> None:
 
         async with RawServer(huge) as server, open_client(settings(server.url)) as client:
             reply = await client.issue(DRIVER, CODE)
-            assert (gist(reply), reply.fault) == ((200, True, Verdict.RETRY_MAYBE_ISSUED), Fault.UNUSABLE)
+            assert (gist(reply), reply.fault) == ((200, True, VerdictKind.RETRY_MAYBE_ISSUED), Fault.UNUSABLE)
             await server.closed.wait()  # the client has left in the middle
             assert sent < total - 20_000
             server.answer = http(200, ISSUED)
@@ -542,7 +542,7 @@ def test_a_compressed_bomb_is_not_blown_up_in_memory() -> None:
     with memory_peak() as peak:
         reply = answered(bomb)
         assert peak() < 40_000_000
-    assert meaning(reply).verdict is Verdict.RETRY_MAYBE_ISSUED
+    assert judge(reply).kind is VerdictKind.RETRY_MAYBE_ISSUED
     assert reply.token == ""
 
 
@@ -640,8 +640,8 @@ def test_a_redirection_is_not_followed_and_only_its_host_is_told(status: int) ->
             async with RawServer(http(status, b"", location)) as server:
                 reply = await ask(server.url)
             assert (other.connections, len(server.requests)) == (0, 1)
-        assert gist(reply) == (status, True, Verdict.RETRY)
-        assert meaning(reply).hint is Hint.ADDRESS
+        assert gist(reply) == (status, True, VerdictKind.RETRY)
+        assert judge(reply).hint is Hint.ADDRESS
         assert "'127.0.0.1'" in reply.message
         assert not any(word in reply.message for word in ("user", "secret", "private", "session", str(other.port)))
 
@@ -664,7 +664,7 @@ def test_a_redirection_is_not_followed_and_only_its_host_is_told(status: int) ->
 )
 def test_a_malformed_location_is_passed_over(location: str) -> None:
     reply = answered(http(302, b"", f"Location: {location}"))
-    assert gist(reply) == (302, True, Verdict.RETRY)
+    assert gist(reply) == (302, True, VerdictKind.RETRY)
     assert reply.message == "HTTP 302 without an error message of the Samsara API"
 
 
@@ -704,8 +704,8 @@ def unused_port() -> Iterator[int]:
 
 
 def assert_never_left(reply: Reply, fault: Fault, hint: Hint) -> None:
-    assert (gist(reply), reply.fault) == ((None, False, Verdict.UNREACHABLE), fault)
-    assert meaning(reply).hint is hint
+    assert (gist(reply), reply.fault) == ((None, False, VerdictKind.UNREACHABLE), fault)
+    assert judge(reply).hint is hint
     assert_is_line(reply.message)
 
 
@@ -841,7 +841,7 @@ def test_a_connection_closed_during_the_tls_handshake_never_left() -> None:
             return await ask(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
     reply = run(main())
-    assert gist(reply) == (None, False, Verdict.UNREACHABLE)
+    assert gist(reply) == (None, False, VerdictKind.UNREACHABLE)
     assert reply.fault in (Fault.TLS, Fault.UNREACHABLE)
 
 
@@ -851,7 +851,7 @@ def test_a_tls_handshake_that_is_never_answered_never_left() -> None:
             return await ask(f"https://127.0.0.1:{server.port}", timeout=SHORT)
 
     reply = run(main())
-    assert gist(reply) == (None, False, Verdict.UNREACHABLE)
+    assert gist(reply) == (None, False, VerdictKind.UNREACHABLE)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
@@ -972,7 +972,7 @@ def test_a_proxy_that_never_answers_connect_never_let_it_leave() -> None:
             return await ask("https://localhost:1", proxy=proxy_at(proxy.port), timeout=SHORT)
 
     reply = run(main())
-    assert gist(reply) == (None, False, Verdict.UNREACHABLE)
+    assert gist(reply) == (None, False, VerdictKind.UNREACHABLE)
     assert PASSWORD not in repr(reply)
 
 
@@ -987,7 +987,7 @@ def test_a_machine_that_was_suspended_while_it_connected_knows_that_nothing_left
         async with RawServer(suspend) as proxy:
             return await ask("https://localhost:1", proxy=proxy_at(proxy.port), timeout=SHORT)
 
-    assert gist(run(main())) == (None, False, Verdict.UNREACHABLE)
+    assert gist(run(main())) == (None, False, VerdictKind.UNREACHABLE)
 
 
 @pytest.mark.parametrize("more", [b"", b"this is not TLS"], ids=["hangs up", "no TLS"])
@@ -1002,14 +1002,14 @@ def test_a_tunnel_that_leads_nowhere_never_let_it_leave(more: bytes) -> None:
         async with RawServer(grant) as proxy:
             return await ask("https://localhost:1", proxy=proxy_at(proxy.port))
 
-    assert gist(run(main())) == (None, False, Verdict.UNREACHABLE)
+    assert gist(run(main())) == (None, False, VerdictKind.UNREACHABLE)
 
 
 @pytest.mark.parametrize("proxy", [f"http://user:{PASSWORD}@[", f"http://user:{PASSWORD}@:1", f"ftp://u:{PASSWORD}@p"])
 def test_an_impossible_proxy_address_never_let_it_leave(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiohttp.connector.DefaultResolver", NoSuchName)
     reply = run(ask("https://localhost:1", proxy=Secret(proxy)))
-    assert gist(reply) == (None, False, Verdict.UNREACHABLE)
+    assert gist(reply) == (None, False, VerdictKind.UNREACHABLE)
     assert PASSWORD not in repr(reply)
 
 
@@ -1139,8 +1139,8 @@ def test_whatever_bytes_come_back_nothing_is_raised(
     reply = fuzzed(head + middle + end)
     assert isinstance(reply, Reply)
     assert reply.left
-    assert isinstance(meaning(reply).verdict, Verdict)
-    assert (reply.token != "") == (meaning(reply).verdict is Verdict.ISSUED)
+    assert isinstance(judge(reply).kind, VerdictKind)
+    assert (reply.token != "") == (judge(reply).kind is VerdictKind.ISSUED)
     if not reply.token:
         assert_is_line(reply.message)
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from figures import Figure, each, show
 from worlds import BURST, NEVER_REFUSE, OURS, PACED, RATE, SDK, Case, P, Result, measure
 
-from batch_issuer.quota import plan
+from batch_issuer.quota import estimate
 from batch_issuer.settings.run_settings import Settings
 from batch_issuer.settings.secrets import Secret
 from batch_issuer.wording import duration_text
@@ -66,7 +66,7 @@ def steady(count: int, client: str) -> Result:
 def said(count: int) -> float:
     """Seconds that the tool says beforehand."""
     settings = Settings(api_token=Secret("none"), rate=RATE)
-    return plan(RATE, count, RATE.limit, settings.concurrency)
+    return estimate(RATE, count, RATE.limit, settings.concurrency)
 
 
 def table(counts: Iterable[int] = DRIVERS) -> str:

@@ -34,7 +34,7 @@ from figures import Figure, Pairs, show, spread, timed
 from batch_issuer import AUTH_COLUMNS, Destination, Rate, Roster, Secret, Settings, Validity, issue_file
 from batch_issuer.cli.loop import run_async
 from batch_issuer.model import Reply
-from batch_issuer.pipeline.attempts import Row, new_code
+from batch_issuer.pipeline.attempts import Attempts, new_code
 from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import open_quota
 
@@ -112,12 +112,13 @@ async def _without_http() -> int:
     settings, roster = settings_for("http://127.0.0.1:9", "none"), Roster.from_path("depot.csv")
     with Destination("out.csv") as destination:
         batch = destination.begin(roster, Validity.until(0, real=False))
-        run, journal = Run(batch.drivers, settings), destination.open_journal(batch)
+        journal = destination.open_journal(batch)
         async with open_quota(settings) as quota:
-            outcomes = [outcome async for outcome in run.outcomes(AtOnce(), quota, journal)]
+            run = Run(batch.drivers, settings, AtOnce(), quota, journal)
+            await run.run()
         journal.close()
-        destination.publish(batch, batch.outcomes | {outcome.row: outcome for outcome in outcomes})
-    return len(outcomes)
+        destination.publish(batch, batch.outcomes | run.outcomes)
+    return len(run.outcomes)
 
 
 def without_http(_server: Server, _rows: int) -> int:
@@ -147,8 +148,8 @@ def cut_off(_server: Server, rows: int) -> int:
         batch = destination.begin(Roster.from_path("depot.csv"), Validity.until(0, real=False), overwrite=True)
         journal = destination.open_journal(batch)
         for driver in batch.drivers[: rows // 2]:
-            row, code = Row(driver), new_code()
-            journal.record(row.about_to_leave())
+            row, code = Attempts(driver), new_code()
+            journal.record(row.intent())
             journal.record(row.issued(replace(reply, token=f"{driver.row}-{code}"), code, now))
         journal.close()
     return rows

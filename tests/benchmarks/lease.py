@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from batch_issuer.quota.leases import End
 from batch_issuer.quota.memory_leases import MemoryLeases
 from batch_issuer.quota.redis_leases import RedisLeases
-from batch_issuer.quota.sqlite_leases import HostLeases
+from batch_issuer.quota.sqlite_leases import SqliteLeases
 from batch_issuer.settings.run_settings import Rate
 from batch_issuer.settings.secrets import Secret
 
@@ -40,7 +40,7 @@ async def opened(kind: str, place: str) -> Leases:
     if kind == "process":
         return MemoryLeases(RATE)
     if kind == "host":
-        return HostLeases("benchmark", RATE, folder=Path(place))
+        return SqliteLeases("benchmark", RATE, folder=Path(place))
     return await RedisLeases.connected(Secret(place), "benchmark", RATE)
 
 
@@ -48,9 +48,9 @@ async def cost(leases: Leases) -> float:
     """Seconds for a slot, of one round."""
     started = time.perf_counter()
     for _ in range(SLOTS):
-        answer = await leases.take(1)
+        answer = await leases.acquire(1)
         if answer.lease is not None:
-            leases.end(answer.lease, End.UNSENT)
+            leases.release(answer.lease, End.UNSENT)
     return (time.perf_counter() - started) / SLOTS
 
 

@@ -19,7 +19,7 @@ from aiolimiter import AsyncLimiter
 from clients import CODE, Server, limiter_around, official_sdk, sandbox, this_tool
 
 from batch_issuer.model import Reply
-from batch_issuer.settings.layers import seconds
+from batch_issuer.settings.durations import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -198,9 +198,8 @@ def now() -> float:
 
 
 async def ours(world: World) -> None:
-    run = Run(drivers(world.case.count), Settings(api_token=Secret("none"), rate=RATE), uniform=world.random.uniform)
-    async for _ in run.outcomes(world.server, Quota(MemoryLeases(RATE))):
-        pass
+    settings, quota = Settings(api_token=Secret("none"), rate=RATE), Quota(MemoryLeases(RATE))
+    await Run(drivers(world.case.count), settings, world.server, quota, uniform=world.random.uniform).run()
 
 
 async def burst_snippet(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import io
 import json
 import os
@@ -32,7 +33,8 @@ from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE, Hint
 from batch_issuer.quota.leases import End
 from batch_issuer.quota.opening import organization
-from batch_issuer.quota.sqlite_leases import HostLeases, state_file, state_folder
+from batch_issuer.quota.sqlite_database import state_file, state_folder
+from batch_issuer.quota.sqlite_leases import SqliteLeases
 from batch_issuer.results import AUTH_COLUMNS, Batch, Destination
 from batch_issuer.roster import Roster
 from batch_issuer.sandbox import AUTH_TOKEN_PATH
@@ -370,6 +372,16 @@ def test_bad_input_is_one_line_with_a_cure_and_exit_2(
             assert message in what
             assert cure.startswith("What to do: ")
             assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_port_that_is_taken_is_reported_in_the_words_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["sandbox", "--port", str(port)], {}) == 2
+    told = capsys.readouterr().err
+    assert f"batch-issuer: port {port} cannot be used: {os.strerror(errno.EADDRINUSE)}\n" in told
 
 
 def test_results_with_tokens_are_replaced_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -787,7 +799,7 @@ def test_an_unexpected_problem_is_told_without_traceback_or_its_text(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("the secret is s3cr3t")
 
-    monkeypatch.setattr("batch_issuer.roster.Roster.from_path", broken)
+    monkeypatch.setattr("batch_issuer.jobs.planning.read_bytes", broken)
     assert main(["check", str(tmp_path)], {}) == 4
     told = capsys.readouterr().err
     assert "ZeroDivisionError" in told
@@ -804,7 +816,7 @@ KEY = {"SAMSARA_API_TOKEN": "key"}
 @pytest.fixture
 def unused_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A port on which nobody listens, nor will; and nobody tries for long."""
-    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -815,17 +827,17 @@ def another_run(
     settings: Settings, *ends: End, under_way: int = 2, waiting: int = 3, gate: float = 0.0
 ) -> Iterator[None]:
     """A run of this process that has sent requests which ended so, has some under way and some waiting."""
-    leases = HostLeases(organization(settings), settings.rate)
+    leases = SqliteLeases(organization(settings), settings.rate)
 
     async def at_work() -> None:
         for number in range(len(ends) + under_way):
-            lease = (await leases.take(waiting + 1)).lease
+            lease = (await leases.acquire(waiting + 1)).lease
             assert lease is not None
             if number < len(ends):
-                leases.end(lease, ends[number])
+                leases.release(lease, ends[number])
         if gate:
             leases.close_gate(gate)
-        await leases.look()  # all of that is written
+        await leases.snapshot()  # all of that is written
 
     try:
         asyncio.run(at_work())
@@ -954,8 +966,8 @@ def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process has stopped in the middle of writing: what was issued before is published."""
-    monkeypatch.setattr("batch_issuer.quota.sqlite_leases.LOCK_WAIT", 0.01)
-    monkeypatch.setattr("batch_issuer.quota.quota.RETRY", 0.05)
+    monkeypatch.setattr("batch_issuer.quota.sqlite_database.LOCK_WAIT", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.quota.RETRY_INTERVAL", 0.05)
     assert main(["quota"], KEY) == 0
     holder = sqlite3.connect(state_file(state_folder()), isolation_level=None)
     try:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from support import readme
 
-from batch_issuer.quota import plan
+from batch_issuer.quota import estimate
 from batch_issuer.settings.run_settings import Settings
 from batch_issuer.settings.secrets import Secret
 from batch_issuer.wording import duration_text
@@ -40,7 +40,7 @@ def test_the_durations_are_what_the_program_says_beforehand() -> None:
     concurrency = Settings(api_token=Secret("none"), rate=RATE).concurrency
     assert [drivers for drivers, *_ in rows()] == list(duration.DRIVERS)
     for drivers, best, ours in rows():
-        assert ours == duration_text(plan(RATE, drivers, RATE.limit, concurrency)), drivers
+        assert ours == duration_text(estimate(RATE, drivers, RATE.limit, concurrency)), drivers
         periods = (drivers - 1) // RATE.limit
         assert best == (duration_text(periods * RATE.period) if periods else "at once"), drivers
 

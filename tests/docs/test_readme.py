@@ -16,7 +16,6 @@ from batch_issuer import Status
 from batch_issuer.cli.parser import make_parser, subcommands
 from batch_issuer.model import IdentifierKind
 from batch_issuer.reporting import exit_codes
-from batch_issuer.reporting.summary import WORST_FIRST
 from batch_issuer.results import AUTH_COLUMNS
 from batch_issuer.roster import identifier_columns, plain
 from batch_issuer.roster.columns import COLUMN_NAMES
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def test_help_texts_and_hints_are_the_programs() -> None:
-    """If this fails: ``python tests/readme.py --write``."""
+    """If this fails: ``python tests/support/readme.py --write``."""
     assert readme.text() == readme.up_to_date()
 
 
@@ -50,7 +49,7 @@ def test_every_variable_of_the_environment_is_in_the_readme() -> None:
 
 
 def test_the_order_of_exit_codes_is_the_programs() -> None:
-    assert WORST_FIRST == (143, 130, 129, 3, 2, 4, 1, 0)
+    assert exit_codes.WORST_FIRST == (143, 130, 129, 3, 2, 4, 1, 0)
     assert "of 130, 143, 3, 2, 4, 1, 0 that one has" in make_parser().format_help()
     assert re.search(r"the first of\n130/143 .*, 3 .*, 2 .*, 4 .*, 1 .* and 0 that any", readme.text())
 
@@ -174,4 +173,4 @@ def test_no_path_of_one_machine_is_committed(path: str) -> None:
     assert not any(place in content for place in ("/home/", "/root/", "C:\\Users"))
     absolute = re.findall(r"(?<![\w.~>}-])/([a-z]+)/", content)
     # Where systems keep programs and services, and placeholders.
-    assert set(absolute) <= {"usr", "path", "host", "etc", "opt", "run", "var"}
+    assert set(absolute) <= {"usr", "bin", "path", "host", "etc", "opt", "run", "var"}

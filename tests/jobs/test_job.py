@@ -9,6 +9,7 @@ import traceback
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,28 +19,27 @@ from support.rosters import DEPOT, batch, cut_off_run, issued, lines, publish
 
 from batch_issuer import (
     AUTH_COLUMNS,
-    Batch,
-    Destination,
+    Ending,
     EndingKind,
     ResultsError,
     Roster,
-    Run,
     Sandbox,
     Secret,
     Settings,
     SettingsError,
     Status,
+    StopSignal,
     StorageError,
-    Validity,
     issue,
-    issue_batch,
     issue_file,
     issue_frame,
     retry_file,
 )
-from batch_issuer.api.client import open_client
+from batch_issuer.api.client import open_client, open_connections
+from batch_issuer.pipeline.events import Event, RowDone
+from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import open_quota
-from batch_issuer.results import read_results
+from batch_issuer.results import Destination, Validity, read_results
 from batch_issuer.results.journal import Journal
 from batch_issuer.settings.run_settings import Rate
 
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_issuer import Outcome
-    from batch_issuer.pipeline.events import Event
 
 
 def with_sandbox(job: Callable[[Settings, Sandbox], Awaitable[Any]], **options: Any) -> Any:
@@ -130,16 +129,16 @@ def test_runs_in_a_row_share_the_quota_of_the_organization(quota: str) -> None:
 THREE = b"Driver ID\n7001\n7002\n7003\n"
 
 
-def test_a_file_is_issued_for_a_roster_and_its_report_adds_up(tmp_path: Path) -> None:
+def test_a_file_is_issued_for_a_roster_and_its_result_adds_up(tmp_path: Path) -> None:
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
-        report = await issue_file(Roster.from_path(SAMPLES / "depot.csv"), settings, tmp_path / "out.csv")
-        assert report.ending.kind is EndingKind.FINISHED
-        assert report.path == tmp_path / "out.csv"
+        result = await issue_file(Roster.from_path(SAMPLES / "depot.csv"), settings, tmp_path / "out.csv")
+        assert result.ending.kind is EndingKind.FINISHED
+        assert result.path == tmp_path / "out.csv"
         expected = {Status.ISSUED: 55, Status.FAILED: 2, Status.INVALID: 2, Status.DUPLICATE: 1}
-        assert report.counts() == expected
-        assert [outcome.row for outcome in report.outcomes] == list(range(2, 62))
-        assert report.lacking == [outcome for outcome in report.outcomes if not outcome.token]
-        assert not report.complete
+        assert result.counts() == expected
+        assert [outcome.row for outcome in result.outcomes] == list(range(2, 62))
+        assert result.lacking == [outcome for outcome in result.outcomes if not outcome.token]
+        assert not result.complete
         assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
     with_sandbox(job)
@@ -153,13 +152,13 @@ def test_a_run_that_was_cut_off_is_gone_on_with(by: str, tmp_path: Path) -> None
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         kept = cut_off_run(place, roster)
         if by == "issue":
-            report = await issue_file(roster, settings, place.path)
+            result = await issue_file(roster, settings, place.path)
         else:
-            report = await retry_file(str(place.path), settings)  # a text will do
+            result = await retry_file(str(place.path), settings)  # a text will do
         assert sorted(entry.identifier for entry in sandbox.ledger) == ["driverId=7002", "driverId=7003"]
-        assert report.complete
-        assert report.outcomes[0] == kept
-        assert [outcome.attempts for outcome in report.outcomes] == [1, 2, 1]
+        assert result.complete
+        assert result.outcomes[0] == kept
+        assert [outcome.attempts for outcome in result.outcomes] == [1, 2, 1]
         held = {line["auth_identifier"]: line["auth_token"] for line in lines(place.path)}
         assert held == {str(kept.identifier): kept.token, **{e.identifier: e.token for e in sandbox.ledger}}
         assert list(tmp_path.iterdir()) == [place.path]
@@ -172,8 +171,8 @@ def test_a_token_that_does_not_last_long_enough_is_renewed(lifetime: int, tmp_pa
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         cut_off_run(place, roster, timedelta(seconds=lifetime))
-        report = await issue_file(roster, replace(settings, min_validity=300.0), place.path)
-        assert report.complete
+        result = await issue_file(roster, replace(settings, min_validity=300.0), place.path)
+        assert result.complete
         assert len(sandbox.ledger) == (3 if lifetime < 300 else 2)
 
     with_sandbox(job)
@@ -183,12 +182,12 @@ def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_lack
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         kept = cut_off_run(place, roster, timedelta(seconds=200))
-        report = await issue_file(roster, settings, place.path)
-        (lacking,) = report.lacking
+        result = await issue_file(roster, settings, place.path)
+        (lacking,) = result.lacking
         assert (lacking.row, lacking.token, lacking.expires_at) == (kept.row, kept.token, kept.expires_at)
         assert "HTTP 404" in lacking.error
-        assert report.counts() == {Status.ISSUED: 3}
-        assert not report.complete
+        assert result.counts() == {Status.ISSUED: 3}
+        assert not result.complete
 
     with_sandbox(job, script="404")
 
@@ -211,8 +210,8 @@ def test_restarting_a_retry_goes_by_the_results_as_they_were_before(tmp_path: Pa
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         first = await issue_file(roster, settings, place.path)
         cut_off_run(place, roster)
-        report = await retry_file(place.path, settings, restart=True)
-        assert [outcome.token for outcome in report.outcomes] == [outcome.token for outcome in first.outcomes]
+        result = await retry_file(place.path, settings, restart=True)
+        assert [outcome.token for outcome in result.outcomes] == [outcome.token for outcome in first.outcomes]
         assert len(sandbox.ledger) == 3
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.partial.1"]
 
@@ -242,11 +241,11 @@ def test_with_nothing_to_do_nothing_is_sent_and_nothing_written(text: str, lacki
         late = datetime.now(UTC) + timedelta(hours=1)
         publish(Destination(out), rows, *(issued(d, f"token-{d.row}", expires_at=late) for d in rows.drivers))
         before = out.stat()
-        report = await retry_file(out, settings)
+        result = await retry_file(out, settings)
         after = out.stat()
-        assert report.ending.kind is EndingKind.FINISHED
-        assert [outcome.row for outcome in report.lacking] == lacking
-        assert report.complete == (not lacking)
+        assert result.ending.kind is EndingKind.FINISHED
+        assert [outcome.row for outcome in result.lacking] == lacking
+        assert result.complete == (not lacking)
         assert sandbox.ledger == []
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
         assert list(tmp_path.iterdir()) == [out]
@@ -279,20 +278,21 @@ def test_results_that_another_run_is_writing_are_refused_and_nothing_is_sent(by:
 
 
 def test_a_cancelled_job_publishes_every_token_that_came(tmp_path: Path) -> None:
-    """As in a notebook whose cell is interrupted; what was under way is ``unknown``, no journal stays behind."""
+    """As in a notebook whose cell is interrupted; a row in flight is ``unknown``, no journal stays behind."""
 
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, out = Roster.from_path(SAMPLES / "depot_clean.csv"), Destination(tmp_path / "out.csv")
-        run, forty = (
-            Run(roster.drivers, settings, observe=lambda _: len(run.finished) < 40 or forty.set()),
-            asyncio.Event(),
-        )
-        with out:
-            task = asyncio.create_task(issue_batch(Batch.of_roster(roster), settings, out, run=run))
-            await forty.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+        done, forty = count(1), asyncio.Event()
+
+        def observe(event: Event) -> None:
+            if isinstance(event, RowDone) and next(done) == 40:
+                forty.set()
+
+        task = asyncio.create_task(issue_file(roster, settings, out.path, observe=observe))
+        await forty.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
         results = read_results(out.path)
         assert len(results.frame) == 100
         tokens = dict(zip(results.frame["auth_identifier"], results.frame["auth_token"], strict=True))
@@ -304,33 +304,55 @@ def test_a_cancelled_job_publishes_every_token_that_came(tmp_path: Path) -> None
     with_sandbox(job, latency=(0.001, 0.01))
 
 
-def test_a_run_of_another_batch_or_one_that_ran_already_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [0, 1, 40])
+def test_a_stop_signal_ends_a_job_in_good_order(after: int, tmp_path: Path) -> None:
+    """Before it begins, too: nothing is sent then. Every row has its outcome, and retry finishes the file."""
+    ending = Ending(EndingKind.INTERRUPTED, "by the test")
+
     async def job(settings: Settings, sandbox: Sandbox) -> None:
-        rows, out = batch("Driver ID\n1\n2\n"), Destination(tmp_path / "out.csv")
+        stop, done = StopSignal(), count(1)
+        if not after:
+            stop.stop(ending)
 
-        async def refused(run: Run, why: str) -> None:
-            with out, pytest.raises(ValueError, match=why):
-                await issue_batch(rows, settings, out, run=run)
+        def observe(event: Event) -> None:
+            if isinstance(event, RowDone) and next(done) == after:
+                stop.stop(ending)
 
-        await refused(Run(rows.drivers[:1], settings), "another batch")
-        used = Run(rows.drivers, settings)
-        with out:
-            await issue_batch(rows, settings, out, run=used)
-        published = out.path.read_bytes()
-        await refused(used, "has run already")
-        assert len(sandbox.ledger) == 2
-        left_early = Run(rows.drivers, settings)
-        async with (
-            open_client(settings) as client,
-            open_quota(settings) as quota,
-            aclosing(left_early.outcomes(client, quota)) as outcomes,
-        ):
-            await anext(outcomes)
+        roster = Roster.from_path(SAMPLES / "depot_clean.csv")
+        result = await issue_file(roster, settings, tmp_path / "out.csv", stop=stop, observe=observe)
+        assert result.ending == ending
+        assert sum(result.counts().values()) == 100
         sent = len(sandbox.ledger)
-        await refused(left_early, "has run already")
-        assert out.path.read_bytes() == published
-        assert not out.partial.exists()
-        assert len(sandbox.ledger) == sent
+        assert after <= sent < 100
+        assert result.counts().get(Status.ISSUED, 0) == sent
+        assert (await retry_file(tmp_path / "out.csv", settings)).complete
+        assert len(sandbox.ledger) == 100
+
+    with_sandbox(job, latency=(0.001, 0.002))
+
+
+def test_jobs_at_the_same_time_can_share_their_connections(tmp_path: Path) -> None:
+    async def job(settings: Settings, sandbox: Sandbox) -> None:
+        settings = replace(settings, quota="process")
+        async with open_connections(None, 5) as connections:
+            results = await asyncio.gather(
+                *(
+                    issue_file(
+                        Roster.from_bytes(THREE, f"{number}.csv"),
+                        settings,
+                        tmp_path / f"{number}.csv",
+                        connections=connections,
+                    )
+                    for number in range(3)
+                )
+            )
+            assert len(sandbox.ledger) == 9
+            outcomes = [
+                outcome
+                async for outcome in issue(Roster.from_bytes(THREE, "depot.csv"), settings, connections=connections)
+            ]
+        assert all(result.complete for result in results)
+        assert [outcome.status for outcome in outcomes] == [Status.ISSUED] * 3
 
     with_sandbox(job)
 
@@ -349,7 +371,7 @@ def test_a_certificate_file_that_cannot_be_read_is_a_settings_error_before_anyth
 def test_a_redis_server_that_is_not_there_is_a_settings_error_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
     with socket.socket() as nobody_listens:
         nobody_listens.bind(("127.0.0.1", 0))
         address = f"redis://user:hunter2hunter2@127.0.0.1:{nobody_listens.getsockname()[1]}/0"
@@ -380,7 +402,10 @@ def test_the_journal_calls_a_row_unknown_from_its_request_on_until_it_is_known(
         rows = batch("Username\nfirst.sample\nsecond.sample\n")
         settings = replace(settings, concurrency=1)
         with out:
-            await issue_batch(rows, settings, out, run=Run(rows.drivers, settings, observe=observe, uniform=max))
+            journal = out.open_journal(rows)
+            async with open_client(settings) as client, open_quota(settings) as quota:
+                await Run(rows.drivers, settings, client, quota, journal, observe=observe, uniform=max).run()
+            journal.close()
 
     with_sandbox(job, script="lost,429,429,503,429")
     told = [[line["auth_status"] for line in history if line["auth_row"] == row] for row in ("2", "3")]
@@ -415,12 +440,12 @@ def test_a_full_disk_stops_the_run_and_what_was_issued_is_still_published(
 
     async def job(settings: Settings, sandbox: Sandbox) -> tuple[list[Outcome], int]:
         out = tmp_path / "out.csv"
-        report = await issue_file(Roster.from_path(SAMPLES / "depot_clean.csv"), settings, out)
-        assert report.ending.kind is EndingKind.STORAGE
-        assert sum(report.counts().values()) == 100
+        result = await issue_file(Roster.from_path(SAMPLES / "depot_clean.csv"), settings, out)
+        assert result.ending.kind is EndingKind.STORAGE
+        assert sum(result.counts().values()) == 100
         ledger = {entry.identifier: entry.token for entry in sandbox.ledger}
         assert {line["auth_identifier"]: line["auth_token"] for line in lines(out) if line["auth_token"]} == ledger
-        return report.outcomes, len(sandbox.ledger)
+        return result.outcomes, len(sandbox.ledger)
 
     _, sent = with_sandbox(job, latency=(0.001, 0.002))
     assert sent <= kept

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import re
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.live_sandbox import live_sandbox
 
+from batch_issuer import (
+    Ending,
+    EndingKind,
+    SettingsError,
+    StopSignal,
+    issue_organizations,
+    open_connections,
+    read_settings_file,
+    summarize,
+)
 from batch_issuer.cli import main
-from batch_issuer.reporting.summary import WORST_FIRST, worst
+from batch_issuer.pipeline.events import Event, RowDone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from batch_issuer import OrganizationJob
     from batch_issuer.sandbox import Sandbox
 
 QUICK = ("--rate", "1000/s", "--quota", "process")
@@ -46,9 +59,12 @@ class Group:
             f'[organizations."{name}"]\nbase_url = "{base_url}"\ntoken_env = "{variable}"\nroster_file = "{name}.csv"\n'
         )
 
-    def run(self, *arguments: str) -> int:
+    def write(self) -> None:
         (self.folder / "results").mkdir(exist_ok=True)
         self.file.write_text("\n".join([f"[defaults]\n{self.defaults}", *self._sections]))
+
+    def run(self, *arguments: str) -> int:
+        self.write()
         command, *rest = arguments
         return main([command, *rest, "--config", str(self.file), *QUICK], self.environ)
 
@@ -120,11 +136,12 @@ def test_quiet_says_nothing_at_all_when_all_went_well(group: Group, capsys: pyte
 
 
 @pytest.mark.parametrize("flag", [[], ["--org", "south"]])
-def test_a_column_of_organizations_says_whose_a_row_is(group: Group, flag: list[str]) -> None:
-    """Spelled as people do; with --org only those of one organization count."""
+def test_a_column_of_organizations_says_which_one_a_row_belongs_to(group: Group, flag: list[str]) -> None:
+    """Spelled as people do; with --org only the rows of that one are requested. All rows are in one file, in order."""
     group.add("north")
     group.add("South Freight")
     group.add("south")
+    group.defaults = 'output = "results/all-{date}.csv"'
     shared = group.folder / "all.csv"
     shared.write_text(
         "Username,Organisation\ndriver.1,NORTH\ndriver.1,south freight\ndriver.2,south\ndriver.3,north\n"
@@ -133,19 +150,61 @@ def test_a_column_of_organizations_says_whose_a_row_is(group: Group, flag: list[
     assert group.run("issue", str(shared), *flag) == 0
     assert group.asked("south") == ["username=driver.2", "username=driver.3"]
     assert len(group.asked("north")) == (0 if flag else 2)
-    assert len(group.results("south")) == 2
-    assert len(list((group.folder / "results").glob("*.csv"))) == (1 if flag else 3)
+    found = group.results("all")
+    assert [row["Username"][-1] for row in found] == ["1", "1", "2", "3", "3"]
+    statuses = ["not_attempted", "not_attempted", "issued", "not_attempted", "issued"] if flag else ["issued"] * 5
+    assert [row["auth_status"] for row in found] == statuses
 
 
-def test_rows_of_no_organization_are_kept_in_a_file_of_their_own(group: Group) -> None:
+def test_a_file_of_one_organizations_rows_is_finished_for_the_others_by_retry(group: Group) -> None:
     group.add("north")
     group.add("south")
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
+    assert group.run("issue", str(shared), "--org", "south", "-o", str(out)) == 0
+    token = read(out)[1]["auth_token"]
+    assert group.run("retry", str(out)) == 0
+    assert [row["auth_status"] for row in read(out)] == ["issued", "issued"]
+    assert read(out)[1]["auth_token"] == token
+    assert group.asked("south") == ["username=driver.2"]
+
+
+def test_rows_of_no_organization_are_kept_in_their_place(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    group.defaults = ""
+    shared, report = group.folder / "all.csv", group.folder / "s.json"
+    shared.write_text("Username,Organization,Note\ndriver.2,,b\ndriver.1,north,a\ndriver.3,west,c\n")
+    assert group.run("issue", str(shared), "--summary", str(report)) == 1
+    found = read(group.folder / "all.results.csv")
+    assert [(row["Note"], row["auth_status"]) for row in found] == [("b", "invalid"), ("a", "issued"), ("c", "invalid")]
+    assert "'west'" in found[2]["auth_error"]
+    entries = json.loads(report.read_text())["organizations"]
+    assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [
+        ("north", 0, 1),
+        ("unassigned", 1, 2),
+    ]
+
+
+@pytest.mark.parametrize("place", ["file", "flag"])
+def test_a_file_for_each_organization_is_refused_for_a_roster_that_they_share(
+    group: Group, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    """Nothing is sent; the message names the alternatives."""
+    group.add("north")
+    group.add("south")
+    flag = []
+    if place == "flag":
+        group.defaults, flag = "", ["-o", str(group.folder / "{organization}.csv")]
     shared = group.folder / "all.csv"
-    shared.write_text("Username,Organization,Note\ndriver.1,north,a\ndriver.2,,b\ndriver.3,west,c\n")
-    assert group.run("issue", str(shared)) == 1
-    left = group.results("unassigned")
-    assert [(row["Note"], row["auth_status"]) for row in left] == [("b", "invalid"), ("c", "invalid")]
-    assert "'west'" in left[1]["auth_error"]
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
+    assert group.run("issue", str(shared), *flag) == 2
+    told = capsys.readouterr().err
+    assert "all.csv holds drivers of several organizations, so its results are one file" in told
+    assert "-o" in told
+    assert "roster_file" in told
+    assert not group.asked("north")
 
 
 def test_one_results_file_for_all_keeps_the_roster_and_goes_on_by_organization(
@@ -202,37 +261,21 @@ def test_a_missing_key_stops_only_its_own_rows_of_a_shared_file(
     ]
 
 
-def test_all_rosters_can_share_one_results_file(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a column that says whose each row is, by which ``retry`` goes; a roster that is missing is told."""
+def test_rosters_of_their_own_never_share_a_results_file(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that would are refused before anything is sent; one that has another name is issued for."""
     for name in ("east", "north", "south"):
         group.add(name, 2)
     group.defaults = 'output = "results/all-{date}.csv"'
-    (group.folder / "east.csv").unlink()
+    group._sections[0] += 'output = "results/{organization}-{date}.csv"\n'
     assert group.run("issue", "--all") == 2
-    assert "batch-issuer: east: there is no file east.csv" in capsys.readouterr().err
-    found = group.results("all")
-    assert [row["organization"] for row in found] == ["north", "north", "south", "south"]
-    for row in found:
-        assert row["auth_token"] in {entry.token for entry in group.sandboxes[row["organization"]].ledger}
-    (path,) = (group.folder / "results").glob("all-*.csv")
-    assert group.run("retry", str(path), "--quiet") == 0
-    assert len(group.asked("north")) == len(group.asked("south")) == 2
+    told = capsys.readouterr().err
+    assert told.count("is to hold the results of north and of south") >= 2
+    assert "write {organization} into output" in told
+    assert (len(group.asked("east")), len(group.asked("north")), len(group.asked("south"))) == (2, 0, 0)
 
 
-def test_rosters_with_different_columns_cannot_share_one_results_file(
-    group: Group, capsys: pytest.CaptureFixture[str]
-) -> None:
-    group.add("north")
-    group.add("south")
-    group.defaults = 'output = "results/all.csv"'
-    (group.folder / "south.csv").write_text("Username,Depot\ndriver.1,x\n")
-    assert group.run("issue", "--all") == 2
-    assert "the rosters of north and south have different columns" in capsys.readouterr().err
-    assert not group.asked("north")
-
-
-def test_a_roster_of_several_named_by_each_gives_each_its_own_rows(group: Group) -> None:
-    """Not the others' rows with one's own key, as a file each or as one."""
+def test_in_a_roster_of_its_own_an_organization_gets_its_own_rows_only(group: Group) -> None:
+    """The rows of others are kept and not requested with its API token."""
     shared = "Username,Organization\ndriver.1,north\ndriver.2,south\ndriver.3,south\n"
     for name in ("north", "south"):
         group.add(name)
@@ -240,9 +283,7 @@ def test_a_roster_of_several_named_by_each_gives_each_its_own_rows(group: Group)
     assert group.run("issue", "--all") == 0
     assert group.asked("north") == ["username=driver.1"]
     assert sorted(group.asked("south")) == ["username=driver.2", "username=driver.3"]
-    assert group.run("issue", "--all", "-o", str(group.folder / "one.csv")) == 0
-    assert [row["Organization"] for row in read(group.folder / "one.csv")] == ["north", "south", "south"]
-    assert len(group.asked("north")) == 2
+    assert [row["auth_status"] for row in group.results("north")] == ["issued", "not_attempted", "not_attempted"]
 
 
 def test_a_column_that_names_none_of_the_organizations_is_no_column_of_organizations(group: Group) -> None:
@@ -267,8 +308,8 @@ def test_results_of_several_go_into_no_file_of_one_organization(group: Group) ->
     shared = group.folder / "all.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared)) == 0
-    for name in ("north", "south"):
-        assert [row["Organization"] for row in read(group.folder / f"{name}-only.csv")] == [name]
+    assert [row["auth_status"] for row in read(group.folder / "all.results.csv")] == ["issued", "issued"]
+    assert not list(group.folder.glob("*-only.csv"))
 
 
 def test_a_roster_of_several_without_rows_is_an_error(group: Group) -> None:
@@ -415,10 +456,70 @@ def test_the_sandbox_stands_in_for_every_organization(group: Group) -> None:
     assert not any(sandbox.ledger for sandbox in group.sandboxes.values())
 
 
-@pytest.mark.parametrize(
-    ("codes", "code"), [((0, 1), 1), ((1, 4), 4), ((4, 2), 2), ((2, 3), 3), ((3, 130), 130), ((), 0)]
-)
-def test_the_worst_exit_code_counts(codes: tuple[int, ...], code: int) -> None:
-    assert worst(codes) == code
-    assert worst(reversed(codes)) == code
-    assert sorted(WORST_FIRST, key=WORST_FIRST.index) == list(WORST_FIRST)
+# --- from Python
+
+
+def test_organizations_are_issued_for_from_python(group: Group) -> None:
+    """A record each, with its results, from which the summary is made; one that fails does not end the others."""
+    for name in ("north", "south"):
+        group.add(name)
+    group.add("west", script="401*")
+    group.write()
+    del group.environ["KEY_1"]
+    date = datetime(2030, 5, 6, 1, tzinfo=UTC)
+
+    async def main() -> list[OrganizationJob]:
+        async with open_connections(None, 10) as connections:
+            return await issue_organizations(
+                read_settings_file(group.file),
+                environ=group.environ,
+                flags={"quota": "process"},
+                date=date,
+                connections=connections,
+            )
+
+    found = {one.name: one for one in asyncio.run(main())}
+    assert {name: summarize(one).exit_code for name, one in found.items()} == {"north": 0, "south": 2, "west": 3}
+    assert found["north"].results == group.folder / "results" / "north-2030-05-06.csv"
+    assert [row["auth_token"] for row in read(found["north"].results)] == [one.token for one in found["north"].outcomes]
+    assert isinstance(found["south"].error, SettingsError)
+    assert "KEY_1" in summarize(found["south"]).message
+    assert found["west"].ending is not None
+    assert found["west"].ending.kind is EndingKind.KEY_REFUSED
+
+
+def test_one_organization_is_issued_for_by_its_name(group: Group) -> None:
+    group.add("north")
+    group.add("south")
+    group.write()
+    settings = read_settings_file(group.file)
+    (one,) = asyncio.run(issue_organizations(settings, ["south"], environ=group.environ, flags={"quota": "process"}))
+    assert (one.name, len(one.outcomes), one.lacking) == ("south", 3, [])
+    assert one.usage is not None
+    assert one.usage.requests == len(group.asked("south")) == 3
+    assert not group.asked("north")
+    with pytest.raises(SettingsError, match="no organization 'west'"):
+        asyncio.run(issue_organizations(settings, ["west"], environ=group.environ))
+
+
+def test_organizations_are_stopped_by_one_signal(group: Group) -> None:
+    for name in ("north", "south"):
+        group.add(name, 50, latency=(0.01, 0.01))
+    group.write()
+    stop, ending = StopSignal(), Ending(EndingKind.INTERRUPTED, "by the test")
+
+    def observe(event: Event) -> None:
+        if isinstance(event, RowDone):
+            stop.stop(ending)
+
+    found = asyncio.run(
+        issue_organizations(
+            read_settings_file(group.file),
+            environ=group.environ,
+            flags={"quota": "process"},
+            stop=stop,
+            observers={"north": observe},
+        )
+    )
+    assert [one.ending for one in found] == [ending, ending]
+    assert all(len(one.outcomes) == 50 and one.lacking for one in found)

@@ -15,7 +15,7 @@ from support.recorder import Recorder
 
 from batch_issuer.model import Outcome, Reply, Status
 from batch_issuer.pipeline.events import ClockOff, FirstToken, Renewing, RowDone
-from batch_issuer.pipeline.renewal import ROUNDS, Lifetimes
+from batch_issuer.pipeline.renewal import ROUNDS, ExpiryTracker
 from batch_issuer.sandbox import SlidingLog
 from batch_issuer.settings.run_settings import Rate
 
@@ -49,7 +49,7 @@ class MortalServer(ModelServer):
 
 
 def run(count: int, server: MortalServer, *, kept: Iterable[Outcome] = (), **settings: Any) -> Recorder:
-    return Recorder(count, server, rate=RATE, at=lambda run, _: run.renew(kept), **settings)
+    return Recorder(count, server, rate=RATE, renewable=kept, **settings)
 
 
 def told(recorder: Recorder, kind: type) -> list[Any]:
@@ -128,17 +128,17 @@ def test_what_is_renewed_is_all_that_falls_below_and_all_of_it_can_succeed(
     def plan(count: int) -> float:
         return count * each
 
-    lifetimes = Lifetimes(least)
+    expiries = ExpiryTracker(least)
     for row, left in enumerate(lefts):
-        lifetimes.see(row, Reply(200, token=TOKEN, lifetime=max(left, 0.001)), now=left - max(left, 0.001))
-    lifetimes.see(len(lefts), Reply(200, token=TOKEN, lifetime=lifetime), now=10_000.0)
-    short = lifetimes.short(0.0, NOW, plan)
+        expiries.record(row, Reply(200, token=TOKEN, lifetime=max(left, 0.001)), now=left - max(left, 0.001))
+    expiries.record(len(lefts), Reply(200, token=TOKEN, lifetime=lifetime), now=10_000.0)
+    short = expiries.due(0.0, NOW, plan)
     assert short == sorted(set(short))
     if short:
         assert plan(len(short)) + least < lifetime
         assert all((lefts[row] <= plan(len(short)) + least) == (row in short) for row in range(len(lefts)))
         for _ in range(ROUNDS):
-            again = lifetimes.short(0.0, NOW, plan)
+            again = expiries.due(0.0, NOW, plan)
         assert again == []  # no endless rounds
 
 
@@ -147,9 +147,9 @@ def test_as_many_as_can_be_valid_at_once_is_the_most_that_fits(drivers: int, lif
     def plan(count: int) -> float:
         return (count - 1) // 100 * 60.0 + 0.1
 
-    lifetimes = Lifetimes(0.0)
-    lifetimes.see(1, Reply(200, token=TOKEN, lifetime=lifetime), now=0.0)
-    at_once = lifetimes.at_once(drivers, plan)
+    expiries = ExpiryTracker(0.0)
+    expiries.record(1, Reply(200, token=TOKEN, lifetime=lifetime), now=0.0)
+    at_once = expiries.capacity(drivers, plan)
     if at_once is None:
         assert plan(drivers) <= lifetime
     else:
@@ -158,6 +158,6 @@ def test_as_many_as_can_be_valid_at_once_is_the_most_that_fits(drivers: int, lif
 
 
 def test_before_any_token_nothing_is_known() -> None:
-    lifetimes = Lifetimes(300.0)
-    assert lifetimes.at_once(1000, float) is None
-    assert lifetimes.short(0.0, NOW, float) == []
+    expiries = ExpiryTracker(300.0)
+    assert expiries.capacity(1000, float) is None
+    assert expiries.due(0.0, NOW, float) == []

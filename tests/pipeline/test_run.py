@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import aclosing
+import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import clock as virtual_clock
-from support.model_server import LATE, ModelServer, TroubledLeases, drivers
+from support.model_server import AWAY, BROKEN, LATE, ModelServer, TroubledLeases, drivers
 from support.recorder import (
     BUSY,
     NOW,
@@ -33,10 +34,10 @@ from support.recorder import (
 )
 from support.rosters import CODE, TOKEN, batch, issued, lines
 
-from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.model import Fault, NeverLeftError, Outcome, Reply, Status
+from batch_issuer.pipeline import verdicts
 from batch_issuer.pipeline.attempts import CODE_LENGTH, new_code
-from batch_issuer.pipeline.endings import Ending, EndingKind
+from batch_issuer.pipeline.endings import Ending, EndingKind, StopSignal
 from batch_issuer.pipeline.events import Event, QuotaTrouble, RowDone, RunStarted, Stopping
 from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import Budget, MemoryLeases, Quota
@@ -258,7 +259,7 @@ def test_a_key_revoked_in_mid_run_keeps_every_token_issued_before() -> None:
 def test_a_stop_starts_nothing_new_and_keeps_what_is_in_flight(after: float) -> None:
     """The ledger and the outcomes agree to the token, whenever the stop comes."""
     ending = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
-    ran = Recorder(250, server_with(), at=lambda run, loop: loop.call_later(after, run.stop, ending))
+    ran = Recorder(250, server_with(), at=lambda stop, loop: loop.call_later(after, stop.stop, ending))
     stopped = [event for event in ran.events if isinstance(event, Stopping)]
     assert ran.ending is ending
     assert [event.ending for event in stopped] == [ending]
@@ -271,7 +272,7 @@ def test_a_stop_starts_nothing_new_and_keeps_what_is_in_flight(after: float) -> 
 
 
 def test_a_stop_before_the_start_sends_nothing() -> None:
-    ran = Recorder(5, server_with(), at=lambda run, _: run.stop(Ending(EndingKind.INTERRUPTED, "by Ctrl-C")))
+    ran = Recorder(5, server_with(), at=lambda stop, _: stop.stop(Ending(EndingKind.INTERRUPTED, "by Ctrl-C")))
     assert ran.counts() == {"not_attempted": 5}
     assert ran.server.arrivals == []
 
@@ -280,7 +281,7 @@ def test_a_stop_while_rows_back_off_leaves_them_unknown_or_not_attempted() -> No
     long = 300.0
     replies = [Reply(503, retry_after=long), Reply(408, retry_after=long)]
     stop = Ending(EndingKind.INTERRUPTED)
-    ran = Recorder(2, server_with(*replies), at=lambda run, loop: loop.call_later(5.0, run.stop, stop))
+    ran = Recorder(2, server_with(*replies), at=lambda signal, loop: loop.call_later(5.0, signal.stop, stop))
     assert ran.counts() == {"unknown": 1, "not_attempted": 1}
     assert [outcome.attempts for outcome in ran.outcomes] == [1, 1]
 
@@ -483,7 +484,7 @@ def test_a_token_that_was_another_drivers_is_none() -> None:
     known = Recorder(
         2,
         server_with(*[Reply(200, token=TOKEN, expires_at=LATE)] * 10),
-        at=lambda run, _: run.know([replace(EARLIER, row=999)]),
+        earlier=[replace(EARLIER, row=999)],
     )
     assert known.counts() == {"unknown": 2}
 
@@ -492,7 +493,7 @@ def test_an_earlier_token_that_comes_again_stays_with_the_code_it_was_issued_for
     (outcome,) = Recorder(
         1, server_with(rest=Reply(200, token=EARLIER.token, expires_at=LATE)), before=EARLIER
     ).outcomes
-    assert replace(outcome, error="", hint="") == EARLIER
+    assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
     assert "the earlier token again" in outcome.error
 
 
@@ -578,21 +579,21 @@ def test_an_earlier_token_gives_way_to_the_new_one() -> None:
 def test_an_earlier_token_is_kept_with_all_that_redeeming_it_needs_if_there_is_no_new_one(reply: Reply) -> None:
     """And says so, with the reason and a cure."""
     (outcome,) = Recorder(1, server_with(rest=reply), before=EARLIER).outcomes
-    assert replace(outcome, error="", hint="") == EARLIER
+    assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
     assert outcome.error == f"this is the earlier token; no new one: {reply.message}"
     assert outcome.hint
 
 
 @pytest.mark.parametrize("before", [EARLIER, FAILED, UNKNOWN], ids=lambda before: before.status)
 def test_a_row_whose_turn_did_not_come_is_what_it_was(before: Outcome) -> None:
-    ran = Recorder(3, server_with(), before=before, at=lambda run, _: run.stop(STOP))
+    ran = Recorder(3, server_with(), before=before, at=lambda stop, _: stop.stop(STOP))
     assert ran.server.arrivals == []
     assert ran.outcomes[0] == before
     assert [outcome.status for outcome in ran.outcomes[1:]] == [Status.NOT_ATTEMPTED] * 2
 
 
 def test_a_row_that_was_not_attempted_before_says_why_it_was_not_now() -> None:
-    ran = Recorder(1, server_with(), before=UNTOUCHED, at=lambda run, _: run.stop(STOP))
+    ran = Recorder(1, server_with(), before=UNTOUCHED, at=lambda stop, _: stop.stop(STOP))
     assert ran.outcomes[0].status is Status.NOT_ATTEMPTED
     assert "by Ctrl-C" in ran.outcomes[0].error
 
@@ -612,9 +613,9 @@ def test_429s_and_a_network_that_is_away_change_nothing_but_the_number_of_attemp
 
 def test_an_earlier_token_outlives_a_stop_after_a_request_that_may_have_brought_a_new_one() -> None:
     asked = Reply(503, message="HTTP 503", retry_after=300.0)
-    ran = Recorder(1, server_with(asked), before=EARLIER, at=lambda run, loop: loop.call_later(5.0, run.stop, STOP))
+    ran = Recorder(1, server_with(asked), before=EARLIER, at=lambda stop, loop: loop.call_later(5.0, stop.stop, STOP))
     (outcome,) = ran.outcomes
-    assert replace(outcome, error="", hint="") == EARLIER
+    assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
     assert "no new one: HTTP 503" in outcome.error
     assert "a token may exist" in outcome.hint
 
@@ -695,12 +696,13 @@ def test_before_each_request_the_journal_says_that_a_token_may_exist(tmp_path: P
     async def main() -> None:
         again = Reply(429, retry_after=0.0)
         server = Witness(Unlimited(), lambda: (0.0, 0.0), script(again, again, OK, again, BUSY, OK, BUSY))
-        run = Run([*rows.drivers[:2], renewed], Settings(api_token=Secret("key"), concurrency=1), uniform=min)
+        asked, settings = [*rows.drivers[:2], renewed], Settings(api_token=Secret("key"), concurrency=1)
         with place:
             journal = place.open_journal(rows)
-            outcomes = [outcome async for outcome in run.outcomes(server, Quota(MemoryLeases(RATE)), journal)]
+            run = Run(asked, settings, server, Quota(MemoryLeases(RATE)), journal, uniform=min)
+            await run.run()
             journal.close()
-        assert [outcome.status for outcome in outcomes] == [Status.ISSUED] * 3
+        assert [outcome.status for outcome in run.outcomes.values()] == [Status.ISSUED] * 3
 
     asyncio.run(main())
     assert sum(map(len, seen.values())) == 8
@@ -717,7 +719,7 @@ def test_events_tell_the_run_in_order() -> None:
     started = ran.events[0]
     assert isinstance(started, RunStarted)
     assert (started.drivers, started.rate, started.others) == (4, RATE, 0)
-    assert [event.outcome for event in ran.events if isinstance(event, RowDone)] == ran.outcomes
+    assert {event.outcome.row: event.outcome for event in ran.events if isinstance(event, RowDone)} == ran.run.outcomes
 
 
 def test_no_drivers_is_a_finished_run() -> None:
@@ -735,27 +737,36 @@ def test_an_unexpected_exception_ends_the_run_instead_of_hanging_it() -> None:
 
 
 @pytest.mark.parametrize("after", [1, 4, 20])
-def test_leaving_the_loop_early_leaves_no_task_and_no_slot_behind_and_every_row_has_its_outcome(after: int) -> None:
+def test_a_cancelled_run_leaves_no_task_and_no_slot_behind_and_every_row_has_its_outcome(after: int) -> None:
     """What was in flight is ``unknown``; its slots come free again, however often this is done with one guard."""
+
+    async def cancelled(guard: Guard) -> None:
+        def observe(_: Event) -> None:
+            if len(run.outcomes) >= after:
+                enough.set()
+
+        server, enough = server_with(), asyncio.Event()
+        settings, quota = Settings(api_token=Secret("key")), Quota(MemoryLeases(RATE, guard))
+        run = Run(drivers(50), settings, server, quota, observe=observe)
+        task = asyncio.create_task(run.run())
+        await enough.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert run.ending is not None
+        assert sorted(run.outcomes) == [driver.row for driver in drivers(50)]
+        sent = {str(outcome.identifier) for outcome in run.outcomes.values() if outcome.attempts}
+        assert {*server.issued} <= sent
+        for outcome in run.outcomes.values():
+            assert (outcome.status is Status.NOT_ATTEMPTED) == (outcome.attempts == 0)
 
     async def main() -> None:
         guard = Guard()
         for _ in range(30):
-            server, quota = server_with(), Quota(MemoryLeases(RATE, guard))
-            run = Run(drivers(50), Settings(api_token=Secret("key")))
-            async with aclosing(run.outcomes(server, quota)) as outcomes:
-                async for _ in outcomes:
-                    if len(run.finished) >= after:
-                        break
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-            assert run.ending is not None
-            assert sorted(outcome.row for outcome in run.finished) == [driver.row for driver in drivers(50)]
-            sent = {str(outcome.identifier) for outcome in run.finished if outcome.attempts}
-            assert {*server.issued} <= sent
-            for outcome in run.finished:
-                assert (outcome.status is Status.NOT_ATTEMPTED) == (outcome.attempts == 0)
+            await cancelled(guard)
         await asyncio.sleep(P + 20)
-        assert (await MemoryLeases(RATE, guard).look()).in_use == 0
+        assert (await MemoryLeases(RATE, guard).snapshot()).in_use == 0
 
     virtual_clock.run(main())
 
@@ -763,21 +774,16 @@ def test_leaving_the_loop_early_leaves_no_task_and_no_slot_behind_and_every_row_
 @pytest.mark.parametrize("after", [0.0, 0.1, 0.35, 0.95])
 def test_a_cancelled_run_has_an_outcome_for_every_row(after: float) -> None:
     async def main() -> None:
-        server, run = server_with(), Run(drivers(90), Settings(api_token=Secret("key")))
-
-        async def consume() -> None:
-            async with aclosing(run.outcomes(server, Quota(MemoryLeases(RATE)))) as outcomes:
-                async for _ in outcomes:
-                    pass
-
-        task = asyncio.create_task(consume())
+        server = server_with()
+        run = Run(drivers(90), Settings(api_token=Secret("key")), server, Quota(MemoryLeases(RATE)))
+        task = asyncio.create_task(run.run())
         await asyncio.sleep(after)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         if after:
-            assert len(run.finished) == 90
-            held = {str(outcome.identifier) for outcome in run.finished if outcome.token}
-            unknown = {str(outcome.identifier) for outcome in run.finished if outcome.status is Status.UNKNOWN}
+            assert len(run.outcomes) == 90
+            held = {str(outcome.identifier) for outcome in run.outcomes.values() if outcome.token}
+            unknown = {str(one.identifier) for one in run.outcomes.values() if one.status is Status.UNKNOWN}
             assert held <= {*server.issued} <= held | unknown
 
     virtual_clock.run(main())
@@ -789,11 +795,11 @@ def test_an_observer_that_raises_at_the_very_end_raises_too() -> None:
             raise ZeroDivisionError
 
     async def main() -> None:
-        run = Run(drivers(10), Settings(api_token=Secret("key"), concurrency=1), observe=raising)
+        settings, quota = Settings(api_token=Secret("key"), concurrency=1), Quota(MemoryLeases(RATE))
+        run = Run(drivers(10), settings, server_with(), quota, observe=raising)
         with pytest.raises(ZeroDivisionError):
-            async for _ in run.outcomes(server_with(), Quota(MemoryLeases(RATE))):
-                pass
-        assert len(run.finished) == 10
+            await run.run()
+        assert len(run.outcomes) == 10
 
     virtual_clock.run(main())
 
@@ -804,13 +810,13 @@ def test_an_observer_that_raises_ends_the_run_without_losing_a_token() -> None:
             raise ZeroDivisionError
 
     async def main() -> None:
-        server, run = server_with(), Run(drivers(60), Settings(api_token=Secret("key")), observe=raising)
+        server, quota = server_with(), Quota(MemoryLeases(RATE))
+        run = Run(drivers(60), Settings(api_token=Secret("key")), server, quota, observe=raising)
         with pytest.raises(ZeroDivisionError):
-            async for _ in run.outcomes(server, Quota(MemoryLeases(RATE))):
-                pass
-        assert len(run.finished) == 60
-        tokens = {(str(o.identifier), o.token) for o in run.finished if o.token}
-        unknown = {str(o.identifier) for o in run.finished if o.status is Status.UNKNOWN}
+            await run.run()
+        assert len(run.outcomes) == 60
+        tokens = {(str(o.identifier), o.token) for o in run.outcomes.values() if o.token}
+        unknown = {str(o.identifier) for o in run.outcomes.values() if o.status is Status.UNKNOWN}
         issued = {(name, token) for name, ((_, token),) in server.issued.items()}
         assert tokens <= issued
         assert {name for name, _ in issued - tokens} <= unknown
@@ -822,32 +828,34 @@ def test_no_request_leaves_after_a_stop_even_if_it_was_admitted() -> None:
     """A stop in the same instant as a burst of admissions: none of them is sent, and their slots are given back."""
 
     async def main() -> None:
-        guard, server = Guard(), server_with(latency=lambda: (0.0, 0.1))
+        guard, server, stop = Guard(), server_with(latency=lambda: (0.0, 0.1)), StopSignal()
         run: Run
 
         def stop_on_reply(event: Event) -> None:
-            if isinstance(event, RowDone) and len(run.finished) == 30:
-                run.stop(Ending(EndingKind.INTERRUPTED))
+            if isinstance(event, RowDone) and len(run.outcomes) == 30:
+                stop.stop(Ending(EndingKind.INTERRUPTED))
                 stopped.append(len(server.arrivals))
 
         stopped: list[int] = []
-        run = Run(drivers(90), Settings(api_token=Secret("key")), observe=stop_on_reply)
-        async for _ in run.outcomes(server, Quota(MemoryLeases(RATE, guard))):
-            pass
+        quota = Quota(MemoryLeases(RATE, guard))
+        run = Run(drivers(90), Settings(api_token=Secret("key")), server, quota, stop=stop, observe=stop_on_reply)
+        await run.run()
         assert stopped == [len(server.arrivals)]
-        assert (await MemoryLeases(RATE, guard).look()).in_use == len(server.arrivals)
-        assert len(run.finished) == 90
+        assert (await MemoryLeases(RATE, guard).snapshot()).in_use == len(server.arrivals)
+        assert len(run.outcomes) == 90
 
     virtual_clock.run(main())
 
 
 def test_a_run_runs_once() -> None:
     async def main() -> None:
-        run = Run(drivers(2), Settings(api_token=Secret("key")))
-        quota = Quota(MemoryLeases(RATE))
-        assert [outcome.status async for outcome in run.outcomes(server_with(), quota)] == [Status.ISSUED] * 2
+        server = server_with()
+        run = Run(drivers(2), Settings(api_token=Secret("key")), server, Quota(MemoryLeases(RATE)))
+        await run.run()
+        assert [outcome.status for outcome in run.outcomes.values()] == [Status.ISSUED] * 2
         with pytest.raises(RuntimeError, match="runs once"):
-            await anext(run.outcomes(server_with(), quota))
+            await run.run()
+        assert len(server.arrivals) == 2
 
     virtual_clock.run(main())
 
@@ -955,9 +963,6 @@ def test_beside_another_client_that_takes_40_percent_it_finishes(name: str, *, w
 
 # --- a quota that other processes share, and that cannot be had
 
-AWAY = QuotaError("the server of the quota is away", "start it")
-BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
-
 
 def test_a_shared_quota_that_stays_away_ends_the_run() -> None:
     """It waits as long as for the network, says why, and keeps what it has."""
@@ -1024,7 +1029,7 @@ def test_a_shared_quota_that_comes_and_goes_does_not_renew_patience_with_a_serve
 @pytest.mark.parametrize("how", ["stop", "stop before", "deadline", "deadline that is past", "cancel"])
 def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str) -> None:
     class Hanging(TroubledLeases):
-        async def look(self) -> Budget:
+        async def snapshot(self) -> Budget:
             await asyncio.sleep(5000.0)
             return Budget()
 
@@ -1032,27 +1037,27 @@ def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str)
         loop, server = asyncio.get_running_loop(), server_with()
         deadlines = {"deadline": timedelta(seconds=5), "deadline that is past": NOW - timedelta(days=9999)}
         deadline = deadlines.get(how)
-        run = Run(drivers(9), Settings(api_token=Secret("key"), deadline=deadline))
-
-        async def consume() -> None:
-            shared = Hanging(RATE, lambda _: None)
-            async with aclosing(run.outcomes(server, Quota(MemoryLeases(RATE), shared))) as outcomes:
-                async for _ in outcomes:
-                    pass
-
+        settings, quota = (
+            Settings(api_token=Secret("key"), deadline=deadline),
+            Quota(MemoryLeases(RATE), Hanging(RATE, lambda _: None)),
+        )
+        stop, told = StopSignal(), list[Event]()
+        run = Run(drivers(9), settings, server, quota, stop=stop, observe=told.append)
         if how == "stop before":
-            run.stop(STOP)
-        task = asyncio.create_task(consume())
+            stop.stop(STOP)
+        task = asyncio.create_task(run.run())
         if how == "stop":
-            loop.call_later(3.0, run.stop, STOP)
+            loop.call_later(3.0, stop.stop, STOP)
         elif how == "cancel":
             loop.call_later(3.0, task.cancel)
         await asyncio.gather(task, return_exceptions=True)
         await asyncio.sleep(0)
         assert loop.time() < 5.1
         assert server.arrivals == []
-        assert {outcome.status for outcome in run.finished} == {Status.NOT_ATTEMPTED}
-        assert len(run.finished) == 9
+        assert {outcome.status for outcome in run.outcomes.values()} == {Status.NOT_ATTEMPTED}
+        assert len(run.outcomes) == 9
+        if how != "cancel":
+            assert [type(event) for event in told] == [Stopping, RunStarted, *[RowDone] * 9]
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     virtual_clock.run(main())
@@ -1061,7 +1066,7 @@ def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str)
 def test_a_stop_while_the_shared_quota_is_away_ends_the_run_at_once() -> None:
     ending = Ending(EndingKind.INTERRUPTED)
     ran = Recorder(
-        40, server_with(), trouble=lambda _: AWAY, at=lambda run, loop: loop.call_later(7.3, run.stop, ending)
+        40, server_with(), trouble=lambda _: AWAY, at=lambda stop, loop: loop.call_later(7.3, stop.stop, ending)
     )
     assert ran.ending is ending
     assert ran.elapsed < 7.4
@@ -1078,9 +1083,9 @@ class Beside:
         self.ended: list[tuple[float, Ending | None]] = []
 
         async def one(server: ModelServer) -> None:
-            run, quota = Run(drivers(count), Settings(api_token=Secret("key"))), Quota(MemoryLeases(RATE, guard))
-            async for _ in run.outcomes(server, quota):
-                pass
+            quota = Quota(MemoryLeases(RATE, guard))
+            run = Run(drivers(count), Settings(api_token=Secret("key")), server, quota)
+            await run.run()
             await quota.close()
             self.ended.append((asyncio.get_running_loop().time(), run.ending))
 
@@ -1130,11 +1135,13 @@ def test_whatever_happens_rows_add_up_and_no_token_is_lost_or_swapped(
     rng = random.Random(seed)
     server = server_with(*replies, limiter=SlidingLog(20, P), latency=lambda: (rng.uniform(0, 2), rng.uniform(0, 2)))
 
-    def stop(run: Run, loop: asyncio.AbstractEventLoop) -> None:
+    def stop_later(stop: StopSignal, loop: asyncio.AbstractEventLoop) -> None:
         if stop_after is not None:
-            loop.call_later(stop_after, run.stop, Ending(EndingKind.INTERRUPTED))
+            loop.call_later(stop_after, stop.stop, Ending(EndingKind.INTERRUPTED))
 
-    ran = Recorder(count, server, rate=Rate(20, P), at=stop)
+    with judgements() as judged:
+        ran = Recorder(count, server, rate=Rate(20, P), at=stop_later)
+    assert sorted(map(id, judged)) == sorted(map(id, server.replies))
     assert sorted(outcome.row for outcome in ran.outcomes) == [driver.row for driver in drivers(count)]
     by_row = {driver.row: driver.identifier for driver in drivers(count)}
     for outcome in ran.outcomes:
@@ -1145,6 +1152,74 @@ def test_whatever_happens_rows_add_up_and_no_token_is_lost_or_swapped(
     assert issued == server.issued
     assert server.refusals == 0
     assert not ran.left_behind
+
+
+@contextmanager
+def judgements() -> Iterator[list[Reply]]:
+    """The replies that anybody judges from now on, in order."""
+    judged: list[Reply] = []
+
+    def judge(reply: Reply) -> verdicts.Verdict:
+        judged.append(reply)
+        return original(reply)
+
+    original = verdicts.judge
+    with pytest.MonkeyPatch.context() as patch:
+        for module in [module for name, module in sys.modules.items() if name.startswith("batch_issuer.")]:
+            if getattr(module, "judge", None) is original:
+                patch.setattr(module, "judge", judge)
+        yield judged
+
+
+@pytest.mark.parametrize("rest", [OK, BUSY, THROTTLED, UNREACHABLE, SILENCE, UNUSABLE, REVOKED, REJECTED])
+def test_a_reply_is_judged_once(rest: Reply | None) -> None:
+    """However the run ends: usage, backpressure, circuit breaker, row and ending share one verdict."""
+    mixed = [OK, THROTTLED, BUSY, OK, SILENCE, REJECTED, UNREACHABLE, OK, *[SILENCE] * 5, *[BUSY] * 3]
+    server = server_with(*mixed, rest=rest, limiter=Unlimited())
+    with judgements() as judged:
+        Recorder(30, server, give_up_after=100.0)
+    assert len(server.replies) > len(mixed)
+    assert sorted(map(id, judged)) == sorted(map(id, server.replies))
+
+
+def test_one_signal_stops_several_runs_and_each_has_its_own_ending() -> None:
+    """One that is over already keeps its ending; one that starts later sends nothing."""
+
+    async def main() -> None:
+        stop, ending = StopSignal(), Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
+
+        def run_of(count: int, server: ModelServer) -> Run:
+            settings = Settings(api_token=Secret("key"))
+            return Run(drivers(count), settings, server, Quota(MemoryLeases(RATE)), stop=stop)
+
+        servers = [server_with(), server_with(rest=REVOKED), server_with(), server_with()]
+        done, refused, running, late = (run_of(250 - 249 * (one is servers[0]), one) for one in servers)
+        await asyncio.gather(done.run(), refused.run())
+        task = asyncio.create_task(running.run())
+        await asyncio.sleep(1.0)
+        stop.stop(ending)
+        stop.stop(Ending(EndingKind.DEADLINE))
+        await task
+        await late.run()
+        assert done.ending is not None
+        assert refused.ending is not None
+        assert (done.ending.kind, refused.ending.kind) == (EndingKind.FINISHED, EndingKind.KEY_REFUSED)
+        assert running.ending is late.ending is stop.ending is ending
+        assert running.outcomes[2].token
+        assert len(running.outcomes) == len(late.outcomes) == 250
+        assert servers[3].arrivals == []
+
+    virtual_clock.run(main())
+
+
+def test_whether_a_token_may_exist_is_a_fact_of_the_outcome() -> None:
+    """Of a row that keeps its earlier token as well; and it agrees with what the hint says."""
+    for before in (None, EARLIER, FAILED, UNKNOWN):
+        for reply in (OK, REJECTED, REVOKED, BUSY, SILENCE, THROTTLED, UNREACHABLE):
+            ran = Recorder(2, server_with(OK, rest=reply, limiter=Unlimited()), before=before, give_up_after=20.0)
+            for outcome in ran.outcomes:
+                said = "a token may exist" in outcome.hint
+                assert outcome is before or outcome.maybe_issued == (outcome.status is Status.UNKNOWN or said)
 
 
 def test_codes_are_letters_and_digits_letter_first_and_never_the_same() -> None:

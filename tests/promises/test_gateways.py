@@ -63,8 +63,10 @@ async def issued_through(url: str, upstream: Sandbox, count: int) -> Result:
     )
     async with open_client(settings) as client, open_quota(settings) as quota:
         watched, started = Watched(client), time.monotonic()
-        outcomes = [outcome async for outcome in Run(drivers(count), settings).outcomes(watched, quota)]
+        run = Run(drivers(count), settings, watched, quota)
+        await run.run()
         took = time.monotonic() - started
+    outcomes = run.outcomes.values()
     assert {outcome.status for outcome in outcomes} == {"issued"}
     assert sorted(entry.token for entry in upstream.ledger) == sorted(outcome.token for outcome in outcomes)
     assert len({entry.identifier for entry in upstream.ledger}) == count

@@ -25,7 +25,7 @@ import time
 import traceback
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -43,24 +43,21 @@ from support.shared_quota import PATIENCE, free_port, redis_server, wait_until
 
 from batch_issuer import (
     BatchIssuerError,
-    Destination,
     ResultsError,
     Roster,
-    Run,
     Sandbox,
     Secret,
     Settings,
     SettingsError,
     StorageError,
-    Validity,
-    issue_batch,
     issue_file,
     issue_frame,
     retry_file,
 )
 from batch_issuer.api.client import open_client
+from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import open_quota
-from batch_issuer.results import AUTH_COLUMNS, read_results
+from batch_issuer.results import AUTH_COLUMNS, Destination, Validity, read_results, status_of
 from batch_issuer.settings.run_settings import Rate
 
 if TYPE_CHECKING:
@@ -762,19 +759,19 @@ sys.exit()
 
 CRASHING_PLACES = (
     "batch_issuer.settings.run_settings:Settings.__post_init__",
-    "batch_issuer.roster:Roster.from_path",
-    "batch_issuer.jobs.job:open_client",
+    "batch_issuer.jobs.planning:read_table",
+    "batch_issuer.jobs.running:open_client",
     "batch_issuer.quota.opening:organization",
     "batch_issuer.api.client:Client.issue",
     "batch_issuer.api.client:read_reply",
-    "batch_issuer.pipeline.run:meaning",
+    "batch_issuer.pipeline.run:judge",
     "batch_issuer.pipeline.run:new_code",
-    "batch_issuer.pipeline.attempts:Row.issued",
-    "batch_issuer.pipeline.attempts:Row.about_to_leave",
-    "batch_issuer.pipeline.attempts:Row.without_token",
+    "batch_issuer.pipeline.attempts:Attempts.issued",
+    "batch_issuer.pipeline.attempts:Attempts.intent",
+    "batch_issuer.pipeline.attempts:Attempts._without_token",
     "batch_issuer.quota.quota:Quota.answered",
     "batch_issuer.quota.quota:Quota.lost",
-    "batch_issuer.quota.sqlite_leases:HostLeases.take",
+    "batch_issuer.quota.sqlite_leases:SqliteLeases.acquire",
     "batch_issuer.results.journal:guarded",
     "batch_issuer.results.journal:Journal.record",
     "batch_issuer.results.journal:Journal.in_place",
@@ -931,9 +928,7 @@ async def an_observer_that_fails(settings: Settings, folder: Path, _: Sandbox) -
     def observe(event: object) -> None:
         raise RuntimeError(f"{event} {event!r}")
 
-    with Destination(folder / "depot.results.csv") as destination:
-        batch = destination.begin(fleet(), Validity.until(300))
-        await issue_batch(batch, settings, destination, run=Run(batch.drivers, settings, observe=observe))
+    await issue_file(fleet(), settings, folder / "depot.results.csv", observe=observe)
 
 
 async def a_clock_that_fails(settings: Settings, folder: Path, _: Sandbox) -> None:
@@ -942,7 +937,9 @@ async def a_clock_that_fails(settings: Settings, folder: Path, _: Sandbox) -> No
 
     with Destination(folder / "depot.results.csv") as destination:
         batch = destination.begin(fleet(), Validity.until(300))
-        await issue_batch(batch, settings, destination, run=Run(batch.drivers, settings, wall_clock=clock))
+        async with open_client(settings) as client, open_quota(settings) as quota:
+            with closing(destination.open_journal(batch)) as journal:
+                await Run(batch.drivers, settings, client, quota, journal, wall_clock=clock).run()
 
 
 async def cancelled_midway(settings: Settings, folder: Path, sandbox: Sandbox) -> None:
@@ -1009,7 +1006,7 @@ def test_a_program_that_logs_everything_learns_no_secret_from_the_library(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Neither from exceptions nor from loggers at DEBUG, nor in asyncio's debug mode."""
-    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     heard, kind = listen(job, tmp_path), LIBRARY[job]
     assert heard.error is None if kind is None else type(heard.error) is kind
@@ -1026,20 +1023,20 @@ async def everything_represented(settings: Settings, folder: Path, sandbox: Sand
         settings, quota=f"redis://user:{PASSWORD}@127.0.0.1/0", proxy=Secret(f"http://user:{PASSWORD}@x")
     )
     plain = replace(settings, quota="process", proxy=None)
-    report = await issue_file(fleet(), plain, path)
+    result = await issue_file(fleet(), plain, path)
     with Destination(path) as destination:
         batch = destination.reopen(Validity.until(3600, real=False))
-        run = Run(batch.drivers, plain, observe=events.append)
-        again = await issue_batch(batch, plain, destination, run=run)
         assert batch.drivers[0].before
         journal = destination.open_journal(batch)
         results = read_results(path)
         async with open_client(plain) as client, open_quota(plain) as quota:
+            run = Run(batch.drivers, plain, client, quota, journal, observe=events.append)
+            await run.run()
             reply = await client.issue(batch.drivers[0].identifier, "CODEmarked7gQ2xV9mZt4Lw8R")
-            found = locals() | {"summary": results.summary(datetime.now(UTC))}
+            found = locals() | {"summary": status_of(results, datetime.now(UTC))}
             with pd.option_context("display.max_columns", None, "display.width", 1000):  # as on a wide terminal
                 described = {name: f"{one!r} {one!s}" for name, one in found.items() if name != "folder"}
-            described |= {"several": repr([report.outcomes, batch.outcomes, run.finished, client._session, quota])}
+            described |= {"several": repr([result.outcomes, batch.outcomes, run.outcomes, client._session, quota])}
         journal.close()
     return described
 
@@ -1054,7 +1051,7 @@ def test_no_repr_tells_a_secret(tmp_path: Path) -> None:
     heard = listen(job, tmp_path)
     assert heard.error is None
     assert len(heard.known["token"]) == 25
-    assert {"settings", "report", "batch", "run", "journal", "results", "client", "quota", "reply", "events"} < set(
+    assert {"settings", "result", "batch", "run", "journal", "results", "client", "quota", "reply", "events"} < set(
         described
     )
     assert leaks((Piece(f"repr of {name}", text.encode()) for name, text in described.items()), heard.known) == []

@@ -17,7 +17,7 @@ import pytest
 from support.live_sandbox import live_sandbox
 from support.shared_quota import Issuer, WrongClocks, issuers, redis_server, refused, shares, wait_until
 
-from batch_issuer.quota.sqlite_leases import state_file, state_folder
+from batch_issuer.quota.sqlite_database import state_file, state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -799,15 +799,6 @@ def test_a_symbolic_link_put_there_meanwhile_is_replaced_and_not_followed(
 # --- who else may look
 
 
-def homes_with(folder: Path, *owners: int) -> tuple[Path, ...]:
-    for owner in owners:
-        home = folder / f"home-of-{owner}"
-        home.mkdir(parents=True)
-        os.chown(home, owner, owner)
-    return (folder, folder / "missing")
-
-
-OTHERS = "other people use this computer and can look into the folder"
 EVERYBODY = "everybody can put files into the folder"
 
 
@@ -821,44 +812,31 @@ def for_all_to_see() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("modes", "others", "warning"),
+    ("modes", "warning"),
     [
-        ((0o755, 0o700, 0o600), True, ""),
-        ((0o755, 0o750, 0o600), True, ""),
-        ((0o755, 0o711, 0o600), True, ""),
-        ((0o700, 0o777, 0o600), True, ""),  # nobody gets that far
-        ((0o755, 0o755, 0o600), False, ""),
-        ((0o755, 0o755, 0o600), True, OTHERS),
-        ((0o755, 0o777, 0o600), False, EVERYBODY),
-        ((0o755, 0o1777, 0o600), False, ""),
-        ((0o755, 0o1777, 0o600), True, OTHERS),
-        ((0o700, 0o700, 0o644), False, "on a file system without permissions"),
-        ((0o700, 0o700, 0o640), False, "on a file system without permissions"),
+        ((0o755, 0o700, 0o600), ""),
+        ((0o755, 0o750, 0o600), ""),
+        ((0o755, 0o711, 0o600), ""),
+        ((0o700, 0o777, 0o600), ""),  # nobody gets that far
+        ((0o755, 0o755, 0o600), ""),
+        ((0o755, 0o777, 0o600), EVERYBODY),
+        ((0o755, 0o1777, 0o600), ""),
+        ((0o700, 0o700, 0o644), "on a file system without permissions"),
+        ((0o700, 0o700, 0o640), "on a file system without permissions"),
     ],
 )
 def test_who_else_may_get_at_the_files_is_warned_of(
-    modes: tuple[int, int, int], others: bool, warning: str, tmp_path: Path, for_all_to_see: Path
+    modes: tuple[int, int, int], warning: str, for_all_to_see: Path
 ) -> None:
-    """By the modes of the folder above, of the folder, and of a file in it; others: whether they have homes here."""
-    if others and not IS_ROOT:
-        pytest.skip("only root can give a home to another person")
-    homes = homes_with(tmp_path / "homes", *([1234] if others else []), os.getuid())
+    """By the modes of the folder above, of the folder, and of a file in it."""
     file = for_all_to_see / "folder" / "file"
     file.parent.mkdir()
     file.touch()
     for path, mode in zip((for_all_to_see, file.parent, file), modes, strict=True):
         path.chmod(mode)
-    found = exposure(file, homes)
+    found = exposure(file)
     assert warning in found
     assert bool(found) == bool(warning)
-
-
-@pytest.mark.skipif(not IS_ROOT, reason="only root can give a home to another")
-def test_homes_of_services_are_not_those_of_people(tmp_path: Path, for_all_to_see: Path) -> None:
-    for_all_to_see.chmod(0o755)
-    file = for_all_to_see / "file"
-    file.touch(mode=0o600)
-    assert exposure(file, homes_with(tmp_path / "homes", 0, 33)) == ""
 
 
 def test_a_warning_is_printed_unless_the_user_wants_quiet(for_all_to_see: Path, place: Place) -> None:

@@ -12,47 +12,52 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support import clock as virtual_clock
-from support.model_server import ModelServer, send_all
+from support.model_server import RATE, ModelServer, P, send_all
 
 from batch_issuer.quota import Budget, MemoryLeases, Quota
-from batch_issuer.quota.leases import ACTIVE, LONGEST_WAIT, LOST_GRACE, POLL, End, cooling_time, held_after, may_take
+from batch_issuer.quota.leases import (
+    ACTIVE_FOR,
+    LOST_GRACE,
+    MAX_WAIT,
+    POLL_INTERVAL,
+    End,
+    cooling_time,
+    hold_time,
+    may_acquire,
+)
 from batch_issuer.quota.memory_leases import Guard
 from batch_issuer.sandbox import SlidingLog
 from batch_issuer.settings.run_settings import Rate
-
-P = 60.0
-RATE = Rate(100, P)
-
 
 # --- one slot
 
 
 def test_a_slot_is_held_until_a_period_after_the_reply() -> None:
     guard, only = Guard(), Rate(1, P)
-    assert guard.take("1", "run", 1, 1, 0.0)[0]
-    assert not guard.take("2", "run", 1, 1, 1000.0)[0]  # no reply yet, however long
-    guard.end("1", held_after(End.ANSWERED, only), 1000.0)
-    assert not guard.take("2", "run", 1, 1, 1000.0 + P)[0]
-    assert guard.take("2", "run", 1, 1, 1000.0 + 1.01 * P)[0]
+    assert guard.acquire("1", "run", 1, 1, 0.0)[0]
+    assert not guard.acquire("2", "run", 1, 1, 1000.0)[0]  # no reply yet, however long
+    guard.release("1", hold_time(End.ANSWERED, only), 1000.0)
+    assert not guard.acquire("2", "run", 1, 1, 1000.0 + P)[0]
+    assert guard.acquire("2", "run", 1, 1, 1000.0 + 1.01 * P)[0]
 
 
 def test_a_lost_request_holds_its_slot_longer_and_an_unsent_one_not_at_all() -> None:
     for end, held in ((End.LOST, P * 1.001 + LOST_GRACE), (End.ANSWERED, P * 1.001), (End.UNSENT, 0.0)):
         guard = Guard()
-        guard.take("1", "run", 1, 1, 0.0)
-        guard.end("1", held_after(end, Rate(1, P)), 5.0)
-        assert not held or not guard.take("2", "run", 1, 1, 5.0 + held - 0.01)[0]
-        assert guard.take("3", "run", 1, 1, 5.0 + held + 0.01)[0]
+        guard.acquire("1", "run", 1, 1, 0.0)
+        guard.release("1", hold_time(end, Rate(1, P)), 5.0)
+        assert not held or not guard.acquire("2", "run", 1, 1, 5.0 + held - 0.01)[0]
+        assert guard.acquire("3", "run", 1, 1, 5.0 + held + 0.01)[0]
 
 
 def test_a_request_ends_once_and_one_that_holds_no_slot_changes_nothing() -> None:
     guard = Guard()
-    guard.take("1", "run", 2, 2, 0.0)
+    guard.acquire("1", "run", 2, 2, 0.0)
     for lease in ("1", "1", "of somebody else"):
-        guard.end(lease, 10.0, 0.0)
-    assert guard.look("run", 0.0, mine=True) == Budget(0, (10.0,), 0.0, (1,))
-    assert guard.look("run", 0.0, mine=False) == Budget()
-    assert guard.look("run", 10.0, mine=True).in_use == 0
+        guard.release(lease, 10.0, 0.0)
+    assert guard.snapshot("run", 0.0, mine=True) == Budget(0, (10.0,), 0.0, (1,))
+    assert guard.snapshot("run", 0.0, mine=False) == Budget()
+    assert guard.snapshot("run", 10.0, mine=True).in_use == 0
 
 
 # --- the guard, against a count of its own
@@ -100,17 +105,17 @@ def test_slots_in_use_never_exceed_the_limit_nor_get_lost(actions: list[tuple[st
             if book.in_flight:
                 lease = sorted(book.in_flight)[number % len(book.in_flight)]
                 run = book.in_flight.pop(lease)
-                guard.end(lease, held_after(End(what), rate), now)
-                book.cooling.append((now + held_after(End(what), rate), run))
+                guard.release(lease, hold_time(End(what), rate), now)
+                book.cooling.append((now + hold_time(End(what), rate), run))
         else:
             free = limit - sum(book.held(what, now, mine=mine).in_use for mine in (True, False))
-            alone = all(run == what or now - at > ACTIVE for run, at in asked.items())
+            alone = all(run == what or now - at > ACTIVE_FOR for run, at in asked.items())
             lease = f"{next(numbers):03}"
-            granted, wait, gate, runs = guard.take(lease, what, limit, number, now)
+            granted, wait, gate, runs = guard.acquire(lease, what, limit, number, now)
             assert gate == max(0.0, opens_at - now)
             assert not (granted and (gate or not free))
             assert granted or gate or not free or not alone
-            assert granted or wait == gate > 0 or 0 < wait <= LONGEST_WAIT
+            assert granted or wait == gate > 0 or 0 < wait <= MAX_WAIT
             assert (runs == 1) == alone
             asked[what] = now
             if granted:
@@ -118,7 +123,7 @@ def test_slots_in_use_never_exceed_the_limit_nor_get_lost(actions: list[tuple[st
                 if number == 1:  # it wants no more
                     asked.pop(what)
         for run in RUNS:
-            seen = [guard.look(run, now, mine=mine) for mine in (True, False)]
+            seen = [guard.snapshot(run, now, mine=mine) for mine in (True, False)]
             known = [book.held(run, now, mine=mine) for mine in (True, False)]
             assert [(budget.in_flight, budget.cooling) for budget in seen] == [
                 (budget.in_flight, pytest.approx(budget.cooling)) for budget in known
@@ -134,29 +139,29 @@ def guard_full_until(release: float, *runs: str) -> Guard:
     guard = Guard()
     for number, run in enumerate(runs):
         guard.hold(str(number), run)
-        guard.end(str(number), release, 0.0)
+        guard.release(str(number), release, 0.0)
     return guard
 
 
 def test_a_run_asks_again_when_a_slot_is_free_and_often_enough_to_be_remembered() -> None:
     guard = guard_full_until(10.0, "a", "a")
-    assert guard.take("x", "a", 2, 5, 9.9)[1] == pytest.approx(0.1)
-    assert guard.take("x", "a", 2, 5, 4.0)[1] < ACTIVE
+    assert guard.acquire("x", "a", 2, 5, 9.9)[1] == pytest.approx(0.1)
+    assert guard.acquire("x", "a", 2, 5, 4.0)[1] < ACTIVE_FOR
 
 
 def test_a_run_beside_another_looks_again_soon() -> None:
     """The other may leave, and what it holds, or what is kept for it, may come free before its time."""
     wants_too, holds_too, has_requests_under_way = (guard_full_until(10.0, *runs) for runs in ("aa", "ab", "a"))
-    wants_too.take("x", "b", 2, 5, 4.0)
+    wants_too.acquire("x", "b", 2, 5, 4.0)
     has_requests_under_way.hold("other", "b")
     for guard in (wants_too, holds_too, has_requests_under_way):
-        assert guard.take("x", "a", 2, 5, 4.0)[1] <= POLL
+        assert guard.acquire("x", "a", 2, 5, 4.0)[1] <= POLL_INTERVAL
 
 
 def test_a_run_that_has_to_leave_free_slots_to_others_looks_again_soon() -> None:
     guard = guard_full_until(10.0, "a")
-    guard.take("x", "b", 1, 5, 0.0)
-    assert guard.take("x", "a", 2, 5, 0.0)[:2] == (False, POLL)
+    guard.acquire("x", "b", 1, 5, 0.0)
+    assert guard.acquire("x", "a", 2, 5, 0.0)[:2] == (False, POLL_INTERVAL)
 
 
 # --- fairness: the rule
@@ -199,7 +204,7 @@ def sharings(draw: st.DrawFn) -> Sharing:
 @given(sharings())
 def test_nobody_takes_a_slot_beyond_the_limit(now: Sharing) -> None:
     for run in now.waiting:
-        assert now.free > 0 or not may_take(now.limit, run, now.held, now.waiting)
+        assert now.free > 0 or not may_acquire(now.limit, run, now.held, now.waiting)
 
 
 @given(sharings())
@@ -209,25 +214,25 @@ def test_a_run_below_its_share_gets_a_free_slot(now: Sharing) -> None:
         mine = now.held.get(run, 0)
         poorest = all(mine <= now.held.get(other, 0) for other in now.waiting)
         if now.free > 0 and mine < now.share and (poorest or now.free > now.needed_by_others(run)):
-            assert may_take(now.limit, run, now.held, now.waiting)
+            assert may_acquire(now.limit, run, now.held, now.waiting)
 
 
 @given(sharings())
 def test_a_run_with_its_share_leaves_what_others_need_for_theirs(now: Sharing) -> None:
     for run in now.waiting:
-        if now.held.get(run, 0) >= now.share and may_take(now.limit, run, now.held, now.waiting):
+        if now.held.get(run, 0) >= now.share and may_acquire(now.limit, run, now.held, now.waiting):
             assert now.free - 1 >= now.needed_by_others(run)
 
 
 @given(sharings())
 def test_no_slot_idles_if_only_one_run_wants_it(now: Sharing) -> None:
     for run, wants in now.waiting.items():
-        assert may_take(now.limit, run, now.held, {run: wants}) == (now.free > 0)
+        assert may_acquire(now.limit, run, now.held, {run: wants}) == (now.free > 0)
 
 
 @given(sharings())
 def test_no_slot_idles_while_any_run_wants_it(now: Sharing) -> None:
-    assert now.free <= 0 or any(may_take(now.limit, run, now.held, now.waiting) for run in now.waiting)
+    assert now.free <= 0 or any(may_acquire(now.limit, run, now.held, now.waiting) for run in now.waiting)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(1, 60), st.randoms(use_true_random=False))
@@ -235,11 +240,11 @@ def test_runs_that_begin_together_share_max_min_fairly(wants: list[int], limit: 
     """Whoever asks first and most often: nobody has more than one that still wants some, and no slot is left over."""
     guard, got, numbers = Guard(), [0] * len(wants), count()
     for run, wanted in enumerate(wants):
-        guard.take("", str(run), 0, wanted, 0.0)  # none is free yet; each is known to want some
+        guard.acquire("", str(run), 0, wanted, 0.0)  # none is free yet; each is known to want some
     asking = [run for run, _ in enumerate(wants)]
     while asking:
         run = rng.choice(asking)
-        if guard.take(str(next(numbers)), str(run), limit, wants[run] - got[run], 0.0)[0]:
+        if guard.acquire(str(next(numbers)), str(run), limit, wants[run] - got[run], 0.0)[0]:
             got[run] += 1
             asking = [run for run, wanted in enumerate(wants) if got[run] < wanted]
         else:
@@ -251,24 +256,24 @@ def test_runs_that_begin_together_share_max_min_fairly(wants: list[int], limit: 
 
 @given(st.floats(0.0, 10.0), st.integers(2, 40))
 def test_a_run_that_has_not_asked_for_long_reserves_nothing(silence: float, limit: int) -> None:
-    assume(abs(silence - ACTIVE) > 1e-6)
+    assume(abs(silence - ACTIVE_FOR) > 1e-6)
     guard = Guard()
-    assert guard.take("first", "silent", limit, limit, 0.0)[0]
-    got = sum(guard.take(str(number), "busy", limit, limit, silence)[0] for number in range(limit))
-    assert got == (limit - 1 if silence > ACTIVE else limit - limit // 2)
+    assert guard.acquire("first", "silent", limit, limit, 0.0)[0]
+    got = sum(guard.acquire(str(number), "busy", limit, limit, silence)[0] for number in range(limit))
+    assert got == (limit - 1 if silence > ACTIVE_FOR else limit - limit // 2)
 
 
 def test_a_run_that_is_over_reserves_nothing() -> None:
     guard = Guard()
-    guard.take("first", "over", 10, 10, 0.0)
+    guard.acquire("first", "over", 10, 10, 0.0)
     guard.leave("over")
-    assert sum(guard.take(str(number), "busy", 10, 10, 0.0)[0] for number in range(10)) == 9
+    assert sum(guard.acquire(str(number), "busy", 10, 10, 0.0)[0] for number in range(10)) == 9
 
 
 # --- runs of one process, on a virtual clock
 
 
-class Shared:
+class Together:
     """Runs of ``count`` requests each on one guard, against a sliding log; ``starts`` are seconds."""
 
     def __init__(self, requests: int, *starts: float, seed: int = 0) -> None:
@@ -299,7 +304,7 @@ class Shared:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_four_runs_at_once_are_as_fast_as_one_and_each_gets_its_share(seed: int) -> None:
-    four, one = Shared(63, *repeat(0.0, 4), seed=seed), Shared(252, 0.0, seed=seed)
+    four, one = Together(63, *repeat(0.0, 4), seed=seed), Together(252, 0.0, seed=seed)
     assert four.server.peak(P) == one.server.peak(P) == 100
     assert four.server.refusals == 0
     assert four.took <= 1.05 * one.took
@@ -309,7 +314,7 @@ def test_four_runs_at_once_are_as_fast_as_one_and_each_gets_its_share(seed: int)
 
 def test_a_run_that_joins_later_waits_for_what_the_first_one_used() -> None:
     """100 at once, and 10 s later 63 more: they go out as the first ones' slots come free, not into 429s."""
-    both = Shared(100, 0.0, 10.0)
+    both = Together(100, 0.0, 10.0)
     assert both.server.refusals == 0
     assert both.server.peak(P) == 100
     assert max(both.sent[0]) < 3.0
@@ -319,7 +324,7 @@ def test_a_run_that_joins_later_waits_for_what_the_first_one_used() -> None:
 
 def test_a_run_that_joins_a_long_one_gets_its_share_of_what_comes_free() -> None:
     """The first has used all slots; of those that come free a minute later the newcomer gets half, and no fewer."""
-    both = Shared(150, 0.0, 10.0)
+    both = Together(150, 0.0, 10.0)
     assert both.server.refusals == 0
     second_minute = [sum(P <= at < 2 * P for at in sent) for sent in both.sent]
     assert second_minute[1] >= 50
@@ -334,8 +339,11 @@ def test_all_runs_wait_at_the_gate_that_one_of_them_has_closed() -> None:
         one, other = Quota(MemoryLeases(RATE, guard)), Quota(MemoryLeases(RATE, guard))
         permit = await one.admit(5)
         await asyncio.sleep(1.0)
-        one.throttled(permit, 7.0)
-        one.pause(7.0, everybody=everybody)
+        if everybody:
+            one.throttled(permit, 7.0, 7.0)
+        else:
+            one.answered(permit)
+            one.pause(7.0)
         return (await other.admit(5)).sent_at
 
     assert virtual_clock.run(sent_by_the_other(everybody=True)) == pytest.approx(8.0, abs=0.01)
@@ -346,15 +354,15 @@ def test_a_run_sees_what_the_others_hold_and_what_it_holds_itself() -> None:
     async def main() -> tuple[Budget, Budget, Budget]:
         guard = Guard()
         one, other = MemoryLeases(RATE, guard), MemoryLeases(RATE, guard)
-        taken = [(await one.take(7 - number)).lease for number in range(4)]
+        taken = [(await one.acquire(7 - number)).lease for number in range(4)]
         assert None not in taken
-        one.end(taken[0], End.ANSWERED)  # type: ignore[arg-type]
-        one.end(taken[1], End.LOST)  # type: ignore[arg-type]
-        one.end(taken[2], End.UNSENT)  # type: ignore[arg-type]
+        one.release(taken[0], End.ANSWERED)  # type: ignore[arg-type]
+        one.release(taken[1], End.LOST)  # type: ignore[arg-type]
+        one.release(taken[2], End.UNSENT)  # type: ignore[arg-type]
         other.close_gate(9.0)
-        seen = one.mine(), await other.look(), await one.look()
+        seen = one.mine(), await other.snapshot(), await one.snapshot()
         await one.close()
-        assert (await other.look()).waiting == ()
+        assert (await other.snapshot()).waiting == ()
         return seen
 
     cooling = pytest.approx((cooling_time(RATE), cooling_time(RATE) + LOST_GRACE))

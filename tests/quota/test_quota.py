@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import clock as virtual_clock
-from support.model_server import ModelServer, TroubledLeases, drivers, peak, send_all
+from support.model_server import AWAY, BROKEN, RATE, ModelServer, P, TroubledLeases, drivers, peak, send_all
 
-from batch_issuer.errors import QuotaBrokenError, QuotaError
-from batch_issuer.quota import Budget, MemoryLeases, Permit, Quota, Trouble, open_quota, plan
+from batch_issuer.quota import Budget, MemoryLeases, Permit, Quota, Trouble, estimate, open_quota
 from batch_issuer.quota.leases import LOST_GRACE
 from batch_issuer.quota.memory_leases import Guard
 from batch_issuer.sandbox import Gcra, SlidingLog, Unlimited
@@ -24,10 +23,8 @@ from batch_issuer.settings.secrets import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batch_issuer.errors import QuotaError
     from batch_issuer.quota.leases import Answer, Lease
-
-P = 60.0
-RATE = Rate(100, P)
 
 
 def quota_for(
@@ -128,9 +125,8 @@ def test_the_gate_closes_for_everybody() -> None:
         for _ in range(5):
             quota.answered(await quota.admit(9))
         refused = await quota.admit(9)
-        quota.throttled(refused, 7.5)
-        quota.pause(7.5, everybody=True)
-        quota.pause(2.0, everybody=True)  # a shorter one changes nothing
+        quota.throttled(refused, 7.5, 7.5)
+        quota.pause(2.0)  # a shorter one changes nothing
         assert quota.paused
         asked = loop.time()
         canary = await quota.admit(9)
@@ -152,8 +148,7 @@ def test_a_run_that_finds_the_gate_closed_by_another_begins_anew_with_a_canary()
         one, other = quota_for(guard=guard), quota_for(guard=guard)
         for _ in range(5):
             other.answered(await other.admit(9))
-        one.throttled(await one.admit(9), 1.5)
-        one.pause(1.5, everybody=True)
+        one.throttled(await one.admit(9), 1.5, 1.5)
         canary = await other.admit(9)
         assert canary.sent_at == pytest.approx(1.5, abs=0.01)
         second = asyncio.create_task(other.admit(9))
@@ -172,10 +167,12 @@ def test_a_cancelled_wait_holds_no_slot() -> None:
     """Whatever it waited for: the gate, and then the one slot that another request holds."""
 
     async def main() -> None:
-        quota = quota_for(Rate(1, P))
+        guard = Guard()
+        quota = quota_for(Rate(1, P), guard)
         refused = await quota.admit(9)
         quota.unsent(refused)
-        quota.pause(100.0, everybody=True)
+        quota.pause(100.0)
+        MemoryLeases(RATE, guard).close_gate(100.0)
         for given_up_at in (30.0, 80.0):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout_at(given_up_at):
@@ -221,9 +218,9 @@ def test_a_run_that_is_over_leaves_all_to_others_at_once(*, shared: bool) -> Non
 class SlowLeases(MemoryLeases):
     """As from another process or host: an answer takes a while, and a take that is given up in it takes nothing."""
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         await asyncio.sleep(0.3)
-        return await super().take(waiting)
+        return await super().acquire(waiting)
 
 
 @settings(max_examples=100, deadline=None)
@@ -248,7 +245,8 @@ def test_whenever_a_wait_is_cancelled_only_requests_that_left_hold_slots(
             while True:
                 permits.append(await quota.admit(9))
                 if gate is not None:
-                    quota.pause(gate, everybody=True)
+                    quota.pause(gate)
+                    watcher.close_gate(gate)
                 asyncio.get_running_loop().call_later(10.0, quota.answered, permits[-1])
 
         for moment in sorted(moments):
@@ -258,7 +256,7 @@ def test_whenever_a_wait_is_cancelled_only_requests_that_left_hold_slots(
                     await task
             now = asyncio.get_running_loop().time()
             held = [permit for permit in permits if now < permit.sent_at + 10.0 + 1.001 * P]
-            assert (await watcher.look()).in_use == len(held)
+            assert (await watcher.snapshot()).in_use == len(held)
 
     virtual_clock.run(main())
 
@@ -269,14 +267,14 @@ def test_a_slot_that_was_given_up_while_the_request_waited_is_not_used() -> None
     class Expired(MemoryLeases):
         expired = 2
 
-        def current(self, lease: Lease) -> bool:  # noqa: ARG002 - the protocol's
+        def is_valid(self, lease: Lease) -> bool:  # noqa: ARG002 - the protocol's
             self.expired -= 1
             return self.expired < 0
 
     async def main() -> tuple[Permit, Budget]:
         guard = Guard()
         permit = await Quota(Expired(RATE, guard)).admit(1)
-        return permit, await MemoryLeases(RATE, guard).look()
+        return permit, await MemoryLeases(RATE, guard).snapshot()
 
     permit, seen = virtual_clock.run(main())
     assert seen.in_use == 1
@@ -293,7 +291,7 @@ def test_the_plan_is_what_happens(count: int, burst: int) -> None:
 
     async def main() -> tuple[float, float]:
         quota = quota_for(burst=burst)
-        planned = quota.plan(count)
+        planned = quota.estimate(count)
         await send_all(quota, ModelServer(SlidingLog(100, P), lambda: (0.1, 0.1)), count)
         return planned, asyncio.get_running_loop().time()
 
@@ -306,7 +304,7 @@ def test_the_plan_in_mid_run_counts_slots_that_cool() -> None:
         quota = quota_for()
         server = ModelServer(SlidingLog(100, P))
         await send_all(quota, server, 130)
-        planned, now = quota.plan(120), asyncio.get_running_loop().time()
+        planned, now = quota.estimate(120), asyncio.get_running_loop().time()
         await send_all(quota, server, 120)
         return planned, asyncio.get_running_loop().time() - now
 
@@ -324,7 +322,7 @@ def test_the_plan_counts_what_other_runs_have_in_use(count: int) -> None:
         await asyncio.sleep(20)
         now, quota = asyncio.get_running_loop().time(), quota_for(guard=guard)
         assert (await quota.begin()).in_use == 70
-        planned = quota.plan(count)
+        planned = quota.estimate(count)
         await send_all(quota, server, count)
         assert server.refusals == 0
         return planned, asyncio.get_running_loop().time() - now
@@ -339,10 +337,10 @@ def test_the_plan_knows_that_slots_of_others_cool_on_since_it_looked() -> None:
         await send_all(quota_for(guard=guard), ModelServer(Unlimited()), 100)
         quota = quota_for(guard=guard)
         await quota.begin()
-        plans = [quota.plan(1)]
+        plans = [quota.estimate(1)]
         for _ in range(2):
             await asyncio.sleep(20.0)
-            plans.append(quota.plan(1))
+            plans.append(quota.estimate(1))
         return plans
 
     assert virtual_clock.run(main()) == pytest.approx([60.0, 40.0, 20.0], abs=3.0)
@@ -351,16 +349,20 @@ def test_the_plan_knows_that_slots_of_others_cool_on_since_it_looked() -> None:
 @pytest.mark.parametrize("everybody", [False, True])
 def test_the_plan_waits_for_the_gate(*, everybody: bool) -> None:
     async def main() -> float:
-        quota = quota_for()
-        quota.pause(300.0, everybody=everybody)
-        return quota.plan(10)
+        guard = Guard()
+        quota = quota_for(guard=guard)
+        if everybody:
+            MemoryLeases(RATE, guard).close_gate(300.0)
+        else:
+            quota.pause(300.0)
+        return quota.estimate(10)
 
     assert virtual_clock.run(main()) >= 300.0
 
 
 def test_nothing_to_send_takes_no_time() -> None:
-    assert plan(RATE, 0, 100, 16) == 0.0
-    assert plan(RATE, 0, 100, 16, Budget(100, gate=50.0)) == 0.0
+    assert estimate(RATE, 0, 100, 16) == 0.0
+    assert estimate(RATE, 0, 100, 16, Budget(100, gate=50.0)) == 0.0
 
 
 # --- runs of one process
@@ -388,11 +390,8 @@ def test_runs_of_one_organization_in_this_process_share_one_guard() -> None:
 
 # --- leases shared with other processes, which cannot always be had
 
-AWAY = QuotaError("the server of the quota is away", "start it")
-BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
 
-
-class Shared:
+class Troubled:
     """Requests through leases that have some ``trouble``, and what was told of it."""
 
     def __init__(self, count: int, trouble: Callable[[float], QuotaError | None], *, limit: int = 20) -> None:
@@ -404,7 +403,7 @@ class Shared:
             loop, rate = asyncio.get_running_loop(), Rate(limit, P)
             self.leases = TroubledLeases(rate, trouble)
             quota = Quota(MemoryLeases(rate), self.leases)
-            quota.tell = lambda trouble: self.told.append((loop.time(), trouble))
+            quota.on_trouble = lambda trouble: self.told.append((loop.time(), trouble))
             await quota.begin()
             self.sent = await send_all(quota, self.server, count)
             self.took = loop.time()
@@ -420,7 +419,7 @@ class Shared:
 
 
 def test_without_trouble_nothing_is_told() -> None:
-    ran = Shared(50, lambda _: None)
+    ran = Troubled(50, lambda _: None)
     assert ran.told == []
     assert ran.server.peak(P) == 20
     assert ran.leases.closed
@@ -429,7 +428,7 @@ def test_without_trouble_nothing_is_told() -> None:
 @pytest.mark.parametrize(("since", "until"), [(0.3, 10.0), (0.0, 5.0), (10.0, 100.0), (59.0, 62.5)])
 def test_a_run_waits_while_its_leases_are_away_says_so_and_goes_on(since: float, until: float) -> None:
     """Nothing leaves meanwhile, but for one that had its slot; told soon, and again when they are back, once."""
-    ran = Shared(50, lambda now: AWAY if since <= now < until else None)
+    ran = Troubled(50, lambda now: AWAY if since <= now < until else None)
     waiting = Trouble(AWAY.message, AWAY.tip, waits=True)
     assert ran.changes == [waiting, None]
     assert ran.told[-1][1] is None
@@ -442,14 +441,14 @@ def test_a_run_waits_while_its_leases_are_away_says_so_and_goes_on(since: float,
 
 def test_while_it_waits_for_slots_nothing_is_told_of_leases_that_are_away_for_a_moment_unseen() -> None:
     """All slots cool for a minute: what happens to the leases between two questions is nobody's concern."""
-    ran = Shared(30, lambda now: AWAY if 20.0001 < now < 20.0002 else None)
+    ran = Troubled(30, lambda now: AWAY if 20.0001 < now < 20.0002 else None)
     assert ran.told == []
 
 
 @pytest.mark.parametrize("at", [0.0, 0.4, 30.0, 60.5, 61.0])
 def test_a_run_whose_leases_break_goes_on_with_its_own_which_count_what_it_had_sent(at: float) -> None:
     """Told once; the promise holds across the break, as the server counts."""
-    ran = Shared(70, lambda now: BROKEN if now >= at else None)
+    ran = Troubled(70, lambda now: BROKEN if now >= at else None)
     assert [trouble for _, trouble in ran.told] == [Trouble(BROKEN.message, BROKEN.tip, waits=False)]
     assert ran.leases.closed
     assert ran.server.peak(P) == 20
@@ -458,7 +457,7 @@ def test_a_run_whose_leases_break_goes_on_with_its_own_which_count_what_it_had_s
 
 
 def test_leases_that_were_away_and_then_break_are_not_waited_for_any_more() -> None:
-    ran = Shared(30, lambda now: AWAY if 0.3 <= now < 5.0 else BROKEN if now >= 5.0 else None)
+    ran = Troubled(30, lambda now: AWAY if 0.3 <= now < 5.0 else BROKEN if now >= 5.0 else None)
     assert [trouble and trouble.waits for trouble in ran.changes] == [True, False, None]
     assert ran.server.refusals == 0
 
@@ -467,8 +466,7 @@ def test_the_gate_of_a_run_stays_closed_when_its_leases_break() -> None:
     async def main() -> float:
         quota = Quota(MemoryLeases(RATE), TroubledLeases(RATE, lambda now: BROKEN if now >= 1.0 else None))
         permit = await quota.admit(5)
-        quota.throttled(permit, 30.0)
-        quota.pause(30.0, everybody=True)
+        quota.throttled(permit, 30.0, 30.0)
         return (await quota.admit(5)).sent_at
 
     assert virtual_clock.run(main()) == pytest.approx(30.0, abs=0.01)
@@ -477,7 +475,7 @@ def test_the_gate_of_a_run_stays_closed_when_its_leases_break() -> None:
 def test_what_is_not_known_of_other_runs_counts_as_nothing() -> None:
     async def main(trouble: QuotaError) -> tuple[Budget, float]:
         quota = Quota(MemoryLeases(RATE), TroubledLeases(RATE, lambda _: trouble))
-        return await quota.begin(), quota.plan(100)
+        return await quota.begin(), quota.estimate(100)
 
     for trouble in (AWAY, BROKEN):
         seen, planned = virtual_clock.run(main(trouble))

@@ -107,7 +107,7 @@ def _compare(both: Clocked, steps: list[tuple[Any, ...]]) -> None:
             both.ask("beat", run)
         if what == "take":
             lease = f"{first:032}-{next(both.numbers)}"
-            granted, _, gate, runs = both.guard.take(lease, str(first), RATE.limit, second, both.now)
+            granted, _, gate, runs = both.guard.acquire(lease, str(first), RATE.limit, second, both.now)
             answer = both.ask("take", first, lease, second)
             assert (answer["granted"], answer["runs"]) == (granted, runs)
             assert answer["gate"] == pytest.approx(gate, abs=1e-4)
@@ -115,7 +115,7 @@ def _compare(both: Clocked, steps: list[tuple[Any, ...]]) -> None:
                 both.leases.append(lease)
         elif what == "end" and first < len(both.leases):
             lease = both.leases.pop(first)
-            both.guard.end(lease, seconds[second], both.now)
+            both.guard.release(lease, seconds[second], both.now)
             both.ask("end", int(lease[:32]), lease, seconds[second])
         elif what == "gate":
             both.guard.close_gate(second, both.now)
@@ -123,7 +123,7 @@ def _compare(both: Clocked, steps: list[tuple[Any, ...]]) -> None:
         elif what == "pass":
             both.now += first
         seen = both.ask("look", 9)
-        expected = both.guard.look("9", both.now, mine=False)
+        expected = both.guard.snapshot("9", both.now, mine=False)
         assert seen["in_flight"] == expected.in_flight
         assert sorted(seen["releases"] or ()) == pytest.approx(expected.cooling, abs=1e-4)
         assert sorted(seen["waiting"] or ()) == sorted(expected.waiting)
@@ -241,7 +241,7 @@ def test_a_run_of_an_hours_difference_in_its_clocks_shares_all_the_same(
         two = await RedisLeases.connected(url, "clocks", RATE)
         granted = []
         for _ in range(RATE.limit):
-            granted += [(await leases.take(1)).lease is not None for leases in (one, two)]
+            granted += [(await leases.acquire(1)).lease is not None for leases in (one, two)]
         await one.close()
         await two.close()
         return granted
@@ -254,16 +254,16 @@ def test_a_lease_from_before_a_long_silence_is_not_current(server: str, monkeypa
 
     async def main() -> None:
         leases = await RedisLeases.connected(Secret(server), "silence", RATE)
-        before = (await leases.take(2)).lease
+        before = (await leases.acquire(2)).lease
         assert before is not None
-        assert leases.current(before)
+        assert leases.is_valid(before)
         ahead = DEAD_AFTER / 2 + 1
         monkeypatch.setattr(redis_leases, "_clocks", lambda: (time.monotonic(), time.time() + ahead))  # it slept
-        assert not leases.current(before)
-        leases.end(before, End.UNSENT)
-        after = (await leases.take(2)).lease
+        assert not leases.is_valid(before)
+        leases.release(before, End.UNSENT)
+        after = (await leases.acquire(2)).lease
         assert after is not None
-        assert leases.current(after)
+        assert leases.is_valid(after)
         await leases.close()
 
     asyncio.run(main())
@@ -272,12 +272,12 @@ def test_a_lease_from_before_a_long_silence_is_not_current(server: str, monkeypa
 def test_a_run_that_was_taken_for_dead_does_not_use_earlier_leases(server: str) -> None:
     async def main() -> None:
         leases = await RedisLeases.connected(Secret(server), "dead", RATE)
-        before = (await leases.take(2)).lease
+        before = (await leases.acquire(2)).lease
         assert before is not None
         with redis.Redis.from_url(server) as other:
             other.delete("{batch-issuer}:dead:runs")  # as a run does that notices the silence
-        await leases.take(1)
-        assert not leases.current(before)
+        await leases.acquire(1)
+        assert not leases.is_valid(before)
         await leases.close()
 
     asyncio.run(main())
@@ -290,11 +290,11 @@ def test_what_could_not_be_written_is_written_when_the_server_is_back(tmp_path: 
         with redis_server(tmp_path) as port:
             url = f"redis://127.0.0.1:{port}/0"
             leases = await RedisLeases.connected(Secret(url), "away", RATE)
-            lease = (await leases.take(1)).lease
+            lease = (await leases.acquire(1)).lease
             assert lease is not None
-        leases.end(lease, End.ANSWERED)
+        leases.release(lease, End.ANSWERED)
         with pytest.raises(QuotaError):
-            await leases.take(1)
+            await leases.acquire(1)
         with redis_server(tmp_path, port=port), redis.Redis.from_url(url, decode_responses=True) as other:
             await asyncio.to_thread(wait_until, lambda: _cools(other, lease.id), "the verdict in Redis")
             await leases.close()
@@ -306,7 +306,7 @@ def test_what_could_not_be_written_is_written_when_the_server_is_back(tmp_path: 
 def test_a_cancelled_take_gives_its_lease_back(server: str) -> None:
     async def main() -> None:
         leases = await RedisLeases.connected(Secret(server), "cancelled", RATE)
-        task = asyncio.create_task(leases.take(1))
+        task = asyncio.create_task(leases.acquire(1))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -350,7 +350,7 @@ def test_a_wrong_password_is_told_without_showing_it(tmp_path: Path) -> None:
 
 async def one_slot(url: str) -> bool:
     leases = await RedisLeases.connected(Secret(url), "door", RATE)
-    granted = (await leases.take(1)).lease is not None
+    granted = (await leases.acquire(1)).lease is not None
     await leases.close()
     return granted
 

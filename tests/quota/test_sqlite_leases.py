@@ -28,10 +28,11 @@ from support.shared_quota import wait_until
 
 from batch_issuer.cli import main
 from batch_issuer.errors import QuotaBrokenError, QuotaError
-from batch_issuer.quota import open_quota, sqlite_leases
-from batch_issuer.quota.leases import LOST_GRACE, End, Lease, cooling_time, held_after
+from batch_issuer.quota import open_quota, sqlite_database
+from batch_issuer.quota.leases import LOST_GRACE, End, Lease, cooling_time, hold_time
 from batch_issuer.quota.memory_leases import Guard
-from batch_issuer.quota.sqlite_leases import HostLeases, state_file, state_folder
+from batch_issuer.quota.sqlite_database import state_file, state_folder
+from batch_issuer.quota.sqlite_leases import SqliteLeases
 from batch_issuer.settings.run_settings import Rate, Settings
 from batch_issuer.settings.secrets import Secret
 
@@ -80,13 +81,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def leases_in(folder: Path, clock: Callable[[], float], limit: int = 1, organization: str = "ours") -> HostLeases:
-    return HostLeases(organization, Rate(limit, P), folder=folder, clock=clock)
+def leases_in(folder: Path, clock: Callable[[], float], limit: int = 1, organization: str = "ours") -> SqliteLeases:
+    return SqliteLeases(organization, Rate(limit, P), folder=folder, clock=clock)
 
 
-def as_another_process(folder: Path, clock: Callable[[], float], limit: int = 1) -> HostLeases:
+def as_another_process(folder: Path, clock: Callable[[], float], limit: int = 1) -> SqliteLeases:
     """Leases with a connection, a thread and a sign of life of their own, as those of another process."""
-    workers = sqlite_leases._Worker._by_folder
+    workers = sqlite_database.Worker._by_folder
     ours = workers.pop(folder, None)
     try:
         return leases_in(folder, clock, limit)
@@ -97,47 +98,47 @@ def as_another_process(folder: Path, clock: Callable[[], float], limit: int = 1)
 
 
 @asynccontextmanager
-async def closing(*leases: HostLeases) -> AsyncIterator[None]:
+async def closing(*leases: SqliteLeases) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         for each in leases:
             stack.push_async_callback(each.close)
         yield
 
 
-def on_its_thread(leases: HostLeases, job: Callable[[Any], T]) -> T:
+def on_its_thread(leases: SqliteLeases, job: Callable[[Any], T]) -> T:
     """What a job with the database comes to, after all that was asked for before."""
     return leases._worker.submit(job).result(30)
 
 
-def settled(leases: HostLeases) -> None:
+def settled(leases: SqliteLeases) -> None:
     """Until all that was asked for is done."""
     on_its_thread(leases, lambda _: None)
 
 
-def die(leases: HostLeases) -> None:
+def die(leases: SqliteLeases) -> None:
     """What the kernel does when a process is killed."""
 
     def let_go(database: Any) -> None:
         database._connection.close()
-        database._life.release()
+        database._owner_lock.release()
 
     on_its_thread(leases, let_go)
     leases._worker._by_folder.pop(leases._worker.folder, None)
     leases._worker._thread.shutdown()
 
 
-async def taken(leases: HostLeases, waiting: int = 1) -> Lease:
-    answer = await leases.take(waiting)
+async def taken(leases: SqliteLeases, waiting: int = 1) -> Lease:
+    answer = await leases.acquire(waiting)
     assert answer.lease is not None, answer
     return answer.lease
 
 
-async def take_many(leases: HostLeases, number: int) -> list[Lease]:
+async def take_many(leases: SqliteLeases, number: int) -> list[Lease]:
     return [await taken(leases, waiting) for waiting in range(number, 0, -1)]
 
 
-async def refused(leases: HostLeases, waiting: int = 1) -> Answer:
-    answer = await leases.take(waiting)
+async def refused(leases: SqliteLeases, waiting: int = 1) -> Answer:
+    answer = await leases.acquire(waiting)
     assert answer.lease is None, answer
     return answer
 
@@ -168,7 +169,7 @@ def signs_of_life(folder: Path) -> list[str]:
     return [name for name in files(folder) if name.endswith(".lock")]
 
 
-def wait_until_gone(leases: HostLeases) -> None:
+def wait_until_gone(leases: SqliteLeases) -> None:
     """Until their thread has ended, and with it the connection and the sign of life."""
     threads = leases._worker._thread._threads
     wait_until(lambda: not any(thread.is_alive() for thread in threads), "the thread ends", patience=5.0)
@@ -193,7 +194,7 @@ class SameAsInMemory(RuleBasedStateMachine):
         elsewhere = as_another_process(self.folder, self.clock, limit)
         self.runs = [(leases_in(self.folder, self.clock, limit), "one"), (elsewhere, "elsewhere")]
         self.a_run_begins()
-        self.held: list[tuple[HostLeases, Lease]] = []
+        self.held: list[tuple[SqliteLeases, Lease]] = []
 
     def do(self, awaitable: Awaitable[T]) -> T:
         async def wait() -> T:
@@ -205,12 +206,12 @@ class SameAsInMemory(RuleBasedStateMachine):
         self.runs.append((leases_in(self.folder, self.clock, self.limit), f"run {next(self.names)}"))
 
     @rule(which=st.integers(0, 2), waiting=st.integers(1, 9), most=st.sampled_from([1, 9]))
-    def take(self, which: int, waiting: int, most: int) -> None:
+    def acquire(self, which: int, waiting: int, most: int) -> None:
         run, name = self.runs[which]
         for left in range(waiting, max(0, waiting - most), -1):
-            answer = self.do(run.take(left))
+            answer = self.do(run.acquire(left))
             lease = answer.lease.id if answer.lease is not None else "not granted"
-            granted, wait, gate, runs = self.guard.take(lease, name, self.limit, left, self.clock.now)
+            granted, wait, gate, runs = self.guard.acquire(lease, name, self.limit, left, self.clock.now)
             assert (answer.lease is not None, answer.gate, answer.runs) == (granted, gate, runs)
             if answer.lease is None:
                 assert answer.wait == wait
@@ -221,9 +222,9 @@ class SameAsInMemory(RuleBasedStateMachine):
     @rule(which=st.integers(0, 99), end=st.sampled_from(End))
     def end(self, which: int, end: End) -> None:
         run, lease = self.held.pop(which % len(self.held))
-        run.end(lease, end)
+        run.release(lease, end)
         settled(run)
-        self.guard.end(lease.id, held_after(end, run.rate), self.clock.now)
+        self.guard.release(lease.id, hold_time(end, run.rate), self.clock.now)
 
     @rule(which=st.integers(0, 2), seconds=st.sampled_from([0.0, 0.5, 20.0]))
     def close_gate(self, which: int, seconds: float) -> None:
@@ -239,7 +240,7 @@ class SameAsInMemory(RuleBasedStateMachine):
     @rule()
     def a_slot_becomes_free(self) -> None:
         """The very moment at which it does is the same, too."""
-        cooling = self.guard.look("nobody", self.clock.now, mine=False).cooling
+        cooling = self.guard.snapshot("nobody", self.clock.now, mine=False).cooling
         if cooling:
             self.clock.now += cooling[0]
 
@@ -254,7 +255,7 @@ class SameAsInMemory(RuleBasedStateMachine):
     @invariant()
     def all_see_the_same_budget(self) -> None:
         for run, name in self.runs if hasattr(self, "held") else ():
-            seen, expected = self.do(run.look()), self.guard.look(name, self.clock.now, mine=False)
+            seen, expected = self.do(run.snapshot()), self.guard.snapshot(name, self.clock.now, mine=False)
             assert (seen.in_flight, seen.cooling, seen.gate) == (expected.in_flight, expected.cooling, expected.gate)
             assert sorted(seen.waiting) == sorted(expected.waiting)
 
@@ -284,7 +285,7 @@ async def test_a_slot_is_free_a_period_after_the_verdict_and_not_sooner(folder: 
     async with closing(ours):
         lease = await taken(ours)
         clock.now += 1000.0
-        ours.end(lease, end)
+        ours.release(lease, end)
         settled(ours)
         clock.now += held - HAIR
         assert (await refused(ours)).wait == pytest.approx(HAIR, rel=1e-6)
@@ -299,12 +300,12 @@ _HOLDER = """
 import asyncio, sys
 from pathlib import Path
 from batch_issuer.settings.run_settings import Rate
-from batch_issuer.quota.sqlite_leases import HostLeases
+from batch_issuer.quota.sqlite_leases import SqliteLeases
 
 async def main(folder, limit, slots):
-    leases = HostLeases("ours", Rate(int(limit), 60.0), folder=Path(folder))
+    leases = SqliteLeases("ours", Rate(int(limit), 60.0), folder=Path(folder))
     for waiting in range(int(slots), 0, -1):
-        assert (await leases.take(waiting)).lease is not None
+        assert (await leases.acquire(waiting)).lease is not None
     print("holding", flush=True)
     await asyncio.Event().wait()
 
@@ -366,7 +367,7 @@ async def test_slots_of_a_live_process_never_lapse_even_if_it_is_stopped(folder:
                 clock.now += 3600.0
                 await refused(ours)
             assert len(signs_of_life(folder)) == 2
-            assert (await ours.look()).in_flight == 3
+            assert (await ours.snapshot()).in_flight == 3
 
 
 @in_a_loop
@@ -374,11 +375,11 @@ async def test_answered_slots_of_a_dead_process_cool_as_if_it_lived(folder: Path
     clock = Clock()
     ours, other = leases_in(folder, clock, limit=2), as_another_process(folder, clock, limit=2)
     async with closing(ours):
-        other.end(await taken(other, 9), End.ANSWERED)
+        other.release(await taken(other, 9), End.ANSWERED)
         await taken(other, 8)
         die(other)
         clock.now += 30.0
-        assert (await ours.look()).cooling == pytest.approx((COOLING - 30.0, COOLING + LOST_GRACE))
+        assert (await ours.snapshot()).cooling == pytest.approx((COOLING - 30.0, COOLING + LOST_GRACE))
 
 
 @in_a_loop
@@ -386,7 +387,7 @@ async def test_nothing_is_kept_free_for_a_dead_run(folder: Path) -> None:
     clock = Clock()
     ours, other = leases_in(folder, clock, limit=4), as_another_process(folder, clock, limit=4)
     async with closing(ours):
-        other.end(await taken(other, 9), End.UNSENT)
+        other.release(await taken(other, 9), End.UNSENT)
         die(other)
         for waiting in (4, 3):
             await taken(ours, waiting)
@@ -436,8 +437,8 @@ class World:
 
     async def free_slot(self) -> Lease | None:
         """It is never free too early."""
-        await self.leases.look()  # notices the dead
-        lease = (await self.leases.take(1)).lease
+        await self.leases.snapshot()  # notices the dead
+        lease = (await self.leases.acquire(1)).lease
         held = len(self.in_flight) + sum(until + P > self.true_time for until in self.may_count_until)
         assert lease is None or held < self.leases.rate.limit
         return lease
@@ -450,11 +451,11 @@ class World:
     async def look_for_a_slot(self) -> None:
         lease = await self.free_slot()
         if lease is not None:
-            self.leases.end(lease, End.UNSENT)
+            self.leases.release(lease, End.UNSENT)
 
     def end(self, end: End) -> None:
         if self.in_flight:
-            self.leases.end(self.in_flight.pop(0), end)
+            self.leases.release(self.in_flight.pop(0), end)
             settled(self.leases)
             if end is not End.UNSENT:
                 self.may_count_until.append(self.true_time + (LOST_GRACE if end is End.LOST else 0.0))
@@ -523,10 +524,10 @@ async def test_the_wall_clock_is_never_read(folder: Path, monkeypatch: pytest.Mo
     clock = Clock()
     ours, other = leases_in(folder, clock), as_another_process(folder, clock)
     async with closing(ours, other):
-        ours.end(await taken(ours), End.ANSWERED)
+        ours.release(await taken(ours), End.ANSWERED)
         settled(ours)
         await refused(other)
-        await other.look()
+        await other.snapshot()
         clock.now += COOLING
         await taken(other)
 
@@ -536,7 +537,7 @@ async def test_the_wall_clock_is_never_read(folder: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def short_lock_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_leases, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(sqlite_database, "LOCK_WAIT", 0.1)
 
 
 @in_a_loop
@@ -546,13 +547,13 @@ async def test_a_lock_that_is_held_for_long_is_trouble_for_now(folder: Path, sho
     async with closing(ours):
         first = await taken(ours)
         with locked(folder):
-            for ask in (ours.take(1), ours.look()):
+            for ask in (ours.acquire(1), ours.snapshot()):
                 with pytest.raises(QuotaError, match="holds the lock") as trouble:
                     await ask
                 assert not isinstance(trouble.value, QuotaBrokenError)
                 assert str(state_file(folder)) in trouble.value.message
         await taken(ours)
-        ours.end(first, End.UNSENT)
+        ours.release(first, End.UNSENT)
         await taken(ours)
 
 
@@ -562,9 +563,9 @@ async def test_the_event_loop_goes_on_while_the_lock_is_held(folder: Path) -> No
     async with closing(ours):
         lease = await taken(ours)
         with locked(folder):
-            ours.end(lease, End.ANSWERED)
+            ours.release(lease, End.ANSWERED)
             ours.close_gate(1.0)
-            ask = asyncio.create_task(ours.take(1))
+            ask = asyncio.create_task(ours.acquire(1))
             for _ in range(20):
                 await asyncio.sleep(0.001)
             assert not ask.done()
@@ -578,17 +579,17 @@ async def test_what_is_reported_while_the_lock_is_held_counts_from_then(folder: 
     ours, others = leases_in(folder, clock, limit=3), as_another_process(folder, clock, limit=3)
     async with closing(others):
         leases = await take_many(ours, 3)
-        await others.look()
+        await others.snapshot()
         with locked(folder):
             for lease, end in zip(leases, End, strict=True):
-                ours.end(lease, end)
+                ours.release(lease, end)
             ours.close_gate(500.0)
             with pytest.raises(QuotaError):
-                await ours.take(1)
+                await ours.acquire(1)
             clock.now += 10.0
-        assert (await others.look()).in_flight == 3
+        assert (await others.snapshot()).in_flight == 3
         await ours.close()
-        seen = await others.look()
+        seen = await others.snapshot()
         assert seen.in_flight == 0
         assert seen.cooling == pytest.approx((COOLING - 10.0, COOLING + LOST_GRACE - 10.0))
         assert seen.gate == pytest.approx(490.0)
@@ -602,18 +603,18 @@ async def test_closing_while_the_lock_is_held_ends_and_the_slots_lapse_as_a_dead
     clock = Clock()
     ours, others = leases_in(folder, clock), as_another_process(folder, clock)
     async with closing(others):
-        ours.end(await taken(ours), End.ANSWERED)
+        ours.release(await taken(ours), End.ANSWERED)
         lease = None
         settled(ours)
         clock.now += COOLING
         lease = await taken(ours)
-        await others.look()
+        await others.snapshot()
         with locked(folder):
-            ours.end(lease, End.ANSWERED)
+            ours.release(lease, End.ANSWERED)
             await ours.close()
             wait_until_gone(ours)
         clock.now += 2.0
-        seen = await others.look()
+        seen = await others.snapshot()
         assert seen.in_flight == 0
         assert COOLING <= seen.cooling[0] <= COOLING + LOST_GRACE
 
@@ -625,10 +626,10 @@ async def test_a_cancelled_question_leaves_no_slot_taken(folder: Path, times: in
     clock = Clock()
     ours, others = leases_in(folder, clock), as_another_process(folder, clock)
     async with closing(ours, others):
-        await others.look()
-        await ours.look()
+        await others.snapshot()
+        await ours.snapshot()
         with locked(folder):
-            ask = asyncio.create_task(ours.take(1))
+            ask = asyncio.create_task(ours.acquire(1))
             await asyncio.sleep(0.01)
             for _ in range(times):
                 ask.cancel()
@@ -637,16 +638,16 @@ async def test_a_cancelled_question_leaves_no_slot_taken(folder: Path, times: in
             await ask
         settled(ours)  # it was asked
         settled(ours)  # and given back
-        assert (await others.look()).in_use == 0
+        assert (await others.snapshot()).in_use == 0
 
 
 @in_a_loop
 async def test_a_question_cancelled_while_the_quota_breaks_is_cancelled(folder: Path, short_lock_wait: None) -> None:  # noqa: ARG001
     ours = leases_in(folder, Clock())
     async with closing(ours):
-        await ours.look()
+        await ours.snapshot()
         with locked(folder):
-            ask = asyncio.create_task(ours.take(1))
+            ask = asyncio.create_task(ours.acquire(1))
             await asyncio.sleep(0.01)
             ask.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -665,8 +666,8 @@ async def test_two_runs_of_one_process_share_slots_and_a_thread(folder: Path) ->
             first, second = await taken(one), await taken(two)
             await refused(one)
             assert one._worker is two._worker
-            one.end(first, End.UNSENT)
-        two.end(second, End.UNSENT)
+            one.release(first, End.UNSENT)
+        two.release(second, End.UNSENT)
         await taken(two, 2)
         await taken(two)  # the first one's end did not take the database with it
     wait_until_gone(two)
@@ -677,7 +678,7 @@ async def test_nothing_of_a_run_is_left_when_it_is_over_but_slots_that_cool(fold
     clock = Clock()
     ours = leases_in(folder, clock, limit=3)
     async with closing(ours):
-        ours.end(await taken(ours, 9), End.ANSWERED)
+        ours.release(await taken(ours, 9), End.ANSWERED)
         await taken(ours, 8)
     wait_until_gone(ours)
     assert files(folder) == [state_file(folder).name]
@@ -731,15 +732,15 @@ _BEGINS_AT = """
 import asyncio, sys, time
 from pathlib import Path
 from batch_issuer.settings.run_settings import Rate
-from batch_issuer.quota.sqlite_leases import HostLeases
+from batch_issuer.quota.sqlite_leases import SqliteLeases
 
 async def main():
     print("holding", flush=True)
     begin_at = float(sys.stdin.readline())
     while time.monotonic() < begin_at:
         pass
-    leases = HostLeases("ours", Rate(9, 60.0), folder=Path(sys.argv[1]))
-    await leases.look()
+    leases = SqliteLeases("ours", Rate(9, 60.0), folder=Path(sys.argv[1]))
+    await leases.snapshot()
     await leases.close()
 
 asyncio.run(main())
@@ -805,7 +806,7 @@ async def test_the_file_tells_no_secret(tmp_path: Path, monkeypatch: pytest.Monk
     settings = Settings(api_token=Secret("samsara_api_Tr0ub4dor"), base_url="https://api.depot.example")
     async with open_quota(settings) as quota:
         quota.answered(await quota.admit(7))
-        await quota.look()
+        await quota.refresh()
         kept = [path for path in tmp_path.rglob("*") if path.is_file()]
         text = b"".join(path.name.encode() + path.read_bytes() for path in kept)
     assert len(text) > 10_000
@@ -834,7 +835,7 @@ async def _make_one(folder: Path, leases: int = 200) -> None:
     ours = leases_in(folder, time.monotonic, limit=leases)
     async with closing(ours):
         for lease in await take_many(ours, leases):
-            ours.end(lease, End.ANSWERED)
+            ours.release(lease, End.ANSWERED)
     wait_until_gone(ours)
 
 
@@ -904,7 +905,7 @@ def test_a_file_that_cannot_be_used_is_trouble_for_good(folder: Path, broken: Ca
     async def use() -> None:
         ours = leases_in(folder, time.monotonic, limit=300)
         async with closing(ours):
-            for ask in (ours.take, ours.take, lambda _: ours.look()):
+            for ask in (ours.acquire, ours.acquire, lambda _: ours.snapshot()):
                 with pytest.raises(QuotaBrokenError, match="cannot be shared") as trouble:
                     await ask(1)
                 assert str(state_file(folder)) in trouble.value.message
@@ -919,7 +920,7 @@ def test_a_file_that_cannot_be_used_is_trouble_for_good(folder: Path, broken: Ca
 async def test_a_database_that_can_grow_no_more_is_trouble_for_good(folder: Path) -> None:
     ours = leases_in(folder, Clock(), limit=10_000)
     async with closing(ours):
-        await ours.look()
+        await ours.snapshot()
         on_its_thread(ours, lambda database: database._connection.execute("PRAGMA max_page_count = 10"))
         with pytest.raises(QuotaBrokenError, match="full"):
             await take_many(ours, 1000)

@@ -74,17 +74,22 @@ def watch(
         guard = Guard()
         other = MemoryLeases(RATE, guard)
         for _ in range(used):
-            lease = (await other.take(1)).lease
+            lease = (await other.acquire(1)).lease
             assert lease is not None
-            other.end(lease, End.ANSWERED)
+            other.release(lease, End.ANSWERED)
         if trouble is None:
             quota = Quota(MemoryLeases(RATE, guard))
         else:
             quota = Quota(MemoryLeases(RATE), TroubledLeases(RATE, trouble, guard))
         with Progress(stream, quiet=quiet) as progress:
-            run = Run(drivers(count), Settings(api_token=Secret("key"), rate=RATE), observe=progress)
-            async for _ in run.outcomes(ModelServer(limiter, latency), quota):
-                pass
+            run = Run(
+                drivers(count),
+                Settings(api_token=Secret("key"), rate=RATE),
+                ModelServer(limiter, latency),
+                quota,
+                observe=progress,
+            )
+            await run.run()
 
     virtual_clock.run(main())
     return stream.getvalue()
@@ -105,10 +110,9 @@ def test_while_nothing_gets_through_no_time_is_promised() -> None:
 
     async def main() -> None:
         with Progress(stream) as progress:
-            run = Run(drivers(300), Settings(api_token=Secret("key"), rate=RATE), observe=progress, uniform=max)
-            server = ModelServer(SlidingLog(100, 60.0), script=[*[None] * 50, *down])
-            async for _ in run.outcomes(server, Quota(MemoryLeases(RATE))):
-                pass
+            server, quota = ModelServer(SlidingLog(100, 60.0), script=[*[None] * 50, *down]), Quota(MemoryLeases(RATE))
+            settings = Settings(api_token=Secret("key"), rate=RATE)
+            await Run(drivers(300), settings, server, quota, observe=progress, uniform=max).run()
 
     virtual_clock.run(main())
     lines = stream.getvalue().splitlines()
@@ -289,9 +293,8 @@ def test_on_a_real_terminal_the_command_shows_its_bar_and_survives_ctrl_c(tmp_pa
 def test_ticking_ends_with_the_run() -> None:
     async def main() -> int:
         with Progress(io.StringIO()) as progress:
-            run = Run(drivers(1), Settings(api_token=Secret("key")), observe=progress)
-            async for _ in run.outcomes(ModelServer(SlidingLog(100, 60.0)), Quota(MemoryLeases(RATE))):
-                pass
+            server, quota = ModelServer(SlidingLog(100, 60.0)), Quota(MemoryLeases(RATE))
+            await Run(drivers(1), Settings(api_token=Secret("key")), server, quota, observe=progress).run()
         before = asyncio.get_running_loop().time()
         await asyncio.sleep(100)
         return int(asyncio.get_running_loop().time() - before)

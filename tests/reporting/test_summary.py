@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,19 @@ from support.raw_server import http, live_raw_server
 from batch_issuer import __version__
 from batch_issuer.cli import main
 from batch_issuer.errors import StorageError
-from batch_issuer.model import Outcome, Reply, Status
+from batch_issuer.jobs.records import OrganizationJob
+from batch_issuer.model import Outcome, Status
 from batch_issuer.pipeline.endings import EndingKind
-from batch_issuer.pipeline.usage import Tally
 from batch_issuer.reporting.event_log import EVENTS
-from batch_issuer.reporting.summary import SCHEMA, Entry, sentence, summary, write_summary
+from batch_issuer.reporting.exit_codes import WORST_FIRST
+from batch_issuer.reporting.summary import (
+    SCHEMA,
+    OrganizationSummary,
+    sentence,
+    summarize,
+    summary_document,
+    write_summary,
+)
 from batch_issuer.settings.run_settings import Rate
 
 if TYPE_CHECKING:
@@ -42,8 +51,8 @@ def check_schema(document: object) -> None:
 
 def test_the_schema_is_one_and_refuses_what_is_no_summary() -> None:
     VALIDATOR.check_schema(VALIDATOR.schema)
-    document = summary(
-        [Entry(organization="a", exit_code=0, ending="finished", started_at=NOW, ended_at=NOW)], NOW, NOW
+    document = summary_document(
+        [OrganizationSummary(organization="a", exit_code=0, ending="finished", started_at=NOW, ended_at=NOW)], NOW, NOW
     )
     check_schema(document)
     document["organizations"][0]["auth_token"] = "secret"  # noqa: S105
@@ -232,41 +241,59 @@ OUTCOMES = st.builds(
 @given(
     st.lists(
         st.builds(
-            Entry,
+            OrganizationSummary,
             organization=TEXTS,
-            exit_code=st.sampled_from([0, 1, 2, 3, 4, 129, 130, 143]),
+            exit_code=st.sampled_from(WORST_FIRST),
             ending=st.sampled_from([*map(str, EndingKind), "not started"]),
             message=TEXTS,
             tip=TEXTS,
             roster=TEXTS,
             results=TEXTS,
-            outcomes=st.lists(OUTCOMES, max_size=4),
-            lacking=st.integers(0, 4),
+            rows=st.integers(0, 9),
+            tokens=st.integers(0, 9),
+            counts=st.dictionaries(st.sampled_from(list(map(str, Status))), st.integers(0, 9)),
+            without_token=st.integers(0, 4),
             started_at=st.just(NOW),
             ended_at=st.just(NOW + timedelta(seconds=1.5)),
             rate=st.none() | st.just(Rate(100, 60.0)),
-            tally=st.none() | st.just(Tally(Rate(100, 60.0))),
+            requests=st.integers(0, 9),
+            peak=st.integers(0, 9),
+            throttled=st.integers(0, 9),
+            first_expiry=st.none() | st.datetimes(timezones=st.just(UTC)),
         ),
         max_size=8,
     )
 )
-def test_every_summary_fits_the_schema_and_says_one_sentence_without_secrets(entries: list[Entry]) -> None:
-    document = summary(entries, NOW, NOW)
+def test_every_summary_fits_the_schema_and_says_one_sentence(summaries: list[OrganizationSummary]) -> None:
+    check_schema(summary_document(summaries, NOW, NOW))
+    assert "\n" not in sentence([replace(one, message="") for one in summaries if not one.organization])
+
+
+@given(st.lists(OUTCOMES, max_size=4), st.booleans())
+def test_a_record_is_summed_up_without_its_secrets(outcomes: list[Outcome], failed: bool) -> None:
+    """Neither the record's repr nor its summary shows a token; the figures add up."""
+    one = OrganizationJob(name="north", outcomes=outcomes, lacking=[each for each in outcomes if not each.token])
+    one.error = StorageError("no room") if failed else None
+    found = summarize(one)
+    document = summary_document([found], NOW, NOW)
     check_schema(document)
-    assert "secret-token" not in json.dumps(document) + sentence(entries) + repr(entries)
+    assert "secret-token" not in json.dumps(document) + sentence([found]) + repr(found) + repr(one)
+    assert sum(found.counts.values()) == found.rows == len(outcomes)
+    assert found.tokens + found.without_token == found.rows
+    assert found.exit_code == (4 if failed else bool(found.without_token))
 
 
 def test_the_sentence_names_the_worst_first_and_not_everybody() -> None:
-    def entry(name: str, code: int) -> Entry:
+    def entry(name: str, code: int) -> OrganizationSummary:
         said = "" if code < 2 else "it failed"
-        return Entry(
+        return OrganizationSummary(
             organization=name,
             exit_code=code,
             ending="finished",
             message=said,
             started_at=NOW,
             ended_at=NOW,
-            lacking=code,
+            without_token=code,
         )
 
     many = [entry(f"org{number}", 1) for number in range(7)] + [entry("bad", 3), entry("good", 0)]
@@ -275,17 +302,6 @@ def test_the_sentence_names_the_worst_first_and_not_everybody() -> None:
     assert "and 3 more" in said
     assert "good:" not in said
     assert sentence([entry("good", 0)]) == "batch-issuer: all 0 rows have a token."
-
-
-@given(st.lists(st.floats(0, 300), max_size=80))
-def test_the_peak_is_the_most_requests_in_a_period(times: list[float]) -> None:
-    tally = Tally(Rate(100, 60.0))
-    for at in sorted(times):
-        tally.replied(Reply(200), at)
-    expected = max((sum(start <= at < start + 60.0 for at in times) for start in times), default=0)
-    assert tally.peak == pytest.approx(expected, abs=0)
-    tally.replied(Reply(left=False), 1000.0)
-    assert tally.requests == len(times)
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(-3600, True), (3600, True), (0, False)])

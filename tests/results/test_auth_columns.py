@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from support.rosters import AT, CELLS, TOKEN, issued, roster
 
 from batch_issuer.errors import ResultsError, StorageError
+from batch_issuer.hints import Hint
 from batch_issuer.model import Identifier, IdentifierKind, Outcome, Status
 from batch_issuer.results import AUTH_COLUMNS, auth_frame, guard_cell, unguard_cell
-from batch_issuer.results.auth_columns import auth_cells, guarded, outcome_of, utc_time
+from batch_issuer.results.auth_columns import auth_cells, guarded, outcomes_of, utc_time
 from batch_issuer.roster import named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # --- cells that a spreadsheet would run
 
@@ -105,6 +111,12 @@ OUTCOMES = st.builds(
 )
 
 
+def read(cells: Iterable[str], row: int = 2) -> Outcome | None:
+    """What a line of a file tells of its row."""
+    (found,) = outcomes_of(pd.DataFrame([list(cells)], columns=list(AUTH_COLUMNS), dtype=object), row)
+    return found
+
+
 def to_the_second(outcome: Outcome) -> Outcome:
     times = {"expires_at": outcome.expires_at, "issued_at": outcome.issued_at}
     return replace(outcome, **{name: at and at.replace(microsecond=0) for name, at in times.items()})
@@ -112,8 +124,12 @@ def to_the_second(outcome: Outcome) -> Outcome:
 
 @given(OUTCOMES)
 def test_any_outcome_comes_back_from_its_cells_to_the_second(outcome: Outcome) -> None:
-    cells = dict(zip(AUTH_COLUMNS, auth_cells(outcome), strict=True))
-    assert outcome_of(outcome.row, cells) == to_the_second(outcome)
+    outcome = replace(outcome, maybe_issued=outcome.status is Status.UNKNOWN)
+    assert read(auth_cells(outcome), outcome.row) == to_the_second(outcome)
+
+
+def test_a_row_without_any_of_them_has_no_outcome() -> None:
+    assert read([" ", *[""] * 10]) is None
 
 
 @given(OUTCOMES)
@@ -140,7 +156,7 @@ def test_a_row_whose_status_or_driver_was_damaged_is_refused_without_showing_it(
     """In a file whose columns were shifted it may be a token."""
     cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
     with pytest.raises(ResultsError, match=f"row 7: its {column}") as caught:
-        outcome_of(7, {**cells, column: cell})
+        read({**cells, column: cell}.values(), 7)
     assert TOKEN not in caught.value.message + caught.value.tip
 
 
@@ -149,7 +165,8 @@ def test_a_row_whose_status_or_driver_was_damaged_is_refused_without_showing_it(
 )
 def test_a_number_as_a_spreadsheet_shows_it_is_read_and_else_counts_as_blank(text: str, number: int | None) -> None:
     cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
-    found = outcome_of(2, {**cells, "auth_http_status": text, "auth_attempts": text})
+    found = read({**cells, "auth_http_status": text, "auth_attempts": text}.values())
+    assert found
     assert (found.http_status, found.attempts) == (number, number or 0)
 
 
@@ -197,6 +214,60 @@ def test_a_day_alone_slashes_and_whatever_else_leaves_the_time_open_are_no_time(
 def test_any_text_is_a_time_in_utc_or_none(text: str) -> None:
     at = utc_time(text)
     assert at is None or at.utcoffset() == timedelta(0)
+
+
+@given(st.from_regex(r"\A\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-6]\d:[0-6]\dZ\Z"))
+@example("2026-02-30T00:00:00Z")
+@example("0000-01-01T00:00:00Z")
+def test_a_time_as_it_is_written_is_read_with_spaces_around_it_too(text: str) -> None:
+    assert utc_time(text) == utc_time(f" {text}")
+    assert (at := utc_time(text)) is None or at.utcoffset() == AT.utcoffset()
+
+
+# --- a token that may exist
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.UNKNOWN])
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("", str(Hint.MAYBE_ISSUED)),
+        (str(Hint.SERVER), f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}"),
+        (str(Hint.MAYBE_ISSUED), str(Hint.MAYBE_ISSUED)),
+        (f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}", f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}"),
+    ],
+)
+def test_that_a_token_may_exist_is_told_once_and_read_back(status: Status, hint: str, told: str) -> None:
+    who = roster().drivers[0].identifier
+    cells = auth_cells(Outcome(2, status, who, hint=hint, maybe_issued=True))
+    assert cells[AUTH_COLUMNS.index("auth_hint")] == told
+    found = read(cells)
+    assert found
+    assert found.maybe_issued
+
+
+OLDER = (
+    "a token may exist for this driver but its value is lost; it expires by itself, so run batch-issuer retry for a "
+    "new one"
+)
+"""As earlier versions wrote it: this text stays, whatever today's hint says."""
+
+
+@pytest.mark.parametrize("hint", [f"this tool: {OLDER}", f"network: check the proxy; {OLDER}", f"x; {OLDER} "])
+@pytest.mark.parametrize("status", Status)
+def test_files_of_earlier_versions_still_say_that_a_token_may_exist(status: Status, hint: str) -> None:
+    cells = auth_cells(Outcome(2, status, roster().drivers[0].identifier, hint=hint))
+    found = read(cells)
+    assert found
+    assert found.maybe_issued
+    assert auth_cells(found) == cells
+
+
+@pytest.mark.parametrize("status", Status)
+def test_without_such_a_hint_only_an_unknown_row_may_have_a_token(status: Status) -> None:
+    found = read(auth_cells(Outcome(2, status, roster().drivers[0].identifier, hint=str(Hint.SERVER))))
+    assert found
+    assert found.maybe_issued == (status is Status.UNKNOWN)
 
 
 # --- the table

@@ -19,9 +19,10 @@ from support.rosters import FIVE_MINUTES as VALIDITY
 from batch_issuer.errors import ResultsError, RosterError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Driver, Identifier, IdentifierKind, Outcome, Status
-from batch_issuer.pipeline.attempts import Row, new_code
-from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Results, Validity, read_results
+from batch_issuer.pipeline.attempts import Attempts, new_code
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Results, Validity, read_results, status_of
 from batch_issuer.results.auth_columns import auth_cells
+from batch_issuer.results.batch import Outcomes
 from batch_issuer.roster import Problem, Roster
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def test_every_row_is_settled_and_just_those_without_a_good_token_are_asked_for(
     assert [one.before is not None for one in planned.drivers] == [k in WITH_BEFORE for k, _ in numbered if k in ASKED]
     assert sorted(planned.outcomes) == list(planned.row_numbers())
     assert all(outcome.row == row for row, outcome in planned.outcomes.items())
-    assert planned.refused == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "other"]
+    assert planned.contested == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "other"]
     assert planned.kept == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "good"]
     assert planned.lost == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "unknown"]
     statuses = Counter(outcome.status for outcome in planned.outcomes.values())
@@ -233,7 +234,7 @@ def test_rows_whose_roster_cells_changed_places_are_refused_whatever_names_them(
     """One driver has a driver ID, the other a username; their cells were sorted, the auth_ columns were not."""
     rows = (["", "alice"], issued(driver(11))), (["11", ""], issued(username("alice")))
     planned = batch(*rows, columns=("Driver ID", "Username"))
-    assert planned.refused == [2, 3]
+    assert planned.contested == [2, 3]
     assert planned.drivers == []
     assert "username=alice" in planned.outcomes[2].error
     assert "driverId=11" in planned.outcomes[3].error
@@ -249,7 +250,7 @@ def test_a_remark_goes_when_its_token_is_good_again() -> None:
 
 def test_a_token_that_may_have_been_issued_beside_an_earlier_one_is_counted() -> None:
     soon = issued(driver(11), timedelta(minutes=1))
-    cut_off = Row(Driver(2, driver(11), soon)).about_to_leave()
+    cut_off = Attempts(Driver(2, driver(11), soon)).intent()
     assert cut_off.token == soon.token
     assert batch(("11", cut_off)).lost == [2]
 
@@ -325,7 +326,7 @@ def test_a_cell_of_the_same_kind_that_names_another_driver_refuses_the_row(
     other = other or Identifier(who.kind, cell)
     held = issued(who)
     planned = batch((cell, held), columns=[column])
-    assert (planned.drivers, planned.refused) == ([], [2])
+    assert (planned.drivers, planned.contested) == ([], [2])
     assert list(planned.conflicts()) == [other]
     refused = planned.outcomes[2]
     assert str(who) in refused.error
@@ -338,13 +339,13 @@ def test_a_refused_row_is_refused_again_just_the_same() -> None:
     again = batch(("12", once.outcomes[2]))
     assert again.outcomes == once.outcomes
     assert (once.changed, again.changed) == (True, False)
-    assert again.refused == [2]
+    assert again.contested == [2]
 
 
 def test_a_row_that_was_refused_and_put_right_says_no_more_that_its_cells_name_another() -> None:
     refused = batch(("12", issued(driver(11)))).outcomes[2]
     mended = batch(("11", refused))
-    assert mended.refused == []
+    assert mended.contested == []
     assert mended.outcomes[2].token == refused.token
     assert "driverId=12" not in mended.outcomes[2].error
     assert mended.outcomes[2].hint == ""
@@ -357,7 +358,7 @@ def test_columns_of_other_kinds_do_not_matter() -> None:
     rows += [(("11", "payrollId:1", ""), lacking(Status.FAILED, driver(11)))]
     planned = batch(*rows, columns=columns)
     assert asked(planned) == [(2, "username=alice"), (3, "driverId=11")]
-    assert planned.refused == []
+    assert planned.contested == []
 
 
 def test_a_blanked_cell_beside_one_that_names_a_driver_by_another_kind_refuses_the_row() -> None:
@@ -365,7 +366,7 @@ def test_a_blanked_cell_beside_one_that_names_a_driver_by_another_kind_refuses_t
     columns = ("Driver ID", "Username")
     rows = [(("", "alice"), issued(driver(11))), (("2.81E+14", "bob"), lacking(Status.FAILED, driver(12)))]
     planned = batch(*rows, columns=columns)
-    assert planned.refused == [2]
+    assert planned.contested == [2]
     assert asked(planned) == [(3, "driverId=12")]
 
 
@@ -447,7 +448,7 @@ def test_of_a_roster_every_row_is_settled_from_the_beginning() -> None:
         Status.DUPLICATE,
     ]
     assert planned.header == ["Depot", "Driver ID", *AUTH_COLUMNS]
-    assert (planned.kept, planned.lost, planned.refused, planned.changed) == ([], [], [], True)
+    assert (planned.kept, planned.lost, planned.contested, planned.changed) == ([], [], [], True)
     assert list(planned.whose()) == list(roster().identifiers())
     assert list(planned.conflicts()) == [None] * 4
 
@@ -515,7 +516,32 @@ def test_statuses_add_up_to_the_roster_whatever_they_are(
         assert len(found.kept) == expected[Status.ISSUED]
         assert len(found.lost) == expected[Status.UNKNOWN]
         place.publish(found, found.outcomes)
-    summary = read_results(path).summary(NOW)
+    summary = status_of(read_results(path), NOW)
     assert summary.counts == {str(status): count for status, count in expected.items()}
     assert sum(summary.counts.values()) == summary.rows == len(given_roster)
     assert summary.valid == expected[Status.ISSUED]
+
+
+# --- outcomes
+
+
+def test_outcomes_are_made_when_asked_for_unless_they_were_settled() -> None:
+    made: list[int] = []
+
+    def make(row: int) -> Outcome:
+        made.append(row)
+        return Outcome(row, Status.NOT_ATTEMPTED)
+
+    outcomes = Outcomes(range(2, 5), [None] * 3, make)
+    other = Outcome(3, Status.ISSUED, token=TOKEN)
+    later = outcomes | {3: other}
+    assert made == []
+    assert [later[row] for row in later] == [Outcome(2, Status.NOT_ATTEMPTED), other, Outcome(4, Status.NOT_ATTEMPTED)]
+    assert made == [2, 4]
+    assert outcomes[3] == Outcome(3, Status.NOT_ATTEMPTED)
+    assert (later.tokens(), outcomes.tokens()) == (["", TOKEN, ""], [""] * 3)
+    assert TOKEN not in repr(later)
+    assert (1 in later, 5 in later, len(later)) == (False, False, 3)
+    assert dict(later) == later
+    with pytest.raises(KeyError):
+        later[5]

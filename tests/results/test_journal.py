@@ -36,13 +36,14 @@ from support.rosters import (
 
 from batch_issuer.errors import ResultsError, StorageError, UsageError
 from batch_issuer.model import Driver
-from batch_issuer.pipeline.attempts import Row
+from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.results import (
     AUTH_COLUMNS,
     ROW_COLUMN,
     Batch,
     Destination,
     Journal,
+    count_statuses,
     guard_cell,
     read_results,
     unguard_cell,
@@ -144,7 +145,7 @@ def test_a_line_is_in_the_file_when_the_call_returns(place: Destination) -> None
     with place:
         journal = place.open_journal(rows)
         for driver in rows.drivers:
-            journal.record(Row(driver).about_to_leave())
+            journal.record(Attempts(driver).intent())
             assert lines(place.partial)[-1]["auth_status"] == "unknown"
             journal.record(issued(driver))
             assert lines(place.partial)[-1]["auth_token"] == TOKEN
@@ -155,7 +156,7 @@ def test_a_row_about_to_leave_may_have_a_token_that_nobody_knows_and_its_last_li
     rows = batch()
     first, second = rows.drivers
     asked_twice = Driver(second.row, second.identifier, replace(failed(second), attempts=2))
-    cut_off(place, rows, Row(first).about_to_leave(), Row(asked_twice).about_to_leave(), failed(first))
+    cut_off(place, rows, Attempts(first).intent(), Attempts(asked_twice).intent(), failed(first))
     last = {line[ROW_COLUMN]: line for line in lines(place.partial)}
     assert (last["2"]["auth_status"], last["2"]["auth_http_status"]) == ("failed", "404")
     assert (last["3"]["auth_status"], last["3"]["auth_attempts"]) == ("unknown", "3")
@@ -321,7 +322,7 @@ def torn(place: Destination) -> tuple[bytes, list[int], list[dict[str, str]]]:
     rows = batch(TORN)
     first, second = rows.drivers
     data = cut_off(
-        place, rows, Row(first).about_to_leave(), failed(second, error='said\n"no"'), issued(first)
+        place, rows, Attempts(first).intent(), failed(second, error='said\n"no"'), issued(first)
     ).read_bytes()
     return data, whole_lines(data), lines(place.partial)
 
@@ -371,9 +372,9 @@ def test_one_without_a_line_for_every_row_is_not_gone_on_with(place: Destination
 def test_of_a_journal_the_last_line_of_each_row_is_read_in_the_order_of_the_rows(place: Destination) -> None:
     rows = batch()
     first, second = rows.drivers
-    cut_off(place, rows, Row(second).about_to_leave(), Row(first).about_to_leave(), issued(first))
+    cut_off(place, rows, Attempts(second).intent(), Attempts(first).intent(), issued(first))
     read = read_results(place.partial)
     assert read.rows == list(rows.row_numbers())
     assert read.frame["auth_status"].tolist() == ["issued", "unknown", "invalid", "duplicate"]
-    assert read.counts() == {"issued": 1, "invalid": 1, "duplicate": 1, "unknown": 1}
+    assert count_statuses(read) == {"issued": 1, "invalid": 1, "duplicate": 1, "unknown": 1}
     assert ROW_COLUMN not in read.frame.columns

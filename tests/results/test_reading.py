@@ -13,12 +13,21 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rosters import AT, CODE, TOKEN, batch, cut_off, failed, issued, publish
+from support.rosters import AT, BOM, CODE, TOKEN, batch, cut_off, failed, issued, publish
 
 from batch_issuer.errors import ResultsError, RosterError, UsageError
 from batch_issuer.hints import Hint
 from batch_issuer.model import Outcome, Status
-from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Results, read_results
+from batch_issuer.results import (
+    AUTH_COLUMNS,
+    Batch,
+    Destination,
+    Results,
+    count_statuses,
+    failures_in,
+    read_results,
+    status_of,
+)
 from batch_issuer.roster import Roster
 from batch_issuer.wording import utc_text
 
@@ -38,10 +47,10 @@ def test_results_say_how_many_until_when_and_why_not(place: Destination) -> None
     first, second = rows.drivers
     publish(place, rows, issued(first), failed(second))
     results = read_results(place.path)
-    assert results.counts() == {"issued": 1, "failed": 1, "invalid": 1, "duplicate": 1}
-    assert list(results.counts()) == ["issued", "failed", "invalid", "duplicate"]
+    assert count_statuses(results) == {"issued": 1, "failed": 1, "invalid": 1, "duplicate": 1}
+    assert list(count_statuses(results)) == ["issued", "failed", "invalid", "duplicate"]
     assert results.expires_at() == [AT + timedelta(minutes=15), None, None, None]
-    assert results.failures() == [
+    assert failures_in(results) == [
         (3, "failed", "driverId=12", "HTTP 404: no such driver", str(Hint.UNKNOWN_DRIVER)),
         (4, "invalid", "", "'x' is not a driver ID", str(Hint.DRIVER_ID)),
         (5, "duplicate", "driverId=11", "the same driver as in row 2", str(Hint.DUPLICATE)),
@@ -53,7 +62,7 @@ def test_a_row_with_a_token_and_a_cure_is_to_be_looked_at_too(place: Destination
     rows = batch()
     kept = Outcome(2, Status.ISSUED, rows.drivers[0].identifier, token=TOKEN, error="no new one", hint="wait a while")
     publish(place, rows, replace(kept, code=CODE), issued(rows.drivers[1], "another"))
-    assert [failure.row for failure in read_results(place.path).failures()] == [2, 4, 5]
+    assert [failure.row for failure in failures_in(read_results(place.path))] == [2, 4, 5]
 
 
 def test_expiries_that_cannot_be_read_are_none(place: Destination) -> None:
@@ -70,7 +79,7 @@ def test_expiries_that_cannot_be_read_are_none(place: Destination) -> None:
         *(at.replace(hour=4), None, None, at.replace(hour=3), at.replace(hour=2, minute=30)),
         *(at.replace(hour=1, minute=30), at.replace(year=2020, day=1, hour=0)),
     ]
-    summary = found.summary(at.replace(hour=2))
+    summary = status_of(found, at.replace(hour=2))
     assert (summary.valid, summary.expired, summary.unknown_expiry) == (3, 1, 2)
     assert (summary.next_expiry, summary.last_expiry) == (at.replace(hour=2, minute=30), at.replace(hour=4))
 
@@ -79,7 +88,7 @@ def test_a_token_is_expired_in_the_second_in_which_it_expires(place: Destination
     rows = batch()
     publish(place, rows, issued(rows.drivers[0], expires_at=AT))
     results = read_results(place.path)
-    before, then = results.summary(AT - timedelta(seconds=1)), results.summary(AT)
+    before, then = status_of(results, AT - timedelta(seconds=1)), status_of(results, AT)
     assert (before.valid, before.expired, before.next_expiry) == (1, 0, AT)
     assert (then.valid, then.expired, then.next_expiry) == (0, 1, None)
 
@@ -87,7 +96,7 @@ def test_a_token_is_expired_in_the_second_in_which_it_expires(place: Destination
 def test_problems_are_grouped_by_hint_the_most_frequent_first(place: Destination) -> None:
     rows = batch("Driver ID\nx\n1\ny\n1\nz\n2\n")
     publish(place, rows, issued(rows.drivers[0]), issued(rows.drivers[1], "another"))
-    found = read_results(place.path).summary(AT).problems
+    found = status_of(read_results(place.path), AT).problems
     assert [(hint, [failure.row for failure in failures]) for hint, failures in found.items()] == [
         (str(Hint.DRIVER_ID), [2, 4, 6]),
         (str(Hint.DUPLICATE), [5]),
@@ -99,7 +108,7 @@ def test_a_purged_row_is_neither_valid_nor_expired(place: Destination) -> None:
     publish(place, rows, issued(rows.drivers[0]))
     with place:
         place.purge(AT + timedelta(hours=1))
-    summary = read_results(place.path).summary(AT + timedelta(hours=1))
+    summary = status_of(read_results(place.path), AT + timedelta(hours=1))
     assert (summary.purged, summary.valid, summary.expired, summary.unknown_expiry) == (1, 0, 0, 0)
     assert summary.counts["issued"] == 1
 
@@ -107,7 +116,7 @@ def test_a_purged_row_is_neither_valid_nor_expired(place: Destination) -> None:
 def test_statuses_that_are_none_are_counted_last_and_not_shown(place: Destination) -> None:
     body = [f"{number},{status}{',' * 10}" for number, status in enumerate(["zzz", "failed", "", "issued", "zzz"])]
     place.path.write_text("\n".join([HEADER, *body]))
-    counts = read_results(place.path).counts()
+    counts = count_statuses(read_results(place.path))
     assert list(counts.items()) == [("issued", 1), ("failed", 1), ("(unreadable)", 3)]
 
 
@@ -133,14 +142,14 @@ def test_whatever_is_in_it_the_numbers_add_up(rows: list[dict[str, str]]) -> Non
     """Counts to the rows; valid, expired and unreadable expiries to the tokens; the groups to the failures."""
     frame = pd.DataFrame(rows, columns=list(AUTH_COLUMNS), dtype=object).fillna("")
     results = Results(frame, list(range(2, len(rows) + 2)))
-    summary = results.summary(AT)
+    summary = status_of(results, AT)
     held = [row for row in rows if row["auth_token"]]
     assert sum(summary.counts.values()) == summary.rows == len(rows)
     assert summary.valid + summary.expired + summary.unknown_expiry + summary.spoilt == len(held)
     assert summary.purged == sum(row["auth_status"] == "issued" for row in rows) - sum(
         row["auth_status"] == "issued" for row in held
     )
-    assert sorted(failure for group in summary.problems.values() for failure in group) == sorted(results.failures())
+    assert sorted(failure for group in summary.problems.values() for failure in group) == sorted(failures_in(results))
     assert all(failure.hint == hint for hint, group in summary.problems.items() for failure in group)
     assert (summary.next_expiry is None) == (summary.last_expiry is None) == (summary.valid == 0)
     if summary.next_expiry and summary.last_expiry:
@@ -223,7 +232,7 @@ def test_a_file_without_exactly_the_columns_is_no_results_file(place: Destinatio
 
 def test_an_unfinished_journal_can_be_read_back_too(place: Destination) -> None:
     rows = batch()
-    assert read_results(cut_off(place, rows, issued(rows.drivers[0]))).counts() == {
+    assert count_statuses(read_results(cut_off(place, rows, issued(rows.drivers[0])))) == {
         "issued": 1,
         "invalid": 1,
         "duplicate": 1,
@@ -259,7 +268,7 @@ def test_any_file_is_results_that_answer_every_question_or_a_usage_error(data: b
             results = read_results(path)
         except UsageError:
             return
-    summary = results.summary(datetime.now(UTC))
+    summary = status_of(results, datetime.now(UTC))
     assert sum(summary.counts.values()) == len(results.frame) == len(results.rows)
     assert len(results.expires_at()) == len(results.frame)
     assert sum(map(len, summary.problems.values())) <= len(results.frame)
@@ -273,3 +282,23 @@ def test_the_name_of_the_first_column_may_begin_with_a_byte_order_mark(suffix: s
     path = tmp_path / f"depot.{suffix}"
     publish(Destination(path), rows)
     assert list(read_results(path).cells.columns) == ["\ufeffDepot", "Driver ID"]
+
+
+@pytest.mark.parametrize(
+    ("note", "longest"),
+    [
+        ("x" * 131_072, True),
+        ("x" * 131_073, False),
+        ('"' + "x" * 131_073 + '"', False),
+        ('"x\n' + "x" * 131_072 + '"', False),
+    ],
+)
+def test_the_longest_cell_is_read_and_an_endless_one_refused(note: str, longest: bool, tmp_path: Path) -> None:
+    path = tmp_path / "depot.csv"
+    header = ",".join(["Note", *AUTH_COLUMNS])
+    path.write_bytes(BOM + f"{header}\r\n{note},issued{',' * 10}\r\n".encode())
+    if longest:
+        assert read_results(path).frame.iloc[0, 0] == note
+    else:
+        with pytest.raises(RosterError, match="row 2: "):
+            read_results(path)

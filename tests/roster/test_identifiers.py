@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_issuer.hints import Hint
 from batch_issuer.model import Identifier, IdentifierKind
-from batch_issuer.roster import Column, Problem, named
-from batch_issuer.roster.identifiers import EXACT_FLOAT, MAX_INT64, remark
+from batch_issuer.roster import Column, Problem, identifiers, named
+from batch_issuer.roster.identifiers import EXACT_FLOAT, MAX_INT64, CellPattern, remark
 from batch_issuer.roster.naming import read_column
 
 DRIVER_ID, EXTERNAL_ID, USERNAME = IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID, IdentifierKind.USERNAME
@@ -191,3 +193,11 @@ def test_a_username_that_samsara_does_not_allow_is_sent_with_a_word_about_it(cel
 def test_an_id_whose_last_digits_excel_may_have_replaced_is_sent_with_a_warning() -> None:
     assert "compare it with Samsara" in remark(DRIVER_ID, "281474977075805000", "281474977075805000")
     assert remark(DRIVER_ID, "281474977075000", "281474977075000") == ""
+
+
+@given(st.lists(st.text("ab\n", max_size=3), max_size=9), st.integers(1, 4))
+def test_cells_unlike_the_others_are_found_however_many_are_looked_at_at_once(cells: list[str], at_once: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identifiers, "CELLS_AT_ONCE", at_once)
+        found = CellPattern("a*").others(cells)
+    assert found == [row for row, cell in enumerate(cells) if not re.fullmatch("a*", cell)]

@@ -6,23 +6,30 @@ A server with the sandbox's limiters, any latency and any script; what it is sen
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from batch_issuer.errors import QuotaBrokenError, QuotaError
 from batch_issuer.model import Driver, Identifier, IdentifierKind, Reply
+from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.quota import MemoryLeases
+from batch_issuer.settings.run_settings import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from batch_issuer.errors import QuotaError
     from batch_issuer.quota import Permit, Quota
     from batch_issuer.quota.leases import Answer, Budget
     from batch_issuer.quota.memory_leases import Guard
     from batch_issuer.sandbox import Limiter
-    from batch_issuer.settings.run_settings import Rate
 
 LATE = datetime(2030, 1, 1, tzinfo=UTC)
+P = 60.0
+RATE = Rate(100, P)
+
+AWAY = QuotaError("the server of the quota is away", "start it")
+BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
 
 
 class ModelServer:
@@ -45,6 +52,7 @@ class ModelServer:
         self._with_retry_after = with_retry_after
         self.arrivals: list[float] = []  # seconds, of all requests that were counted
         self.refusals = 0
+        self.replies: list[Reply] = []  # all that were received
         self.issued: dict[str, list[tuple[str, str]]] = {}  # identifier → (code, token), in order
         self.in_flight = self.most_in_flight = 0
 
@@ -56,6 +64,8 @@ class ModelServer:
             await asyncio.sleep(inward)
             reply = self._decide(identifier, code)
             await asyncio.sleep(outward)
+            reply = replace(reply)  # one of its own, where the script gives the same again
+            self.replies.append(reply)
             return reply
         finally:
             self.in_flight -= 1
@@ -90,6 +100,10 @@ def drivers(count: int) -> list[Driver]:
     return [Driver(row, Identifier(IdentifierKind.DRIVER_ID, str(1000 + row))) for row in range(2, count + 2)]
 
 
+def rows(count: int) -> list[Attempts]:
+    return [Attempts(driver) for driver in drivers(count)]
+
+
 async def send_all(quota: Quota, server: ModelServer, count: int) -> list[float]:
     """Send ``count`` requests, each once it is admitted and none twice, and wait for their replies.
 
@@ -100,8 +114,7 @@ async def send_all(quota: Quota, server: ModelServer, count: int) -> list[float]
     async def one(permit: Permit, identifier: Identifier) -> None:
         reply = await server.issue(identifier, "code")
         if reply.status == 429:
-            quota.throttled(permit, reply.retry_after)
-            quota.pause(reply.retry_after or 1.0, everybody=True)
+            quota.throttled(permit, reply.retry_after, reply.retry_after or 1.0)
         else:
             quota.answered(permit)
 
@@ -122,13 +135,13 @@ class TroubledLeases(MemoryLeases):
         self._trouble = trouble
         self.closed = False
 
-    async def take(self, waiting: int) -> Answer:
+    async def acquire(self, waiting: int) -> Answer:
         self._complain()
-        return await super().take(waiting)
+        return await super().acquire(waiting)
 
-    async def look(self) -> Budget:
+    async def snapshot(self) -> Budget:
         self._complain()
-        return await super().look()
+        return await super().snapshot()
 
     async def close(self) -> None:
         await super().close()

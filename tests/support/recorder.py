@@ -11,14 +11,15 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from support import clock as virtual_clock
-from support.model_server import ModelServer, TroubledLeases, drivers
+from support.model_server import RATE, ModelServer, P, TroubledLeases, drivers
 
 from batch_issuer.model import Fault, Outcome, Reply
-from batch_issuer.pipeline.events import Event, GateClosed
+from batch_issuer.pipeline.endings import StopSignal
+from batch_issuer.pipeline.events import Event, GateClosed, RowDone
 from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import MemoryLeases, Quota
 from batch_issuer.sandbox import Limiter, SlidingLog
-from batch_issuer.settings.run_settings import Rate, Settings
+from batch_issuer.settings.run_settings import Settings
 from batch_issuer.settings.secrets import Secret
 
 if TYPE_CHECKING:
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
 
     from batch_issuer.errors import QuotaError
     from batch_issuer.pipeline.endings import Ending
+    from batch_issuer.settings.run_settings import Rate
 
-P = 60.0
-RATE = Rate(100, P)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 OK = None
@@ -44,15 +44,17 @@ UNUSABLE = Reply(200, fault=Fault.UNUSABLE, message="no token in the answer")
 class Recorder:
     """A run to its end, with everything it told."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a test may vary
         self,
         count: int,
         server: ModelServer,
         *,
         rate: Rate = RATE,
-        at: Callable[[Run, asyncio.AbstractEventLoop], object] = lambda *_: None,
+        at: Callable[[StopSignal, asyncio.AbstractEventLoop], object] = lambda *_: None,
         trouble: Callable[[float], QuotaError | None] | None = None,
         before: Outcome | None = None,
+        earlier: Iterable[Outcome] = (),
+        renewable: Iterable[Outcome] | None = None,
         **overrides: Any,
     ) -> None:
         """Begin.
@@ -61,13 +63,14 @@ class Recorder:
             count: drivers.
             server: is asked.
             rate: of the quota.
-            at: is called as it begins, with the run and the loop.
+            at: is called as it begins, with what stops the run and the loop.
             trouble: of leases that are shared with other processes; None if they are not.
             before: what an earlier run left of the first driver.
+            earlier: outcomes of other rows of the file.
+            renewable: other rows that keep an earlier token; None to renew nothing.
             overrides: of the settings.
         """
         self.events: list[Event] = []
-        self.outcomes: list[Outcome] = []
         self.server = server
         rng = random.Random(3)
 
@@ -75,18 +78,22 @@ class Recorder:
             loop = asyncio.get_running_loop()
             asked = drivers(count)
             asked[:1] = [replace(driver, before=before) for driver in asked[:1]]
+            stop = StopSignal()
+            shared = TroubledLeases(rate, trouble) if trouble is not None else None
             self.run = Run(
                 asked,
                 Settings(api_token=Secret("key"), rate=rate, **overrides),
+                server,
+                Quota(MemoryLeases(rate), shared, concurrency=int(overrides.get("concurrency", 16))),
+                stop=stop,
                 observe=self.events.append,
+                earlier=earlier,
+                renewable=renewable,
                 uniform=rng.uniform,
                 wall_clock=lambda: NOW + timedelta(seconds=loop.time() if "deadline" in overrides else 0.0),
             )
-            at(self.run, loop)
-            shared = TroubledLeases(rate, trouble) if trouble is not None else None
-            quota = Quota(MemoryLeases(rate), shared, concurrency=int(overrides.get("concurrency", 16)))
-            async for outcome in self.run.outcomes(server, quota):
-                self.outcomes.append(outcome)
+            at(stop, loop)
+            await self.run.run()
             self.elapsed = loop.time()
             await asyncio.sleep(0)
             self.left_behind = asyncio.all_tasks() - {asyncio.current_task()}
@@ -94,6 +101,11 @@ class Recorder:
         virtual_clock.run(main())
         assert self.run.ending is not None
         self.ending: Ending = self.run.ending
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """In the order in which they came; of a renewed row both."""
+        return [event.outcome for event in self.events if isinstance(event, RowDone)]
 
     def counts(self) -> Counter[str]:
         return Counter(str(outcome.status) for outcome in self.outcomes)

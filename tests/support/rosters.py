@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from batch_issuer.hints import Hint
 from batch_issuer.model import Driver, Outcome, Status
-from batch_issuer.pipeline.attempts import Row
+from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.results import Batch, Destination, Journal, Published, Validity
 from batch_issuer.roster import Roster
 
@@ -108,7 +108,7 @@ def cut_off_run(place: Destination, roster: Roster, lifetime: timedelta = timede
     rows = Batch.of_roster(roster)
     first, second = rows.drivers[:2]
     kept = issued(first, expires_at=datetime.now(UTC).replace(microsecond=0) + lifetime)
-    cut_off(place, rows, kept, Row(second).about_to_leave())
+    cut_off(place, rows, kept, Attempts(second).intent())
     return kept
 
 

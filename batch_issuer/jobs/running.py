@@ -1,0 +1,214 @@
+"""The runs of one job, one for each organization, all at once; every ending publishes what there is."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from ..api.client import Client, Connections, open_client
+from ..errors import BatchIssuerError, StorageError
+from ..hints import Hint
+from ..pipeline.endings import FINISHED, SEVERITY, StopSignal
+from ..pipeline.run import Run
+from ..quota import Quota, open_quota
+from ..results import Destination, Published
+from ..settings.file import UNASSIGNED
+from .records import JobResult, OrganizationJob, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..model import Driver, Outcome
+    from ..pipeline.events import Observer
+    from ..results import Batch, Journal
+    from ..settings.run_settings import Settings
+
+
+R = TypeVar("R", "Driver", "Outcome")
+
+
+class _Door(NamedTuple):
+    """What the requests of one organization go through."""
+
+    organization: OrganizationJob
+    settings: Settings
+    client: Client
+    quota: Quota
+
+
+async def run_job(
+    batch: Batch,
+    destination: Destination,
+    organizations: Sequence[OrganizationJob],
+    *,
+    connections: Connections | None = None,
+    stop: StopSignal | None = None,
+    observers: Mapping[str, Observer] | None = None,
+) -> JobResult:
+    """Issue for the rows of a batch, for all organizations at once; every ending publishes what there is.
+
+    Each organization has its own run and stop rules. What became of it is put into its record; one without settings,
+    or whose settings cannot be used, is passed over, and its ``error`` says why.
+
+    Args:
+        batch: the rows.
+        destination: where the batch came from; entered.
+        organizations: those whose rows are to be requested.
+        connections: those to use, if other jobs run at the same time.
+        stop: ends all runs in good order.
+        observers: of the runs, by the organization's name.
+
+    Raises:
+        ResultsError: the results cannot be created; nothing was sent.
+        StorageError: the results could not be published; the journal holds what was issued.
+    """
+    outcomes: Mapping[int, Outcome] = batch.outcomes
+    asked = [one for one in organizations if one.settings is not None and one.error is None]
+    drivers = _by_organization(batch, batch.drivers, asked)
+    if not (any(drivers.values()) or batch.changed or destination.partial.exists()):
+        for one in asked:
+            one.ending = FINISHED
+        return _result(batch, outcomes, organizations, Published(destination.path, 0), moved=False)
+    async with AsyncExitStack() as stack:
+        doors = [door for one in asked if (door := await _open(stack, one, connections)) is not None]
+        if not doors and (errors := [one.error for one in organizations if one.error is not None]):
+            raise errors[0]
+        journal = destination.open_journal(batch)
+        runs: list[Run] = []
+        try:
+            runs += _runs(batch, doors, drivers, journal, stop, observers or {})
+            await _all(runs)
+        finally:  # cancelled or not: whatever was issued is published
+            journal.close()
+            for door, run in zip(doors, runs, strict=False):
+                _note(door.organization, run)
+            outcomes = batch.outcomes.followed_by(one for run in runs for one in run.outcomes.values())
+            unkept = any(run.unkept for run in runs) or not journal.is_whole
+            published = _publish(batch, outcomes, destination, unkept=unkept)
+    return _result(batch, outcomes, organizations, published, moved=published.path != destination.path)
+
+
+async def _open(stack: AsyncExitStack, one: OrganizationJob, connections: Connections | None) -> _Door | None:
+    if one.settings is None:
+        return None
+    try:
+        client = await stack.enter_async_context(open_client(one.settings, connections))
+        return _Door(one, one.settings, client, await stack.enter_async_context(open_quota(one.settings)))
+    except BatchIssuerError as error:
+        one.error = error
+        return None
+
+
+def _by_organization(
+    batch: Batch, each: Iterable[R], organizations: Iterable[OrganizationJob]
+) -> Mapping[str, Sequence[R]]:
+    """Drivers or outcomes by the organization that their rows are of; all of them, where no row names one."""
+    names = [one.name for one in organizations]
+    if batch.is_of_one:
+        everything = list(each)
+        return dict.fromkeys(names, everything)
+    found: dict[str, list[R]] = {name: [] for name in names}
+    for one in each:
+        found.get(batch.organization_of(one.row) or UNASSIGNED, []).append(one)
+    return found
+
+
+def _runs(
+    batch: Batch,
+    doors: Sequence[_Door],
+    drivers: Mapping[str, Sequence[Driver]],
+    journal: Journal,
+    stop: StopSignal | None,
+    observers: Mapping[str, Observer],
+) -> list[Run]:
+    earlier = [batch.outcomes[row] for row in batch.with_token]
+    kept = set(batch.kept)
+    renewable = _by_organization(
+        batch, (outcome for outcome in earlier if outcome.row in kept), [door.organization for door in doors]
+    )
+    return [
+        Run(
+            drivers[one.name],
+            settings,
+            client,
+            quota,
+            journal,
+            stop=stop,
+            observe=observers.get(one.name, lambda _: None),
+            earlier=earlier,
+            renewable=renewable[one.name],
+        )
+        for one, settings, client, quota in doors
+    ]
+
+
+def _note(one: OrganizationJob, run: Run) -> None:
+    """What a run came to, even if the job does not come to its end."""
+    one.ended_at, one.ending, one.usage = utc_now(), run.ending, run.usage
+    one.outcomes = list(run.outcomes.values())
+    one.lacking = [outcome for outcome in one.outcomes if not outcome.token]
+
+
+async def _all(runs: Sequence[Run]) -> None:
+    """Until all are over; one that raises does not end the others, and is raised in the end."""
+    if len(runs) == 1:
+        await runs[0].run()
+        return
+    for result in await asyncio.gather(*(run.run() for run in runs), return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _publish(batch: Batch, outcomes: Mapping[int, Outcome], destination: Destination, *, unkept: bool) -> Published:
+    try:
+        return destination.publish(batch, outcomes)
+    except StorageError as error:
+        if not unkept:
+            tip = f"{error.tip}, then batch-issuer retry {destination.path} goes on; all is in {destination.partial}"
+            raise StorageError(error.message, tip) from None
+        rescued = destination.rescue(batch, outcomes)
+        if rescued is not None:
+            raise StorageError(
+                f"{error.message}; all results are in {rescued} instead",
+                f"move that file to a safe place; batch-issuer retry goes on from it. {destination.partial}, "
+                "if it is still there, lacks the last tokens",
+            ) from None
+        lost = f"; tokens of this run that are not in {destination.partial} are lost"
+        raise StorageError(f"{error.message}{lost}", error.tip) from None
+
+
+def _result(
+    batch: Batch,
+    outcomes: Mapping[int, Outcome],
+    organizations: Sequence[OrganizationJob],
+    published: Published,
+    *,
+    moved: bool,
+) -> JobResult:
+    before = {driver.row: driver.before for driver in batch.drivers if driver.before is not None}
+    good, contested = ("", str(Hint.NO_EXPIRY)), set(batch.contested)
+
+    def lacks(outcome: Outcome) -> bool:
+        earlier = before.get(outcome.row)
+        return (
+            not outcome.token
+            or outcome.hint not in good  # it had expired when it came, or it could not be renewed
+            or outcome.row in contested
+            or (earlier is not None and outcome.token == earlier.token)
+        )
+
+    in_order = [outcomes[row] for row in batch.row_numbers()]
+    all_of, lacking_of = (
+        _by_organization(batch, each, organizations)
+        for each in (in_order, [outcome for outcome in in_order if lacks(outcome)])
+    )
+    for one in organizations:
+        one.ended_at, one.results, one.moved = utc_now(), published.path, moved
+        one.outcomes, one.lacking = all_of[one.name], lacking_of[one.name]
+    endings = [one.ending for one in organizations if one.ending is not None]
+    worst = max(endings, key=lambda ending: SEVERITY.index(ending.kind), default=FINISHED)
+    lacking = {outcome.row: outcome for each in lacking_of.values() for outcome in each}
+    return JobResult(
+        worst, in_order, [lacking[row] for row in sorted(lacking)], published.path, published.guarded_cells
+    )

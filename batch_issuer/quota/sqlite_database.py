@@ -1,0 +1,224 @@
+"""The SQLite file in which this host's leases are kept: one thread that works on it, and who of its users is alive.
+
+A process is alive as long as it holds the lock on a file of its own next to the database: the kernel releases it when
+the process dies, however it dies, and keeps it while the process is merely stopped. A live run's unanswered lease
+never lapses; a dead one's lapses as a lost request's does, from when the death was noticed.
+
+All of it happens on one thread of its own, so the event loop never waits for the file's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sqlite3
+import time
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from platformdirs import user_state_path
+
+from ..errors import QuotaBrokenError, QuotaError
+from ..locks import Lock
+from .leases import LOST_GRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+T = TypeVar("T")
+
+Connection = sqlite3.Connection
+
+LOCK_WAIT = 1.0
+"""Seconds to wait for another process's transaction, at a time; they take well under a millisecond."""
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE lease (
+    id TEXT PRIMARY KEY, organization TEXT NOT NULL, run TEXT NOT NULL, owner TEXT NOT NULL,
+    hold REAL NOT NULL,  -- seconds from the reply
+    free_at REAL         -- monotonic seconds, NULL while in flight
+) WITHOUT ROWID;
+CREATE INDEX lease_of ON lease (organization, run);
+CREATE INDEX lease_until ON lease (free_at);
+CREATE TABLE run (
+    id TEXT PRIMARY KEY, organization TEXT NOT NULL, owner TEXT NOT NULL,
+    waiting INTEGER NOT NULL, asked_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE gate (organization TEXT PRIMARY KEY, opens_at REAL NOT NULL, seconds REAL NOT NULL) WITHOUT ROWID;
+"""
+
+
+def state_folder() -> Path:
+    """The folder of the file."""
+    return user_state_path("batch-issuer", appauthor=False)
+
+
+def state_file(folder: Path) -> Path:
+    """The file of this host: a home may be on several, and their clocks have nothing in common."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", platform.node()) or "localhost"
+    return folder / f"quota-{host}.sqlite3"
+
+
+class Database:
+    """The connection, and this process's owner lock. Used on one thread only, except for `owner`."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
+        self.owner = uuid.uuid4().hex
+        self.now = clock
+        self._folder = folder
+        self._reaped_at = -1.0
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+        self._owner_lock = self._lock_of(self.owner)
+        self._owner_lock.acquire()  # nobody else knows this name
+        try:
+            self._connection = self._connect(state_file(folder))
+        except BaseException:
+            self._release_lock()
+            raise
+
+    def _lock_of(self, owner: str) -> Lock:
+        return Lock(self._folder / f"run-{owner}.lock")
+
+    def _connect(self, path: Path) -> Connection:
+        with suppress(FileExistsError):  # which must not be opened: closing it again would drop SQLite's own locks
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # private from birth
+        connection = sqlite3.connect(path, timeout=LOCK_WAIT, isolation_level=None)
+        try:
+            self._use_wal(connection)
+            connection.execute("PRAGMA synchronous = NORMAL")  # safe in a power cut; the leases are worthless then
+            self._make_tables(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _use_wal(self, connection: Connection) -> None:
+        """Wait while another process creates the file, which SQLite does not do for this one statement."""
+        give_up_at = time.monotonic() + LOCK_WAIT
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    def _make_tables(self, connection: Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _SCHEMA_VERSION):
+            raise sqlite3.DatabaseError("it was made by another version of batch-issuer")
+        if version == 0:
+            for statement in _SCHEMA.split(";")[:-1]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Commit at the end, or roll back if the block raises."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def reap_dead_owners(self) -> None:
+        """Let the leases of dead processes lapse, and delete their locks; once a second at most."""
+        now = self.now()
+        if now < self._reaped_at + 1.0:
+            return
+        self._reaped_at = now
+        rows = self._connection.execute("SELECT owner FROM lease WHERE free_at IS NULL UNION SELECT owner FROM run")
+        for owner in {owner for (owner,) in rows.fetchall()} - {self.owner}:
+            lock = self._lock_of(owner)
+            if not lock.acquire():
+                continue
+            try:
+                with self.transaction() as connection:
+                    connection.execute(
+                        "UPDATE lease SET hold = hold + ?, free_at = ? + hold + ? WHERE owner = ? AND free_at IS NULL",
+                        (LOST_GRACE, self.now(), LOST_GRACE, owner),
+                    )
+                    connection.execute("DELETE FROM run WHERE owner = ?", (owner,))
+            finally:
+                lock.release()
+
+    def close(self) -> None:
+        """Close the file, and release the owner lock."""
+        self._connection.close()
+        self._release_lock()
+
+    def _release_lock(self) -> None:
+        self._owner_lock.release()
+
+
+class Worker:
+    """The thread that works on the database, and opens it when that is possible: one for all runs of this process."""
+
+    _by_folder: ClassVar[dict[Path, Worker]] = {}
+
+    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
+        self.folder = folder
+        self.users = 0
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "batch-issuer-quota")
+        self._database: Database | None = None
+
+    @classmethod
+    def acquire(cls, folder: Path, clock: Callable[[], float]) -> Worker:
+        """The worker of a folder, with one more user."""
+        worker = cls._by_folder.setdefault(folder, cls(folder, clock))
+        worker.users += 1
+        return worker
+
+    def submit(self, job: Callable[[Database], T]) -> Future[T]:
+        """Do a job after all those before it; it fails with one of the two exceptions of `Leases`."""
+        return self._thread.submit(self._do, job)
+
+    def _do(self, job: Callable[[Database], T]) -> T:
+        try:
+            if self._database is None:
+                self._database = Database(self.folder, self._clock)
+            return job(self._database)
+        except (sqlite3.Error, OSError, NotImplementedError) as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: Exception) -> QuotaError:
+        path = state_file(self.folder)
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return QuotaError(
+                f"another process holds the lock of the quota's state file {path}",
+                "end or continue a batch-issuer that was stopped midway, or use --quota process",
+            )
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            tip = "delete it when no run is at work"
+        else:
+            tip = "see that its folder can be written and its disk has room"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        return QuotaBrokenError(f"the quota cannot be shared with other runs, for its file {path}: {reason}", tip)
+
+    def release(self) -> None:
+        """Drop one user; after the last one the database is closed."""
+        self.users -= 1
+        if not self.users:
+            self._by_folder.pop(self.folder, None)
+            self._thread.submit(self._close)
+            self._thread.shutdown(wait=False)
+
+    def _close(self) -> None:
+        if self._database is not None:
+            with suppress(sqlite3.Error, OSError, NotImplementedError):
+                self._database.close()

@@ -1,0 +1,89 @@
+"""The table is written slice by slice, and comes out the same."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support.rosters import BOM, CELLS, FIVE_MINUTES, NAMES, TOKEN, batch, cut_off, issued, lines, publish
+
+from batch_issuer.errors import StorageError
+from batch_issuer.model import Outcome, Status
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, csv_writer
+from batch_issuer.roster import Roster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def parts(path: Path) -> list[bytes]:
+    """A file's bytes; of a workbook those of its parts, but for the time of its making."""
+    if path.suffix == ".csv":
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in sorted(archive.namelist()) if name != "docProps/core.xml"]
+
+
+@given(
+    names=st.lists(NAMES, min_size=2, max_size=2),
+    body=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5),
+    finished=st.sets(st.integers(2, 6)),
+    at_once=st.integers(1, 4),
+    suffix=st.sampled_from(["csv", "csv", "xlsx"]),
+)
+@example(
+    names=[" ", " "], body=[("=1", "'=1"), ("", ""), ("-x", "b"), ("a", "+1")], finished={3}, at_once=1, suffix="csv"
+)
+@settings(max_examples=60, deadline=None)
+def test_files_are_the_same_in_however_many_slices_they_are_written(
+    names: list[str],
+    body: list[tuple[str, str]],
+    finished: set[int],
+    at_once: int,
+    suffix: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Results and journal; with columns of one name and cells that get an apostrophe, too."""
+    header = pd.Index([names[0], "Driver ID", names[1]])
+    frame = pd.DataFrame([[a, str(11 + n), b] for n, (a, b) in enumerate(body)], columns=header, dtype=object)
+    rows = Batch.of_roster(Roster.from_frame(frame))
+    outcomes = [issued(driver, f"{TOKEN}{driver.row}") for driver in rows.drivers if driver.row in finished]
+    written = []
+    for count in (at_once, 10_000):
+        path = tmp_path_factory.mktemp("slices") / f"depot.{suffix}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv_writer, "ROWS_AT_ONCE", count)
+            journal = cut_off(Destination(path), rows, *outcomes).read_bytes()
+            published = publish(Destination(path), rows, *outcomes)
+        written.append((journal, published.guarded_cells, parts(path)))
+    assert written[0] == written[1]
+
+
+def test_results_without_rows_keep_their_header(tmp_path: Path) -> None:
+    path = tmp_path / "depot.csv"
+    path.write_bytes(BOM + ",".join(["Driver ID", *AUTH_COLUMNS]).encode() + b"\r\n")
+    before = path.read_bytes()
+    place = Destination(path)
+    with place:
+        rows = place.reopen(FIVE_MINUTES)
+    publish(place, rows)
+    assert path.read_bytes() == before
+    assert lines(path) == []
+
+
+def test_a_token_of_another_driver_in_a_late_slice_leaves_the_results_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, rows = Destination(tmp_path / "depot.csv"), batch("Driver ID\n11\n12\n13\n")
+    publish(place, rows)
+    before = place.path.read_bytes()
+    stranger = Outcome(4, Status.ISSUED, rows.drivers[0].identifier, TOKEN)
+    monkeypatch.setattr(csv_writer, "ROWS_AT_ONCE", 1)
+    with pytest.raises(StorageError, match="row 4"):
+        publish(place, rows, stranger)
+    assert place.path.read_bytes() == before
+    assert not list(tmp_path.glob("*.writing"))
