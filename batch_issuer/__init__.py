@@ -9,13 +9,14 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # importing typing would make --help a sixth slower
 if TYPE_CHECKING:
-    from .api.client import open_connections
-    from .errors import BatchIssuerError, ResultsError, RosterError, SettingsError, StorageError, UsageError
+    from .api.client import Connections, open_connections
+    from .errors import BatchIssuerError, QuotaError, ResultsError, RosterError, SettingsError, StorageError, UsageError
     from .jobs.job import issue, issue_file, issue_frame, retry_file
     from .jobs.organizations import issue_organizations
     from .jobs.records import JobResult, OrganizationJob
     from .model import Identifier, IdentifierKind, Outcome, Status
     from .pipeline.endings import Ending, EndingKind, StopSignal
+    from .pipeline.events import Event, RowDone
     from .reporting.summary import OrganizationSummary, summarize
     from .results import AUTH_COLUMNS, read_results
     from .roster import Roster
@@ -28,13 +29,22 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "errors": ("BatchIssuerError", "ResultsError", "RosterError", "SettingsError", "StorageError", "UsageError"),
-    "api.client": ("open_connections",),
+    "errors": (
+        "BatchIssuerError",
+        "QuotaError",
+        "ResultsError",
+        "RosterError",
+        "SettingsError",
+        "StorageError",
+        "UsageError",
+    ),
+    "api.client": ("Connections", "open_connections"),
     "jobs.job": ("issue", "issue_file", "issue_frame", "retry_file"),
     "jobs.records": ("JobResult", "OrganizationJob"),
     "jobs.organizations": ("issue_organizations",),
     "model": ("Identifier", "IdentifierKind", "Outcome", "Status"),
     "pipeline.endings": ("Ending", "EndingKind", "StopSignal"),
+    "pipeline.events": ("Event", "RowDone"),
     "reporting.summary": ("OrganizationSummary", "summarize"),
     "results": ("AUTH_COLUMNS", "read_results"),
     "roster": ("Roster",),
@@ -48,19 +58,23 @@ _HOMES = {
 __all__ = [
     "AUTH_COLUMNS",
     "BatchIssuerError",
+    "Connections",
     "Ending",
     "EndingKind",
+    "Event",
     "Identifier",
     "IdentifierKind",
     "JobResult",
     "OrganizationJob",
     "OrganizationSummary",
     "Outcome",
+    "QuotaError",
     "Rate",
     "ResultsError",
     "Roster",
     "RosterError",
     "RosterOptions",
+    "RowDone",
     "Sandbox",
     "Secret",
     "Settings",

@@ -38,6 +38,9 @@ PATH = "/fleet/drivers/auth-token"
 MAX_BODY = 64 * 1024
 """Bytes of a reply that are read; a genuine one has a few hundred."""
 
+MOST_IN_FLIGHT = 400
+"""Requests of several organizations together, so that neither sockets nor memory run out."""
+
 LATE = 0.1
 """Seconds that a request has left after its timeout: what came while this process was stopped is still read."""
 
@@ -190,7 +193,7 @@ class Connections:
 
 
 @asynccontextmanager
-async def open_connections(ca_file: str | None, most: int) -> AsyncIterator[Connections]:
+async def open_connections(ca_file: str | None = None, most: int = MOST_IN_FLIGHT) -> AsyncIterator[Connections]:
     """A pool of connections, closed at the end.
 
     Args:

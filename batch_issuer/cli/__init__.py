@@ -17,7 +17,7 @@ from .parser import make_parser
 TYPE_CHECKING = False  # importing typing would make --help a sixth slower
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
 
@@ -57,18 +57,11 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
 
 
 def _run(options: Namespace, environ: Mapping[str, str]) -> int:
-    from . import commands, issuing
-
-    command = {
-        "check": commands.check,
-        "issue": issuing.issue,
-        "retry": issuing.retry,
-        "purge": commands.purge,
-        "status": commands.status,
-        "config": commands.config,
-        "quota": commands.quota,
-        "sandbox": commands.sandbox,
-    }[options.command]
+    if options.command in ("issue", "retry"):
+        from . import issuing as home
+    else:
+        from . import commands as home  # type: ignore[no-redef]
+    command: Callable[[Namespace, Mapping[str, str]], int] = getattr(home, options.command)
     return command(options, environ)
 
 

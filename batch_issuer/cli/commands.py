@@ -69,13 +69,13 @@ def check(options: Namespace, environ: Mapping[str, str]) -> int:
     from ..wording import duration_text
 
     selection = selection_of(options, environ)
-    roster, names = Planner(selection).read(roster_of(options), selection.one())
+    roster, names = Planner(selection).read(roster_of(options), selection.one(), only_check=True)
     say(*roster.notes, columns_line(roster))
-    to_send = len(roster) - len(roster.refused)
-    plans, rates = [], set()
+    to_send, plans, rates = 0, [], set()
     for name in names:
         settings = selection.layers(name).settings(sandbox=(REGIONS["us"], "none"))
-        drivers = len(roster.of_organization(name)) if roster.options.organization_column else to_send
+        drivers = len(roster.of_organization(name) if roster.options.organization_column else roster.drivers)
+        to_send += drivers
         plans.append(estimate(settings.rate, drivers, settings.burst or settings.rate.limit, settings.concurrency))
         rates.add(settings.rate)
     at = f" at {rates.pop()}" if len(names) == 1 else ""

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from ..api.client import MOST_IN_FLIGHT
 from ..errors import BatchIssuerError, SettingsError
-from ..jobs.organizations import MOST_IN_FLIGHT, run_jobs
+from ..jobs.organizations import run_jobs
 from ..jobs.planning import Planner
 from ..pipeline.endings import StopSignal
 from ..reporting.event_log import EventLog
@@ -129,7 +130,7 @@ class _Command:
             raise jobs[0].error
         ready = [job for job in jobs if job.error is None]
         self._introduce(ready)
-        number = sum(len(job.organizations) for job in ready)
+        number = sum(one.is_asked for job in ready for one in job.organizations)
         run_async(
             self._run(ready, number),
             descriptors=DESCRIPTORS_OF_A_JOB * len(ready) + (MOST_IN_FLIGHT if number > 1 else 0),

@@ -71,6 +71,8 @@ async def issue(
         finally:
             task.cancel()
             await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # it is raised above, or the caller has left
 
 
 async def issue_frame(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:

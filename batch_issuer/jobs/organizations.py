@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..api.client import open_connections
 from ..errors import BatchIssuerError, StorageError
-from ..sandbox import Sandbox
+from ..settings.options import typed
 from ..settings.selection import Selection
 from ..wording import unexpected
 from .planning import Planner
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from ..settings.layers import Layers
     from ..settings.run_settings import Settings
     from .records import Job, OrganizationJob
-
-MOST_IN_FLIGHT = 400
-"""Requests of all organizations together, so that neither sockets nor memory run out."""
 
 
 async def run_jobs(
@@ -57,15 +54,19 @@ async def run_jobs(
     ready = [job for job in jobs if job.error is None and job.batch is not None]
     async with AsyncExitStack() as stack:
         if sandbox is not None:
-            for one in (one for job in ready for one in job.organizations if one.layers is not None):
-                one.settings = await _sandbox(one.layers, sandbox, stack) if one.layers else None
-        if connections is None and sum(len(job.organizations) for job in ready) > 1:
-            connections = await stack.enter_async_context(open_connections(ca_file, MOST_IN_FLIGHT))
+            for one in (one for job in ready for one in job.organizations):
+                one.settings = await _sandbox(one.layers, sandbox, stack)
+        if connections is None and sum(one.is_asked for job in ready for one in job.organizations) > 1:
+            connections = await stack.enter_async_context(open_connections(ca_file))
         alone = len(ready) == 1
         await asyncio.gather(*(_run(job, connections, stop, observers, alone=alone) for job in ready))
 
 
-async def _sandbox(layers: Layers, latency: tuple[float, float], stack: AsyncExitStack) -> Settings:
+async def _sandbox(layers: Layers | None, latency: tuple[float, float], stack: AsyncExitStack) -> Settings | None:
+    if layers is None:
+        return None
+    from ..sandbox import Sandbox  # noqa: PLC0415 - its server takes as long to load as the client
+
     rate = layers.rate()
     sandbox = await stack.enter_async_context(Sandbox(limit=rate.limit, per=rate.period, latency=latency))
     return layers.settings(sandbox=(sandbox.url, sandbox.api_token))
@@ -101,6 +102,7 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
     flags: Mapping[str, Any] | None = None,
     date: datetime | None = None,
     overwrite: bool = False,
+    restart: bool = False,
     connections: Connections | None = None,
     stop: StopSignal | None = None,
     observers: Mapping[str, Observer] | None = None,
@@ -111,9 +113,10 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
         file: as `read_settings_file` read it.
         names: the organizations; None for all.
         environ: environment variables, which the settings may refer to.
-        flags: settings that go before all others, by their names in the settings file.
+        flags: settings that go before all others, named and written as in the settings file.
         date: for ``{date}`` in the names of results, with its zone; now by default.
         overwrite: whether earlier results with tokens may be replaced.
+        restart: keep the journals of interrupted runs aside, and start over.
         connections: those to use, if other jobs run at the same time.
         stop: ends all runs in good order.
         observers: of the runs, by the organization's name.
@@ -123,10 +126,11 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
         ``ending``, and does not end the others.
 
     Raises:
-        SettingsError: an organization is not in the file, or two of them have the same API token.
+        SettingsError: an organization is not in the file, two of them have the same API token, or a flag is none.
     """
     environ = environ or {}
-    with Planner(Selection(file, flags=flags, environ=environ), date=date, overwrite=overwrite) as planner:
+    selection = Selection(file, flags=typed(flags or {}), environ=environ)
+    with Planner(selection, date=date, overwrite=overwrite, restart=restart) as planner:
         jobs = planner.issue_all(names)
         ca_file = environ.get("SSL_CERT_FILE") or None
         await run_jobs(jobs, connections=connections, stop=stop, observers=observers, ca_file=ca_file)

@@ -92,47 +92,49 @@ class Planner:
                 "there are no organizations in the settings",
                 "name them there, each with its roster_file; or leave out --all and name a ROSTER",
             )
-        names = [self._selection.known(name) for name in (self._file.organizations if names is None else names)]
-        jobs = [Job([self._record(name)], name if len(names) > 1 else "") for name in names]
-        outputs: dict[Path, list[Job]] = {}
-        for job, name in zip(jobs, names, strict=True):
+        chosen = dict.fromkeys(self._file.organizations if names is None else map(self._selection.known, names))
+        jobs = {name: Job([self._record(name)], name if len(chosen) > 1 else "") for name in chosen}
+        outputs: dict[Path, list[str]] = {}
+        for name, job in jobs.items():
             with _error_of(job):
                 layers = self._selection.layers(name)
-                job.source = str(self._named_roster(layers))
-                outputs.setdefault(self._output(layers, job.source).absolute(), []).append(job)
+                self._name_source(job, self._named_roster(layers))
+                outputs.setdefault(self._output(layers, job.source).absolute(), []).append(name)
         for output, sharing in outputs.items():
-            for job in sharing if len(sharing) > 1 else ():
-                job.error = ResultsError(
-                    f"{output} is to hold the results of {sharing[0].name} and of {sharing[1].name}",
+            for name in sharing if len(sharing) > 1 else ():
+                jobs[name].error = ResultsError(
+                    f"{output} is to hold the results of {sharing[0]} and of {sharing[1]}",
                     "write {organization} into output, so that each has a file of its own",
                 )
-        for job, name in zip(jobs, names, strict=True):
-            if job.error is None:
-                with _error_of(job):
-                    self._begin(job, Path(job.source), name)
-        return self._checked(jobs)
+        for output, (name, *_) in outputs.items():
+            if jobs[name].error is None:
+                with _error_of(jobs[name]):
+                    self._begin(jobs[name], Path(jobs[name].source), name, output)
+        return self._checked([*jobs.values()])
 
     def issue_named(self) -> list[Job]:
         """The job of the only organization, or of the one that was named, from the roster that its section names.
 
         Raises:
-            BatchIssuerError: it cannot be prepared.
+            SettingsError: there are several, and none was named.
         """
         layers = self._selection.only_layers()
-        return self._checked([self._issue(self._named_roster(layers), layers.organization)])
+        job = Job([self._record(layers.organization)])
+        with _error_of(job):
+            self._begin(job, self._named_roster(layers), layers.organization)
+        return self._checked([job])
 
     def issue_roster(self, roster: Path | RosterData) -> list[Job]:
         """The job of a roster, be its rows of one organization or of several.
 
         Raises:
-            BatchIssuerError: it cannot be prepared.
+            SettingsError: there is no organization of the name that was given.
         """
-        return self._checked([self._issue(roster, self._selection.one())])
-
-    def _issue(self, roster: Path | RosterData, one: str | None) -> Job:
-        job = Job([])
-        self._begin(job, roster, one)
-        return job
+        one = self._selection.one()
+        job = Job([self._record(one or "")])
+        with _error_of(job):
+            self._begin(job, roster, one)
+        return self._checked([job])
 
     def _named_roster(self, layers: Layers) -> Path:
         path = layers.roster_file()
@@ -141,36 +143,44 @@ class Planner:
             raise SettingsError(where or "no roster is named", "add it; or name a ROSTER")
         return path
 
-    def read(self, roster: Path | RosterData, one: str | None) -> tuple[Roster, list[str]]:
+    def read(self, roster: Path | RosterData, one: str | None, *, only_check: bool = False) -> tuple[Roster, list[str]]:
         """A roster, and the names of the organizations whose rows are to be requested.
 
         Args:
             roster: its file or its bytes.
             one: the only organization; None for all that its column names.
+            only_check: whether nothing will be requested, so that it may stay open which organization the rows are of.
 
         Raises:
             RosterError: it cannot be used as a whole, or no row is of that organization.
             SettingsError: the settings have several organizations, and nothing says which.
         """
-        options = self._selection.layers(one or "").roster_options()
+        layers = self._selection.layers(one or "")
+        options = layers.roster_options()
         data, name = roster if isinstance(roster, RosterData) else (read_bytes(roster), roster.name)
         with collecting_later():
-            return self._read(data, name, options, one)
+            frame, notes = read_table(data, name, options)
+            if not self._names_organizations(frame, name, layers):
+                if one is None and not only_check:
+                    raise self._selection.which()
+                return Roster(frame, name, options, notes=notes), [one or ""]
+            found = Roster(frame, name, self._with_organizations(options, layers), notes=notes)
+        return found, self._used(found.organizations, name, one)
 
-    def _read(self, data: bytes, name: str, options: RosterOptions, one: str | None) -> tuple[Roster, list[str]]:
-        layers = self._selection.layers(one or "")
-        frame, notes = read_table(data, name, options)
-        if not self._names_organizations(frame, name, layers):
-            if one is None:
-                raise self._selection.which()
-            return Roster(frame, name, options, notes=notes), [one]
-        known = tuple(self._file.organizations)
-        options = replace(options, organization_column=layers.organization_column(), organizations=known)
-        found = Roster(frame, name, options, notes=notes)
-        used = set(found.organizations)
-        if one is not None and one not in used:
+    def _used(self, organizations: Sequence[str], name: str, one: str | None) -> list[str]:
+        """The organizations that rows name, or the one of them that was named, in the order of the settings.
+
+        Raises:
+            RosterError: no row is of that one.
+        """
+        used = set(organizations)
+        if one and one not in used:
             raise RosterError(f"no row of {name} is of {one}", "see to its column of organizations")
-        return found, [each for each in known if each in used and one in (None, each)]
+        return [each for each in self._file.organizations if each in used and one in (None, each)]
+
+    def _with_organizations(self, options: RosterOptions, layers: Layers) -> RosterOptions:
+        names = tuple(self._file.organizations)
+        return replace(options, organization_column=layers.organization_column(), organizations=names)
 
     def _names_organizations(self, frame: pd.DataFrame, name: str, layers: Layers) -> bool:
         """Whether a column says which organization each row is of, at least for one row."""
@@ -178,20 +188,28 @@ class Planner:
         header = [str(title) for title in frame.columns]
         if not self._file.organizations or organization_position(header, column, name) is None:
             return False
-        options = replace(
-            layers.roster_options(), organization_column=column, organizations=tuple(self._file.organizations)
-        )
+        options = self._with_organizations(layers.roster_options(), layers)
         return not len(frame) or any(isinstance(one, str) for one in organizations_of(frame, options, name))
 
-    def _begin(self, job: Job, roster: Path | RosterData, one: str | None) -> None:
-        """Read a roster, hold its results file, and find out what is to be requested."""
+    def _name_source(self, job: Job, roster: Path | RosterData) -> None:
         job.source = str(roster) if isinstance(roster, Path) else roster.name
+        for one in job.organizations:
+            one.roster = job.source
+
+    def _begin(self, job: Job, roster: Path | RosterData, one: str | None, output: Path | None = None) -> None:
+        """Read a roster, hold its results file, and find out what is to be requested."""
+        self._name_source(job, roster)
         if self._selection.layers(one or "").output() is None:
             _check_names_results(roster)
         job.roster, names = self.read(roster, one)
         shared = bool(job.roster.options.organization_column)
-        layers = self._selection.layers(one if one is not None else "" if shared else names[0])
-        output = self._output(layers, job.source if isinstance(roster, Path) else None, shared=shared and one is None)
+        if output is None:
+            source = job.source if isinstance(roster, Path) else None
+            output = (
+                self._output_of_several(names, source)
+                if one is None
+                else self._output(self._selection.layers(one), source)
+            )
         self._ask(job, names, job.roster.organizations if shared else ())
         job.destination = self._held.enter_context(Destination(output, roster=Path(job.source)))
         job.batch = job.destination.begin(
@@ -207,19 +225,32 @@ class Planner:
     def _record(self, name: str, source: str = "") -> OrganizationJob:
         return OrganizationJob(name=name, layers=self._selection.layers(name), roster=source)
 
-    def _output(self, layers: Layers, source: str | None, *, shared: bool = False) -> Path:
+    def _output_of_several(self, names: Sequence[str], source: str | None) -> Path:
+        """The one results file of a roster that several organizations share.
+
+        Raises:
+            SettingsError: the settings want one for each.
+        """
+        common = self._selection.layers()
+        pattern = common.output()
+        if "{organization}" in (pattern or "") or any(
+            self._selection.layers(name).output() != pattern for name in names
+        ):
+            name = Path(source).name if source else "the roster"
+            raise SettingsError(
+                f"{name} holds drivers of several organizations, so its results are one file; "
+                "output in the settings names one for each",
+                "choose one with -o, or as output under [defaults]; for a file each, give each organization a roster "
+                "of its own (roster_file) and issue --all",
+            )
+        return self._output(common, source)
+
+    def _output(self, layers: Layers, source: str | None) -> Path:
         path = Path(source or "")
         stem = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
         pattern = layers.output()
         if pattern is None:
             return path.with_name(f"{stem}.results.csv")
-        if shared and "{organization}" in pattern:
-            raise SettingsError(
-                f"{path.name or 'the roster'} holds drivers of several organizations, so its results are one file, "
-                "and {organization} in its name stands for nothing",
-                "choose a name without it, with -o or as output under [defaults]; for a file each, give each "
-                "organization a roster of its own (roster_file) and issue --all",
-            )
         output = results_path(pattern, organization=layers.organization, roster=stem, now=self._date)
         if "{" in str(Path(pattern).parent):  # nobody can have made tonight's folder
             try:
@@ -243,13 +274,10 @@ class Planner:
         job = Job([self._record(name) for name in (self._file.organizations if one is None else [one])])
         job.destination = self._held.enter_context(Destination(results))
         if one is None or (one and self._has_organizations(job.destination, common)):
-            names = tuple(self._file.organizations)
-            options = replace(options, organization_column=common.organization_column(), organizations=names)
+            options = self._with_organizations(options, common)
         job.batch = job.destination.reopen(self._validity(job), options, restart=self._restart)
-        if not job.batch.is_of_one:
-            used = set(job.batch.organizations)
-            known = self._file.organizations if one is None else [one]
-            self._ask(job, [name for name in known if name in used], used)
+        if of_rows := job.batch.organizations:
+            self._ask(job, self._used(of_rows, results.name, one), of_rows)
         return self._checked([job])
 
     def _named_after(self, path: Path) -> str | None:
@@ -324,12 +352,12 @@ def _find_settings(job: Job) -> None:
     """The settings of each organization; one whose settings cannot be used fails alone, if it is not the only one."""
     if job.error is not None:
         return
-    asked = [one for one in job.organizations if one.layers is not None]
-    for one in asked:
+    for one in job.organizations:
         try:
-            one.settings = one.layers.settings() if one.layers else None
+            one.settings = one.layers.settings() if one.layers is not None else None
         except SettingsError as error:
             one.error = error
+    asked = [one for one in job.organizations if one.layers is not None]
     if asked and all(one.error is not None for one in asked):
         job.error = asked[0].error
 

@@ -61,6 +61,11 @@ class OrganizationJob:
     results: Path | None = None
     moved: bool = False
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether tokens are requested for it: not so for rows of no organization, or where its settings fail."""
+        return self.layers is not None and self.error is None
+
 
 @dataclass(frozen=True, slots=True)
 class JobResult:

@@ -69,7 +69,7 @@ async def run_job(
     if not (any(drivers.values()) or batch.changed or destination.partial.exists()):
         for one in asked:
             one.ending = FINISHED
-        return _result(batch, outcomes, organizations, Published(destination.path, 0), moved=False)
+        return _result(batch, outcomes, organizations, Published(destination.path, 0), destination)
     async with AsyncExitStack() as stack:
         doors = [door for one in asked if (door := await _open(stack, one, connections)) is not None]
         if not doors and (errors := [one.error for one in organizations if one.error is not None]):
@@ -86,15 +86,16 @@ async def run_job(
             outcomes = batch.outcomes.followed_by(one for run in runs for one in run.outcomes.values())
             unkept = any(run.unkept for run in runs) or not journal.is_whole
             published = _publish(batch, outcomes, destination, unkept=unkept)
-    return _result(batch, outcomes, organizations, published, moved=published.path != destination.path)
+    return _result(batch, outcomes, organizations, published, destination)
 
 
 async def _open(stack: AsyncExitStack, one: OrganizationJob, connections: Connections | None) -> _Door | None:
-    if one.settings is None:
+    settings = one.settings
+    if settings is None:
         return None
     try:
-        client = await stack.enter_async_context(open_client(one.settings, connections))
-        return _Door(one, one.settings, client, await stack.enter_async_context(open_quota(one.settings)))
+        client = await stack.enter_async_context(open_client(settings, connections))
+        return _Door(one, settings, client, await stack.enter_async_context(open_quota(settings)))
     except BatchIssuerError as error:
         one.error = error
         return None
@@ -105,7 +106,7 @@ def _by_organization(
 ) -> Mapping[str, Sequence[R]]:
     """Drivers or outcomes by the organization that their rows are of; all of them, where no row names one."""
     names = [one.name for one in organizations]
-    if batch.is_of_one:
+    if not batch.organizations:
         everything = list(each)
         return dict.fromkeys(names, everything)
     found: dict[str, list[R]] = {name: [] for name in names}
@@ -183,8 +184,7 @@ def _result(
     outcomes: Mapping[int, Outcome],
     organizations: Sequence[OrganizationJob],
     published: Published,
-    *,
-    moved: bool,
+    destination: Destination,
 ) -> JobResult:
     before = {driver.row: driver.before for driver in batch.drivers if driver.before is not None}
     good, contested = ("", str(Hint.NO_EXPIRY)), set(batch.contested)
@@ -204,7 +204,7 @@ def _result(
         for each in (in_order, [outcome for outcome in in_order if lacks(outcome)])
     )
     for one in organizations:
-        one.ended_at, one.results, one.moved = utc_now(), published.path, moved
+        one.ended_at, one.results, one.moved = utc_now(), published.path, published.path != destination.path
         one.outcomes, one.lacking = all_of[one.name], lacking_of[one.name]
     endings = [one.ending for one in organizations if one.ending is not None]
     worst = max(endings, key=lambda ending: SEVERITY.index(ending.kind), default=FINISHED)

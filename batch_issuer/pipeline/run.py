@@ -137,6 +137,7 @@ class Run:
                 deadline.start()
             async with self._tasks:
                 self._dispatcher = self._tasks.create_task(self._dispatch(deadline))
+                self._dispatcher.add_done_callback(lambda _: self._settle())  # a stop may end it before its first step
                 syncing = self._tasks.create_task(self._keep_synced())
                 await self._over.wait()
                 self._dispatcher.cancel()
@@ -195,16 +196,11 @@ class Run:
 
     async def _dispatch(self, deadline: Deadline | None) -> None:
         """Start requests, one after the other, whenever a row is ready and the quota admits one."""
-        try:
-            await self._start(deadline)
-            self._settle()
-            while self.ending is None:
-                await self._queue.ready()
-                self._send(await self._quota.admit(len(self._queue)))
-        except asyncio.CancelledError:
-            if self.ending is None:
-                raise
+        await self._start(deadline)
         self._settle()
+        while self.ending is None:
+            await self._queue.ready()
+            self._send(await self._quota.admit(len(self._queue)))
 
     async def _start(self, deadline: Deadline | None) -> None:
         """Report how it starts; a stop does not wait to learn what other runs use of the quota."""

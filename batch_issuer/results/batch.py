@@ -82,8 +82,7 @@ class Batch:
         delimiter: what separates them.
         outcomes: what each row has come to so far, by row number; every row has one.
         drivers: the rows to ask for, in order.
-        organizations: for each row the organization it is of; blank where there is only one, or the row names none.
-        is_of_one: whether no row names an organization, so that all rows are of one.
+        organizations: for each row the organization it is of, blank if it names none; empty where all rows are of one.
         contested: numbers of rows that are left as they are because it is not certain whose they are.
         changed: whether ``outcomes`` differ from what the results file holds.
         unread: by token, cells of times that came with it and could not be read; they stay as long as it does.
@@ -103,7 +102,6 @@ class Batch:
         self.cells = cells
         self.header = list(header)
         self.organizations = organizations
-        self.is_of_one = not any(organizations)
         self.delimiter = ","
         self.changed = True
         self._columns = columns
@@ -125,7 +123,7 @@ class Batch:
             roster.frame,
             roster.named_by,
             [*map(str, roster.frame.columns), *AUTH_COLUMNS],
-            roster.organizations,
+            roster.organizations if roster.options.organization_column else (),
             outcomes.followed_by(roster.refused),
             roster.drivers,
         )
@@ -162,7 +160,7 @@ class Batch:
             whose = organizations_of(results.cells, options, name)
             plan = ResumePlan(results, columns, name, validity, whose)
             outcomes = Outcomes(row_numbers(results.cells), [*plan.outcomes], plan.outcomes.__getitem__)
-            organizations = ["" if isinstance(one, Problem) else one for one in whose]
+            organizations = ["" if isinstance(one, Problem) else one for one in whose if options.organization_column]
             header = [str(column) for column in results.frame.columns]
             batch = cls(results.cells, columns, header, organizations, outcomes, plan.drivers, plan)
             batch.delimiter = results.delimiter
@@ -177,8 +175,8 @@ class Batch:
         return row_numbers(self.cells)
 
     def organization_of(self, row: int) -> str:
-        """The organization that a row is of, by the row's number."""
-        return self.organizations[row - (HEADER_ROW + 1)]
+        """The organization that a row is of, by the row's number; blank if it names none, or where all are of one."""
+        return self.organizations[row - (HEADER_ROW + 1)] if self.organizations else ""
 
     @property
     def with_token(self) -> list[int]:

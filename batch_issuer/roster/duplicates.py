@@ -52,6 +52,7 @@ def same_drivers(
     def first_row(row: int) -> int:
         """Of its driver, as far as is known."""
         while row in earlier:
+            earlier[row] = earlier.get(earlier[row], earlier[row])  # halves the way, so that no chain grows long
             row = earlier[row]
         return row
 

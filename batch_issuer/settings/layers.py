@@ -5,7 +5,7 @@ Secrets come by reference only, never as an argument.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import time
 from pathlib import Path
 from types import MappingProxyType
@@ -49,7 +49,7 @@ class Setting:
     """
 
     name: str
-    value: Any
+    value: Any = field(repr=False)
     source: str
 
 

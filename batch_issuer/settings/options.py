@@ -288,6 +288,21 @@ def given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None and value is not False}
 
 
+def typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a caller writes them, each of its option's kind: a text is read as in the settings file.
+
+    Raises:
+        SettingsError: there is no such setting, or it cannot have that value.
+    """
+    names = [name for name, option in OPTIONS.items() if option.in_file and option.section not in ("organization", "")]
+    for name in values:
+        if name not in names:
+            raise SettingsError(f"there is no setting {name[:40]!r}", f"there are {', '.join(names)}")
+    return {
+        name: OPTIONS[name].kind.of_text(value) if isinstance(value, str) else value for name, value in values.items()
+    }
+
+
 def keys(*sections: str) -> dict[str, Option]:
     """The options that a section of the settings file may set."""
     return {option.name: option for option in OPTIONS.values() if option.in_file and option.section in sections}

@@ -785,6 +785,12 @@ def test_a_mistyped_flag_is_told_without_waiting_for_the_modules_of_a_command() 
     assert not modules_after(ours) & {"pandas", "numpy", "aiohttp", "asyncio", "dataclasses", "tqdm"}
 
 
+@pytest.mark.parametrize("command", ["config", "quota"])
+def test_a_command_without_a_roster_waits_for_no_pandas(command: str) -> None:
+    ours = f"from batch_issuer.cli import main; main(['{command}'], {{'SAMSARA_API_TOKEN': 'key'}})"
+    assert not modules_after(ours) & {"pandas", "numpy", "aiohttp", "tqdm"}
+
+
 def test_the_regions_are_those_that_the_flag_knows() -> None:
     for region in REGIONS:
         assert make_parser().parse_args(["issue", "--region", region]).region == region

@@ -298,7 +298,10 @@ def test_a_column_that_names_none_of_the_organizations_is_no_column_of_organizat
     assert len(group.asked("north")) == 4
 
 
-def test_results_of_several_go_into_no_file_of_one_organization(group: Group) -> None:
+def test_results_of_several_go_into_no_file_of_one_organization(
+    group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor anywhere else than each of them said: that could be a folder that others read."""
     group.add("north")
     group.add("south")
     group.defaults = ""
@@ -307,9 +310,63 @@ def test_results_of_several_go_into_no_file_of_one_organization(group: Group) ->
     ]
     shared = group.folder / "all.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
-    assert group.run("issue", str(shared)) == 0
-    assert [row["auth_status"] for row in read(group.folder / "all.results.csv")] == ["issued", "issued"]
+    assert group.run("issue", str(shared)) == 2
+    assert "all.csv holds drivers of several organizations" in capsys.readouterr().err
+    assert not group.asked("north")
+    assert group.run("issue", str(shared), "-o", str(group.folder / "one.csv")) == 0
+    assert [row["auth_status"] for row in read(group.folder / "one.csv")] == ["issued", "issued"]
     assert not list(group.folder.glob("*-only.csv"))
+
+
+def test_rows_that_all_name_no_known_organization_belong_to_none(group: Group) -> None:
+    """They are not everybody's: the summary has them once."""
+    for name in ("north", "south", "west"):
+        group.add(name)
+    group.defaults = ""
+    shared, out, report = group.folder / "all.csv", group.folder / "one.csv", group.folder / "s.json"
+    shared.write_text("Username,Organization\ndriver.1,west\ndriver.2,west\n")
+    assert group.run("issue", str(shared), "-o", str(out)) == 0
+    group._sections = group._sections[:2]
+    assert group.run("retry", str(out), "--summary", str(report)) == 1
+    entries = json.loads(report.read_text())["organizations"]
+    assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [("unassigned", 1, 2)]
+    assert [row["auth_status"] for row in read(out)] == ["issued", "issued"]
+    assert not group.asked("north") + group.asked("south")
+    assert group.run("retry", str(out), "--org", "north") in (0, 2)
+    assert not group.asked("south")
+
+
+def test_retry_of_an_organization_without_rows_is_refused(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+    group.add("north")
+    group.add("south")
+    group.defaults = ""
+    shared, out = group.folder / "all.csv", group.folder / "one.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\n")
+    assert group.run("issue", str(shared), "-o", str(out)) == 0
+    assert group.run("retry", str(out), "--org", "south") == 2
+    assert "no row of one.csv is of south" in capsys.readouterr().err
+
+
+def test_check_takes_a_roster_of_which_organization_it_may_be(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+    group.add("north")
+    group.add("south")
+    group.write()
+    assert main(["check", str(group.folder / "north.csv"), "--config", str(group.file)], group.environ) == 0
+    assert "3 can be sent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--org", "north"], ["north.csv", "--org", "north"], ["--all"]])
+def test_a_roster_that_is_missing_is_reported_with_its_organization(
+    group: Group, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(group.folder)
+    group.add("north")
+    (group.folder / "north.csv").unlink()
+    report = group.folder / "s.json"
+    assert group.run("issue", *arguments, "--summary", str(report)) == 2
+    (entry,) = json.loads(report.read_text())["organizations"]
+    assert (entry["organization"], entry["ending"], entry["exit_code"]) == ("north", "not started", 2)
+    assert entry["roster"].endswith("north.csv")
 
 
 def test_a_roster_of_several_without_rows_is_an_error(group: Group) -> None:
@@ -500,6 +557,22 @@ def test_one_organization_is_issued_for_by_its_name(group: Group) -> None:
     assert not group.asked("north")
     with pytest.raises(SettingsError, match="no organization 'west'"):
         asyncio.run(issue_organizations(settings, ["west"], environ=group.environ))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [({"rat": "5/s"}, "no setting 'rat'"), ({"api_token": "key"}, "no setting 'api_token'"), ({"rate": "x"}, "rate")],
+)
+def test_settings_from_python_are_read_as_those_of_the_file(group: Group, flags: dict[str, str], told: str) -> None:
+    group.add("north")
+    group.write()
+    settings = read_settings_file(group.file)
+    with pytest.raises(SettingsError, match=told):
+        asyncio.run(issue_organizations(settings, environ=group.environ, flags=flags))
+    written = {"rate": "1000/s", "quota": "process", "timeout": "5s"}
+    (one,) = asyncio.run(issue_organizations(settings, ["north", "north"], environ=group.environ, flags=written))
+    assert one.settings is not None
+    assert (str(one.settings.rate), one.settings.timeout) == ("1000/s", 5.0)
 
 
 def test_organizations_are_stopped_by_one_signal(group: Group) -> None:

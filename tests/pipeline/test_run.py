@@ -277,6 +277,23 @@ def test_a_stop_before_the_start_sends_nothing() -> None:
     assert ran.server.arrivals == []
 
 
+@pytest.mark.parametrize("steps", range(6))
+def test_a_stop_in_the_first_steps_of_the_loop_ends_the_run(steps: int) -> None:
+    """Before the dispatcher has taken its first step, too: every row has its outcome."""
+    ending = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
+
+    def stop_after(signal: StopSignal, loop: asyncio.AbstractEventLoop, left: int = steps) -> None:
+        if left:
+            loop.call_soon(stop_after, signal, loop, left - 1)
+        else:
+            signal.stop(ending)
+
+    ran = Recorder(5, server_with(), at=lambda signal, loop: loop.call_soon(stop_after, signal, loop))
+    assert ran.ending == ending
+    assert len(ran.run.outcomes) == 5
+    assert ran.left_behind == set()
+
+
 def test_a_stop_while_rows_back_off_leaves_them_unknown_or_not_attempted() -> None:
     long = 300.0
     replies = [Reply(503, retry_after=long), Reply(408, retry_after=long)]
