@@ -83,7 +83,7 @@ async def run_job(
             journal.close()
             for door, run in zip(doors, runs, strict=False):
                 _note(door.organization, run)
-            outcomes = batch.outcomes.followed_by(one for run in runs for one in run.outcomes.values())
+            outcomes = batch.outcomes.followed_by(one for run in runs for one in run.finished)
             unkept = any(run.unkept for run in runs) or not journal.is_whole
             published = _publish(batch, outcomes, destination, unkept=unkept)
     return _result(batch, outcomes, organizations, published, destination)
@@ -102,13 +102,12 @@ async def _open(stack: AsyncExitStack, one: OrganizationJob, connections: Connec
 
 
 def _by_organization(
-    batch: Batch, each: Iterable[R], organizations: Iterable[OrganizationJob]
+    batch: Batch, each: Sequence[R], organizations: Iterable[OrganizationJob]
 ) -> Mapping[str, Sequence[R]]:
     """Drivers or outcomes by the organization that their rows are of; all of them, where no row names one."""
     names = [one.name for one in organizations]
     if not batch.organizations:
-        everything = list(each)
-        return dict.fromkeys(names, everything)
+        return dict.fromkeys(names, each)
     found: dict[str, list[R]] = {name: [] for name in names}
     for one in each:
         found.get(batch.organization_of(one.row) or UNASSIGNED, []).append(one)
@@ -126,7 +125,7 @@ def _runs(
     earlier = [batch.outcomes[row] for row in batch.with_token]
     kept = set(batch.kept)
     renewable = _by_organization(
-        batch, (outcome for outcome in earlier if outcome.row in kept), [door.organization for door in doors]
+        batch, [outcome for outcome in earlier if outcome.row in kept], [door.organization for door in doors]
     )
     return [
         Run(
@@ -147,7 +146,8 @@ def _runs(
 def _note(one: OrganizationJob, run: Run) -> None:
     """What a run came to, even if the job does not come to its end."""
     one.ended_at, one.ending, one.usage = utc_now(), run.ending, run.usage
-    one.outcomes = list(run.outcomes.values())
+    renewed = len(run.finished) > len(run.drivers)  # then a row has several
+    one.outcomes = list(run.outcomes.values()) if renewed else run.finished
     one.lacking = [outcome for outcome in one.outcomes if not outcome.token]
 
 

@@ -57,7 +57,7 @@ class Run:
     Attributes:
         drivers: as given.
         ending: why it ended; None before.
-        outcomes: by row, of each row the last one so far; of all rows once `run` is over, however it ended.
+        finished: the outcomes so far, in the order they came; of all rows once `run` is over, however it ended.
         unkept: how many tokens could not be written into the journal.
         usage: how much was sent, and how fast.
     """
@@ -97,7 +97,7 @@ class Run:
         """
         self.drivers = list(drivers)
         self.ending: Ending | None = None
-        self.outcomes: dict[int, Outcome] = {}
+        self.finished: list[Outcome] = []
         self.unkept = 0
         self.usage = Usage(settings.rate)
         self._settings = settings
@@ -118,6 +118,11 @@ class Run:
         self._dispatcher: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         self._failure: Exception | None = None  # of the observer
+
+    @property
+    def outcomes(self) -> dict[int, Outcome]:
+        """By row, the last one so far."""
+        return {outcome.row: outcome for outcome in self.finished}
 
     async def run(self) -> None:
         """Request a token for each driver; afterwards `ending` says why it ended.
@@ -363,9 +368,11 @@ class Run:
         if self.ending is not None or self._renewable is None:
             return False
         now = asyncio.get_running_loop().time()
+        due = self._expiries.due(now, self._wall_clock(), self._quota.estimate)
+        outcomes = self._renewable | self.outcomes if due else {}
         again = []
-        for row in self._expiries.due(now, self._wall_clock(), self._quota.estimate):
-            latest = self.outcomes.get(row) or self._renewable[row]
+        for row in due:
+            latest = outcomes[row]
             if latest.identifier is not None and not latest.hint:
                 again.append(Attempts(Driver(row, latest.identifier, before=latest)))
         if again:
@@ -376,7 +383,7 @@ class Run:
     def _finish(self, *outcomes: Outcome) -> None:
         self._record(*outcomes)
         for outcome in outcomes:
-            self.outcomes[outcome.row] = outcome
+            self.finished.append(outcome)
             self._breaker.record_outcome(outcome.row)
             self._emit(RowDone(outcome))
 

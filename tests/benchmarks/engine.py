@@ -31,12 +31,13 @@ import pandas as pd
 from clients import CODE, FIRST_DRIVER, Server, official_sdk, sandbox
 from figures import Figure, Pairs, show, spread, timed
 
-from batch_issuer import AUTH_COLUMNS, Destination, Rate, Roster, Secret, Settings, Validity, issue_file
+from batch_issuer import AUTH_COLUMNS, Rate, Roster, Secret, Settings, issue_file
 from batch_issuer.cli.loop import run_async
 from batch_issuer.model import Reply
 from batch_issuer.pipeline.attempts import Attempts, new_code
 from batch_issuer.pipeline.run import Run
 from batch_issuer.quota import open_quota
+from batch_issuer.results import Destination, Validity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
