@@ -1,13 +1,21 @@
-"""Rules for every test: loopback only, no secrets of the developer's own."""
+"""Rules for every test: loopback only, no secrets of the developer's own; and what several files' tests are given."""
 
 from __future__ import annotations
 
 import socket
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, settings
+from support.processes import Commands
+from support.sandbox import live_sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_issuer.sandbox import Sandbox
 
 # How fast examples are made, or run, depends on what else the machine has to do.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,3 +39,21 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Tem
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """One that never refuses."""
+    with live_sandbox(limiter="none") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    with Commands(tmp_path_factory.mktemp("commands")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()

@@ -13,9 +13,10 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from support import disks as failing_disk
-from support.disks import Commands, issued, roster, rows, take_turns, tokens
-from support.live_sandbox import live_sandbox
+from support import turns
+from support.processes import PythonProcess
+from support.rosters import lines, tokens_in, write_roster
+from support.sandbox import live_sandbox, tokens_of
 
 from batch_issuer.cli import main
 from batch_issuer.errors import ResultsError
@@ -23,8 +24,10 @@ from batch_issuer.locks import Lock
 from batch_issuer.results import Destination
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from support.processes import Commands
 
 pytest.importorskip("fcntl", reason="locks as POSIX has them")
 
@@ -148,7 +151,7 @@ def test_it_is_released_wherever_its_folder_went(path: Path) -> None:
 
 def test_threads_never_hold_it_at_once(path: Path) -> None:
     path.with_name("counter").write_text("0")
-    threads = [threading.Thread(target=take_turns, args=(path, 20)) for _ in range(PROCESSES)]
+    threads = [threading.Thread(target=turns.take_turns, args=(path, 20)) for _ in range(PROCESSES)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -159,9 +162,8 @@ def test_threads_never_hold_it_at_once(path: Path) -> None:
 
 def test_processes_never_hold_it_at_once(path: Path) -> None:
     path.with_name("counter").write_text("0")
-    command = [sys.executable, failing_disk.__file__, str(path), str(ROUNDS // PROCESSES)]
-    processes = [subprocess.Popen(command) for _ in range(PROCESSES)]
-    assert [process.wait(60) for process in processes] == [0] * PROCESSES
+    processes = [PythonProcess(turns.__file__, path, ROUNDS // PROCESSES) for _ in range(PROCESSES)]
+    assert [process.end() for process in processes] == [0] * PROCESSES
     assert path.with_name("counter").read_text() == str(ROUNDS)
     assert not path.exists()
 
@@ -169,18 +171,11 @@ def test_processes_never_hold_it_at_once(path: Path) -> None:
 # --- two runs for one place
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    running = Commands(tmp_path_factory.mktemp("commands"))
-    yield running
-    running.close()
-
-
 def test_a_second_run_is_refused_naming_the_first_and_sends_nothing_until_that_is_dead(
     tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whether it issues, retries or purges; SIGKILL frees the place, and what the first had issued is gone on with."""
-    source, out = roster(tmp_path / "roster", 10), tmp_path / "results" / "depot.results.csv"
+    source, out = write_roster(tmp_path / "roster", 10), tmp_path / "results" / "depot.results.csv"
     out.parent.mkdir()
     with live_sandbox(script="ok*4,hang,ok*") as sandbox:
         swift = ("--rate", "1000/s", "--quota", "process")
@@ -205,11 +200,11 @@ def test_a_second_run_is_refused_naming_the_first_and_sends_nothing_until_that_i
         os.kill(first.pid, signal.SIGKILL)
         assert first.end() == -signal.SIGKILL
         assert out.with_name(f"{out.name}.lock").exists()
-        answered = issued(entry for entry in sandbox.ledger if entry.status)
+        answered = tokens_of(entry for entry in sandbox.ledger if entry.status)
         assert main(retry, environ) == 0, capsys.readouterr().err
         assert len(sandbox.ledger) == 5 + 6
-    assert answered < tokens(out)
-    assert len(rows(out)) == 10
+    assert answered < tokens_in(out)
+    assert len(lines(out)) == 10
     assert list(out.parent.iterdir()) == [out]
 
 

@@ -6,11 +6,10 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from support.settings_files import HIDDEN
 
 from batch_issuer.api.replies import utc_from_milliseconds
 from batch_issuer.model import Identifier, IdentifierKind, Outcome, Reply, Status
-
-HIDDEN = "hunter2hunter2"
 
 
 @pytest.mark.parametrize(

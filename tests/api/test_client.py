@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 import pytest
-import trustme
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support.raw_server import Exchange, RawServer, http, keep_alive, server_tls, then_silence, tunnel
+from support.raw_server import Exchange, RawServer, http, keep_alive, server_tls, then_silence, tunnel, unused_port
 
 from batch_issuer.api.client import open_client
 from batch_issuer.errors import SettingsError
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
     from pathlib import Path
 
+    import trustme
     from support.raw_server import Answer
 
     from batch_issuer.api.client import Client
@@ -71,11 +71,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     return result
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """All clients trust this authority only: to load the system's certificates takes 30 ms for each client."""
@@ -86,12 +81,12 @@ def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
     QUICK.clear()
 
 
-def settings(url: str, **options: Any) -> Settings:
+def client_settings(url: str, **options: Any) -> Settings:
     return Settings(**{"api_token": Secret(KEY), "base_url": url, "timeout": 10.0, **QUICK, **options})
 
 
 async def ask(url: str, identifier: Identifier = DRIVER, code: str = CODE, **options: Any) -> Reply:
-    async with open_client(settings(url, **options)) as client:
+    async with open_client(client_settings(url, **options)) as client:
         return await client.issue(identifier, code)
 
 
@@ -112,7 +107,7 @@ async def sandboxed(*, concurrency: int = 16, timeout: float = 10.0, **options: 
     """A sandbox and a client of it."""
     async with (
         Sandbox(api_token=KEY, limiter="none", **options) as sandbox,
-        open_client(settings(sandbox.url, concurrency=concurrency, timeout=timeout)) as client,
+        open_client(client_settings(sandbox.url, concurrency=concurrency, timeout=timeout)) as client,
     ):
         yield sandbox, client
 
@@ -209,7 +204,7 @@ def test_fifty_requests_share_one_connection_and_send_no_cookie_back() -> None:
         cookies = ("Set-Cookie: session=1; Path=/", "Set-Cookie: malformed\x01; =;;")
         async with (
             RawServer(keep_alive(http(200, ISSUED, *cookies), http(500, {}, *cookies))) as server,
-            open_client(settings(server.url)) as client,
+            open_client(client_settings(server.url)) as client,
         ):
             for _ in range(50):
                 await client.issue(DRIVER, CODE)
@@ -515,7 +510,7 @@ def test_of_ten_megabytes_only_the_beginning_is_read() -> None:
                 await exchange.send(b"x" * 10_000)
                 sent += 10_000
 
-        async with RawServer(huge) as server, open_client(settings(server.url)) as client:
+        async with RawServer(huge) as server, open_client(client_settings(server.url)) as client:
             reply = await client.issue(DRIVER, CODE)
             assert (gist(reply), reply.fault) == ((200, True, VerdictKind.RETRY_MAYBE_ISSUED), Fault.UNUSABLE)
             await server.closed.wait()  # the client has left in the middle
@@ -551,7 +546,7 @@ def test_a_compressed_bomb_is_not_blown_up_in_memory() -> None:
 
 def test_a_connection_closed_while_idle_is_replaced() -> None:
     async def main() -> None:
-        async with RawServer(http(200, ISSUED)) as server, open_client(settings(server.url)) as client:
+        async with RawServer(http(200, ISSUED)) as server, open_client(client_settings(server.url)) as client:
             for _ in range(3):
                 server.closed.clear()
                 assert (await client.issue(DRIVER, CODE)).token == TOKEN
@@ -573,7 +568,7 @@ def test_a_request_on_a_dying_connection_is_not_repeated_behind_our_back() -> No
             else:
                 exchange.writer.close()
 
-        async with RawServer(once) as server, open_client(settings(server.url)) as client:
+        async with RawServer(once) as server, open_client(client_settings(server.url)) as client:
             assert (await client.issue(DRIVER, CODE)).token == TOKEN
             reply = await client.issue(DRIVER, CODE)
             assert (gist(reply), reply.fault) == (MAYBE, Fault.NO_ANSWER)
@@ -590,7 +585,7 @@ def test_cancelling_cancels() -> None:
             arrived.set()
             await exchange.stopping.wait()
 
-        async with RawServer(silent) as server, open_client(settings(server.url)) as client:
+        async with RawServer(silent) as server, open_client(client_settings(server.url)) as client:
             request = asyncio.create_task(client.issue(DRIVER, CODE))
             await arrived.wait()
             request.cancel()
@@ -602,7 +597,7 @@ def test_cancelling_cancels() -> None:
 
 def test_cancelled_once_it_was_sent_it_does_not_say_that_nothing_left() -> None:
     async def main() -> None:
-        async with RawServer(then_silence()) as server, open_client(settings(server.url)) as client:
+        async with RawServer(then_silence()) as server, open_client(client_settings(server.url)) as client:
             sent = asyncio.create_task(client.issue(DRIVER, CODE))
             while not server.requests:  # noqa: ASYNC110 - the server has no event for it
                 await asyncio.sleep(0.001)
@@ -618,7 +613,7 @@ def test_a_reply_that_came_while_the_process_was_stopped_is_read_though_its_time
     async def main() -> None:
         async with (
             RawServer(keep_alive(http(200, ISSUED))) as server,
-            open_client(settings(server.url, timeout=0.3)) as client,
+            open_client(client_settings(server.url, timeout=0.3)) as client,
         ):
             asking = asyncio.create_task(client.issue(DRIVER, CODE))
             while not server.requests:  # noqa: ASYNC110 - the server has no event for it
@@ -695,14 +690,6 @@ def test_retry_after_is_read_as_seconds(status: int, lines: list[str], seconds: 
 # --- requests that never left ---
 
 
-@contextmanager
-def unused_port() -> Iterator[int]:
-    """A port that is taken, so that nobody else gets it, but where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
-
-
 def assert_never_left(reply: Reply, fault: Fault, hint: Hint) -> None:
     assert (gist(reply), reply.fault) == ((None, False, VerdictKind.UNREACHABLE), fault)
     assert judge(reply).hint is hint
@@ -774,7 +761,7 @@ def test_a_connection_that_does_not_come_about_in_time_never_left() -> None:
 def test_cancelled_while_it_connects_it_says_that_nothing_left() -> None:
     async def main() -> None:
         with full_backlog() as port:
-            async with open_client(settings(f"http://127.0.0.1:{port}")) as client:
+            async with open_client(client_settings(f"http://127.0.0.1:{port}")) as client:
                 connecting = asyncio.create_task(client.issue(DRIVER, CODE))
                 await asyncio.sleep(0.05)
                 connecting.cancel()
@@ -790,7 +777,7 @@ def test_cancelled_while_it_connects_it_says_that_nothing_left() -> None:
 def test_a_certificate_is_trusted_by_the_settings_ca_file(authority: trustme.CA, ca_file: str) -> None:
     async def main() -> None:
         async with RawServer(keep_alive(http(200, ISSUED)), tls=server_tls(authority, "127.0.0.1")) as server:
-            async with open_client(settings(server.url, ca_file=ca_file)) as client:
+            async with open_client(client_settings(server.url, ca_file=ca_file)) as client:
                 replies = [await client.issue(DRIVER, CODE) for _ in range(3)]
             assert [reply.token for reply in replies] == [TOKEN] * 3
             assert server.connections == 1
@@ -861,7 +848,7 @@ def test_an_unreadable_ca_file_is_a_settings_error(tmp_path: Path, content: byte
         path.write_bytes(content)
 
     async def main() -> None:
-        async with open_client(settings("https://127.0.0.1", ca_file=str(path))):
+        async with open_client(client_settings("https://127.0.0.1", ca_file=str(path))):
             pytest.fail("opened")
 
     with pytest.raises(SettingsError, match=r"ca\.pem"):
@@ -870,7 +857,7 @@ def test_an_unreadable_ca_file_is_a_settings_error(tmp_path: Path, content: byte
 
 def test_a_folder_as_ca_file_is_a_settings_error(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_client(settings("https://127.0.0.1", ca_file=str(tmp_path))):
+        async with open_client(client_settings("https://127.0.0.1", ca_file=str(tmp_path))):
             pytest.fail("opened")
 
     with pytest.raises(SettingsError):
@@ -900,7 +887,7 @@ def test_through_a_proxy_the_request_goes_encrypted(authority: trustme.CA, ca_fi
             RawServer(tunnel(server.port)) as proxy,
         ):
             url = f"https://localhost:{server.port}"
-            async with open_client(settings(url, ca_file=ca_file, proxy=proxy_at(proxy.port))) as client:
+            async with open_client(client_settings(url, ca_file=ca_file, proxy=proxy_at(proxy.port))) as client:
                 replies = [await client.issue(DRIVER, CODE) for _ in range(3)]
             assert [reply.token for reply in replies] == [TOKEN] * 3
             assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
@@ -1061,7 +1048,7 @@ def test_a_web_page_that_echoes_an_odd_key_in_its_title_does_not_get_it_into_the
 
 def test_no_repr_shows_the_key_or_the_proxys_password() -> None:
     async def main() -> None:
-        chosen = settings("https://127.0.0.1:1", proxy=proxy_at(1))
+        chosen = client_settings("https://127.0.0.1:1", proxy=proxy_at(1))
         async with open_client(chosen) as client:
             shown = f"{chosen!r}{chosen!s}{client!r}{client!s}"
             assert KEY not in shown
@@ -1085,7 +1072,7 @@ def fuzzed() -> Iterator[Callable[[bytes], Reply]]:
 
     async def serving() -> AsyncGenerator[tuple[RawServer, Client], None]:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-        async with RawServer(b"") as server, open_client(settings(server.url, timeout=5.0)) as client:
+        async with RawServer(b"") as server, open_client(client_settings(server.url, timeout=5.0)) as client:
             yield server, client
 
     with asyncio.Runner() as runner:

@@ -23,23 +23,23 @@ SOON = (50, 100, 250, 500)
 """So many drivers are measured in no time; for more, that the program says the same has to do."""
 
 
-def table() -> str:
+def readme_table() -> str:
     """The README's."""
     found = re.search(r"<!-- durations -->\n((\|.*\n)+)", readme.text())
     assert found, "the README has no durations"
     return found[1]
 
 
-def rows() -> list[tuple[int, str, str]]:
+def durations() -> list[tuple[int, str, str]]:
     """Drivers, at the very best, with this program."""
-    cells = [line.strip("| \n").split(" | ") for line in table().splitlines()[2:]]
+    cells = [line.strip("| \n").split(" | ") for line in readme_table().splitlines()[2:]]
     return [(int(drivers.replace(",", "")), best, ours) for drivers, best, ours, _ in cells]
 
 
 def test_the_durations_are_what_the_program_says_beforehand() -> None:
     concurrency = Settings(api_token=Secret("none"), rate=RATE).concurrency
-    assert [drivers for drivers, *_ in rows()] == list(duration.DRIVERS)
-    for drivers, best, ours in rows():
+    assert [drivers for drivers, *_ in durations()] == list(duration.DRIVERS)
+    for drivers, best, ours in durations():
         assert ours == duration_text(estimate(RATE, drivers, RATE.limit, concurrency)), drivers
         periods = (drivers - 1) // RATE.limit
         assert best == (duration_text(periods * RATE.period) if periods else "at once"), drivers
@@ -47,7 +47,7 @@ def test_the_durations_are_what_the_program_says_beforehand() -> None:
 
 def test_the_durations_are_what_the_virtual_clock_measures() -> None:
     """If this fails: ``python tests/benchmarks/duration.py`` prints the table anew."""
-    assert table().startswith(duration.table(SOON))
+    assert readme_table().startswith(duration.table(SOON))
 
 
 @pytest.mark.parametrize("limiter", NEVER_REFUSE)

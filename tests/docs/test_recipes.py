@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import readme
-from support.live_sandbox import live_sandbox
 from support.programs import needed
+from support.sandbox import live_sandbox
 
 from batch_issuer.cli.parser import make_parser
 

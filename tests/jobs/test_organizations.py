@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import re
 from contextlib import ExitStack
@@ -11,7 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.live_sandbox import live_sandbox
+from support.rosters import lines
+from support.sandbox import QUICK, live_sandbox
 
 from batch_issuer import (
     Ending,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from batch_issuer import OrganizationJob
     from batch_issuer.sandbox import Sandbox
-
-QUICK = ("--rate", "1000/s", "--quota", "process")
 
 
 class Group:
@@ -70,15 +68,10 @@ class Group:
 
     def results(self, name: str) -> list[dict[str, str]]:
         (path,) = (self.folder / "results").glob(f"{name}-*.csv")
-        return read(path)
+        return lines(path)
 
     def asked(self, name: str) -> list[str]:
         return [entry.identifier for entry in self.sandboxes[name].ledger]
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -163,10 +156,10 @@ def test_a_file_of_one_organizations_rows_is_finished_for_the_others_by_retry(gr
     shared, out = group.folder / "all.csv", group.folder / "one.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), "--org", "south", "-o", str(out)) == 0
-    token = read(out)[1]["auth_token"]
+    token = lines(out)[1]["auth_token"]
     assert group.run("retry", str(out)) == 0
-    assert [row["auth_status"] for row in read(out)] == ["issued", "issued"]
-    assert read(out)[1]["auth_token"] == token
+    assert [row["auth_status"] for row in lines(out)] == ["issued", "issued"]
+    assert lines(out)[1]["auth_token"] == token
     assert group.asked("south") == ["username=driver.2"]
 
 
@@ -177,7 +170,7 @@ def test_rows_of_no_organization_are_kept_in_their_place(group: Group) -> None:
     shared, report = group.folder / "all.csv", group.folder / "s.json"
     shared.write_text("Username,Organization,Note\ndriver.2,,b\ndriver.1,north,a\ndriver.3,west,c\n")
     assert group.run("issue", str(shared), "--summary", str(report)) == 1
-    found = read(group.folder / "all.results.csv")
+    found = lines(group.folder / "all.results.csv")
     assert [(row["Note"], row["auth_status"]) for row in found] == [("b", "invalid"), ("a", "issued"), ("c", "invalid")]
     assert "'west'" in found[2]["auth_error"]
     entries = json.loads(report.read_text())["organizations"]
@@ -226,7 +219,7 @@ def test_one_results_file_for_all_keeps_the_roster_and_goes_on_by_organization(
     shared.write_text("Username,Organization\n" + "".join(f"{name},{whose}\n" for name, whose in rows))
     out = group.folder / "one.csv"
     assert group.run("issue", str(shared), "-o", str(out)) == 1
-    found = read(out)
+    found = lines(out)
     assert [(row["Username"], row["Organization"]) for row in found] == rows
     assert [row["auth_status"] for row in found[:2]] == ["issued", "issued"]
     assert [row["auth_status"] for row in found[3:]] == ["duplicate", "invalid"]
@@ -236,7 +229,7 @@ def test_one_results_file_for_all_keeps_the_roster_and_goes_on_by_organization(
     group.add("west")  # nothing of it in this file
     before = len(group.asked("south"))
     assert group.run("retry", str(out)) == 1
-    again = read(out)
+    again = lines(out)
     assert [row["auth_status"] for row in again] == ["issued", "issued", "issued", "duplicate", "invalid"]
     assert [row["auth_token"] for row in again[:2]] == [row["auth_token"] for row in found[:2]]
     assert len(group.asked("south")) == before
@@ -252,7 +245,7 @@ def test_a_missing_key_stops_only_its_own_rows_of_a_shared_file(
     shared, out = group.folder / "all.csv", group.folder / "one.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), "-o", str(out), "--summary", str(group.folder / "s.json")) == 2
-    assert [row["auth_status"] for row in read(out)] == ["issued", "not_attempted"]
+    assert [row["auth_status"] for row in lines(out)] == ["issued", "not_attempted"]
     assert "batch-issuer: south: the API token of south is missing" in capsys.readouterr().err
     entries = json.loads((group.folder / "s.json").read_text())["organizations"]
     assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [
@@ -294,7 +287,7 @@ def test_a_column_that_names_none_of_the_organizations_is_no_column_of_organizat
     out = group.folder / "r.csv"
     assert group.run("issue", str(roster), "--org", "north", "-o", str(out)) == 0
     assert group.run("retry", str(out), "--org", "north", "--min-validity", "20m") == 0
-    assert [row["Org"] for row in read(out)] == ["Logistics", "Sales"]
+    assert [row["Org"] for row in lines(out)] == ["Logistics", "Sales"]
     assert len(group.asked("north")) == 4
 
 
@@ -314,7 +307,7 @@ def test_results_of_several_go_into_no_file_of_one_organization(
     assert "all.csv holds drivers of several organizations" in capsys.readouterr().err
     assert not group.asked("north")
     assert group.run("issue", str(shared), "-o", str(group.folder / "one.csv")) == 0
-    assert [row["auth_status"] for row in read(group.folder / "one.csv")] == ["issued", "issued"]
+    assert [row["auth_status"] for row in lines(group.folder / "one.csv")] == ["issued", "issued"]
     assert not list(group.folder.glob("*-only.csv"))
 
 
@@ -330,7 +323,7 @@ def test_rows_that_all_name_no_known_organization_belong_to_none(group: Group) -
     assert group.run("retry", str(out), "--summary", str(report)) == 1
     entries = json.loads(report.read_text())["organizations"]
     assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [("unassigned", 1, 2)]
-    assert [row["auth_status"] for row in read(out)] == ["issued", "issued"]
+    assert [row["auth_status"] for row in lines(out)] == ["issued", "issued"]
     assert not group.asked("north") + group.asked("south")
     assert group.run("retry", str(out), "--org", "north") in (0, 2)
     assert not group.asked("south")
@@ -396,11 +389,11 @@ def test_rows_of_organizations_that_the_settings_no_longer_know_stay_as_they_are
     shared, out = group.folder / "all.csv", group.folder / "one.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.1,south\ndriver.2,west\n")
     group.run("issue", str(shared), "-o", str(out), "--timeout", "0.2s", "--give-up-after", "0.3s")
-    assert [row["auth_status"] for row in read(out)] == ["unknown", "unknown", "issued"]
+    assert [row["auth_status"] for row in lines(out)] == ["unknown", "unknown", "issued"]
     group._sections = group._sections[2:]
     assert group.run("retry", str(out)) == 1
-    assert [row["auth_status"] for row in read(out)] == ["unknown", "unknown", "issued"]
-    assert all("a token may exist" in row["auth_hint"] for row in read(out)[:2])
+    assert [row["auth_status"] for row in lines(out)] == ["unknown", "unknown", "issued"]
+    assert all("a token may exist" in row["auth_hint"] for row in lines(out)[:2])
 
 
 @pytest.mark.parametrize("flag", ["--summary", "--log-file"])
@@ -417,7 +410,7 @@ def test_no_report_replaces_another_file(group: Group, flag: str, victim: str) -
     code = group.run("issue", "--org", "north", "-o", str(out), flag, str(out))
     if flag == "--summary":  # the results are there first
         assert code == 0
-        assert [row["auth_status"] for row in read(out)] == ["issued"] * 3
+        assert [row["auth_status"] for row in lines(out)] == ["issued"] * 3
     else:
         assert code == 2
         assert len(group.asked("north")) == asked
@@ -441,11 +434,11 @@ def test_a_token_stays_when_its_row_loses_its_organization(group: Group) -> None
     shared, out = group.folder / "all.csv", group.folder / "one.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), "-o", str(out)) == 0
-    token = read(out)[0]["auth_token"]
+    token = lines(out)[0]["auth_token"]
     out.write_bytes(out.read_bytes().replace(b"driver.1,north", b"driver.1,"))
     assert group.run("retry", str(out)) == 1
-    assert read(out)[0]["auth_token"] == token
-    assert "no organization" in read(out)[0]["auth_error"]
+    assert lines(out)[0]["auth_token"] == token
+    assert "no organization" in lines(out)[0]["auth_error"]
 
 
 def test_retry_knows_the_organization_by_the_name_of_the_results(group: Group) -> None:
@@ -538,7 +531,9 @@ def test_organizations_are_issued_for_from_python(group: Group) -> None:
     found = {one.name: one for one in asyncio.run(main())}
     assert {name: summarize(one).exit_code for name, one in found.items()} == {"north": 0, "south": 2, "west": 3}
     assert found["north"].results == group.folder / "results" / "north-2030-05-06.csv"
-    assert [row["auth_token"] for row in read(found["north"].results)] == [one.token for one in found["north"].outcomes]
+    assert [row["auth_token"] for row in lines(found["north"].results)] == [
+        one.token for one in found["north"].outcomes
+    ]
     assert isinstance(found["south"].error, SettingsError)
     assert "KEY_1" in summarize(found["south"]).message
     assert found["west"].ending is not None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.model_server import rows
+from support.model_server import attempts
 
 from batch_issuer.model import Fault, Reply
 from batch_issuer.pipeline.circuit_breaker import BLAME_AFTER, FAILURES, FOREIGN_REPLIES, CircuitBreaker
@@ -39,27 +39,27 @@ def see(breaker: CircuitBreaker, reply: Reply, row: int) -> bool:
 
 
 def test_failures_of_several_rows_in_a_row_are_everybodys_and_are_given_back() -> None:
-    breaker, some = CircuitBreaker(250), rows(FAILURES + 1)
+    breaker, some = CircuitBreaker(250), attempts(FAILURES + 1)
     assert [fail(breaker, row) for row in some] == [False] * (FAILURES - 1) + [True, True]
     assert [row.failures for row in some] == [0] * len(some)
 
 
 def test_one_row_that_fails_again_and_again_is_its_own_trouble() -> None:
-    breaker, (row, other) = CircuitBreaker(250), rows(2)
+    breaker, (row, other) = CircuitBreaker(250), attempts(2)
     assert not any(fail(breaker, each) for _ in range(5) for each in (row, other))
     assert (row.failures, breaker.open) == (5, False)
 
 
 def test_what_gets_through_in_between_ends_the_series() -> None:
     breaker = CircuitBreaker(250)
-    for row in rows(20):
+    for row in attempts(20):
         assert not fail(breaker, row)
         breaker.record_success()
 
 
 def test_rows_that_failed_twice_while_others_got_through_never_open_it_again() -> None:
     """They are to blame themselves: at the end, when nobody else is left, they use up their attempts and are done."""
-    breaker, bad = CircuitBreaker(250), rows(10)
+    breaker, bad = CircuitBreaker(250), attempts(10)
     for row in bad * BLAME_AFTER:
         assert not fail(breaker, row)
         breaker.record_success()
@@ -67,7 +67,7 @@ def test_rows_that_failed_twice_while_others_got_through_never_open_it_again() -
 
 
 def test_one_failure_before_an_outage_makes_nobody_to_blame() -> None:
-    breaker, some = CircuitBreaker(250), rows(FAILURES)
+    breaker, some = CircuitBreaker(250), attempts(FAILURES)
     for row in some:
         fail(breaker, row)
         breaker.record_success()
@@ -75,7 +75,7 @@ def test_one_failure_before_an_outage_makes_nobody_to_blame() -> None:
 
 
 def test_rows_next_to_one_another_that_fail_for_themselves_open_it_twice_at_most() -> None:
-    breaker, bad = CircuitBreaker(250), rows(FAILURES)
+    breaker, bad = CircuitBreaker(250), attempts(FAILURES)
     opened = 0
     for _ in range(7):
         for row in bad:
@@ -86,7 +86,7 @@ def test_rows_next_to_one_another_that_fail_for_themselves_open_it_twice_at_most
 
 
 def test_an_outage_costs_no_row_an_attempt() -> None:
-    breaker, some = CircuitBreaker(250), rows(8)
+    breaker, some = CircuitBreaker(250), attempts(8)
     for row in some * 9:
         fail(breaker, row)
     breaker.record_success()
@@ -94,7 +94,7 @@ def test_an_outage_costs_no_row_an_attempt() -> None:
 
 
 def test_rows_that_failed_once_are_to_blame_when_only_such_are_left() -> None:
-    breaker, (*bad, good) = CircuitBreaker(4), rows(4)
+    breaker, (*bad, good) = CircuitBreaker(4), attempts(4)
     assert [fail(breaker, row, left=4) for row in bad] == [False, False, True]
     breaker.record_success()
     breaker.record_outcome(good.driver.row)
@@ -102,7 +102,7 @@ def test_rows_that_failed_once_are_to_blame_when_only_such_are_left() -> None:
 
 
 def test_rows_that_have_their_outcome_are_no_reason_to_blame_others() -> None:
-    breaker, (first, second, *others) = CircuitBreaker(5), rows(5)
+    breaker, (first, second, *others) = CircuitBreaker(5), attempts(5)
     for row in (first, second):
         fail(breaker, row, left=5)
         breaker.record_outcome(row.driver.row)
@@ -111,13 +111,13 @@ def test_rows_that_have_their_outcome_are_no_reason_to_blame_others() -> None:
 
 
 def test_in_doubt_means_that_something_failed_and_nothing_got_through_since() -> None:
-    breaker, some = CircuitBreaker(250), rows(FAILURES)
+    breaker, some = CircuitBreaker(250), attempts(FAILURES)
     assert not breaker.in_doubt
     fail(breaker, some[0])
     assert breaker.in_doubt
     breaker.record_success()
     assert not breaker.in_doubt
-    for row in rows(FAILURES + 1)[1:]:
+    for row in attempts(FAILURES + 1)[1:]:
         fail(breaker, row)
     assert (breaker.open, breaker.in_doubt) == (True, True)
 
@@ -173,7 +173,7 @@ def test_after_something_got_through_nothing_makes_it_another_server() -> None:
 @given(st.lists(st.integers(0, 12), max_size=200))
 def test_a_row_has_as_many_failures_as_it_had_of_its_own(events: list[int]) -> None:
     """Whatever happens in whatever order (0 gets through, others are rows): while it is open nobody is charged."""
-    breaker, some = CircuitBreaker(250), rows(12)
+    breaker, some = CircuitBreaker(250), attempts(12)
     for event in events:
         if not event:
             breaker.record_success()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.model_server import ModelServer, drivers
-from support.recorder import Recorder
+from support.recorder import NOW, Recorder
 
 from batch_issuer.model import Outcome, Reply, Status
 from batch_issuer.pipeline.events import ClockOff, FirstToken, Renewing, RowDone
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 RATE = Rate(10, 10.0)
 WAIT = Reply(429, message="HTTP 429", retry_after=25.0)
 TOKEN = "t"  # noqa: S105
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class MortalServer(ModelServer):
@@ -48,19 +47,19 @@ class MortalServer(ModelServer):
         return replace(reply, expires_at=expires_at, lifetime=self._lifetime, clock_ahead=self._ahead)
 
 
-def run(count: int, server: MortalServer, *, kept: Iterable[Outcome] = (), **settings: Any) -> Recorder:
+def renewed(count: int, server: MortalServer, *, kept: Iterable[Outcome] = (), **settings: Any) -> Recorder:
     return Recorder(count, server, rate=RATE, renewable=kept, **settings)
 
 
-def told(recorder: Recorder, kind: type) -> list[Any]:
+def events_of(recorder: Recorder, kind: type) -> list[Any]:
     return [event for event in recorder.events if isinstance(event, kind)]
 
 
 @pytest.mark.parametrize(("lifetime", "at_once"), [(25.0, None), (19.0, 20), (9.0, 10)])
 def test_whether_all_can_be_valid_at_once_is_told_with_the_first_token(lifetime: float, at_once: int | None) -> None:
     """25 drivers at 10 in 10 s take a bit more than 20 s."""
-    recorder = run(25, MortalServer(lifetime), min_validity=0.0)
-    (first,) = told(recorder, FirstToken)
+    recorder = renewed(25, MortalServer(lifetime), min_validity=0.0)
+    (first,) = events_of(recorder, FirstToken)
     assert first.at_once == at_once
     assert recorder.events.index(first) < 10
     assert first.lifetime == lifetime
@@ -69,28 +68,28 @@ def test_whether_all_can_be_valid_at_once_is_told_with_the_first_token(lifetime:
 
 @pytest.mark.parametrize(("ahead", "off"), [(0.0, False), (50.0, False), (3600.0, True), (-3600.0, True)])
 def test_a_wrong_clock_of_this_computer_is_told_once(ahead: float, off: bool) -> None:
-    recorder = run(12, MortalServer(60.0, ahead=ahead))
-    assert told(recorder, ClockOff) == ([ClockOff(ahead)] if off else [])
+    recorder = renewed(12, MortalServer(60.0, ahead=ahead))
+    assert events_of(recorder, ClockOff) == ([ClockOff(ahead)] if off else [])
 
 
 def test_tokens_that_fell_below_get_a_successor_at_the_end() -> None:
     """All have to wait before the last of 12, so that the first ten tokens are old by then."""
     server = MortalServer(60.0, script=[*[None] * 11, WAIT])
-    recorder = run(12, server, min_validity=40.0)
-    assert told(recorder, Renewing) == [Renewing(11)]
+    recorder = renewed(12, server, min_validity=40.0)
+    assert events_of(recorder, Renewing) == [Renewing(11)]
     assert recorder.ending.kind == "finished"
     assert min(server.until.values()) >= recorder.elapsed + 40.0
     latest = {outcome.row: outcome for outcome in recorder.outcomes}
     assert len(latest) == 12
     assert {outcome.token for outcome in latest.values()} == {some[-1][1] for some in server.issued.values()}
-    assert len(told(recorder, RowDone)) == len(recorder.outcomes) == 23
+    assert len(events_of(recorder, RowDone)) == len(recorder.outcomes) == 23
 
 
 def test_an_earlier_token_that_fell_below_meanwhile_gets_a_successor_too() -> None:
     identifier = drivers(30)[-1].identifier
     earlier = Outcome(31, Status.ISSUED, identifier, token=TOKEN, code="c" * 12, expires_at=NOW + timedelta(seconds=45))
     server = MortalServer(100.0, script=[None, WAIT])
-    recorder = run(2, server, min_validity=40.0, kept=[earlier], deadline=timedelta(hours=1))
+    recorder = renewed(2, server, min_validity=40.0, kept=[earlier], deadline=timedelta(hours=1))
     assert recorder.outcomes[-1].row == 31
     assert recorder.outcomes[-1].token.startswith("token-")
 
@@ -98,14 +97,14 @@ def test_an_earlier_token_that_fell_below_meanwhile_gets_a_successor_too() -> No
 @pytest.mark.parametrize("lifetime", [30.0, 39.0])
 def test_nothing_is_renewed_where_that_cannot_succeed(lifetime: float) -> None:
     """Tokens that live for a shorter time than they shall be valid, or too many drivers for that."""
-    recorder = run(25, MortalServer(lifetime), min_validity=lifetime - 10.0)
-    assert told(recorder, Renewing) == []
+    recorder = renewed(25, MortalServer(lifetime), min_validity=lifetime - 10.0)
+    assert events_of(recorder, Renewing) == []
     assert len(recorder.server.arrivals) == 25
 
 
 def test_a_failed_renewal_keeps_the_token_and_says_why() -> None:
     server = MortalServer(60.0, script=[None, WAIT, None, *[Reply(404, message="HTTP 404: gone", request_id="r")] * 9])
-    recorder = run(2, server, min_validity=40.0)
+    recorder = renewed(2, server, min_validity=40.0)
     latest = {outcome.row: outcome for outcome in recorder.outcomes}
     assert all(outcome.token for outcome in latest.values())
     assert "no new one" in latest[2].error

@@ -7,14 +7,14 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import clock as virtual_clock
-from support.model_server import rows
+from support.model_server import attempts
 
 from batch_issuer.pipeline.work_queue import WorkQueue
 
 
 def test_a_row_whose_backoff_is_over_goes_before_the_others_unless_untried_ones_shall() -> None:
     async def main() -> None:
-        first, second, third, fourth = rows(4)
+        first, second, third, fourth = attempts(4)
         queue = WorkQueue([second, third, fourth])
         queue.push_later(5.0, first)
         assert (await queue.ready(), queue.pop()) == (None, second)
@@ -29,7 +29,7 @@ def test_a_row_whose_backoff_is_over_goes_before_the_others_unless_untried_ones_
 
 def test_any_row_may_be_drawn_and_those_that_back_off_only_if_there_is_no_other() -> None:
     async def main() -> None:
-        some = rows(4)
+        some = attempts(4)
         queue = WorkQueue(some[1:])
         queue.push_later(0.5, some[0])
         await asyncio.sleep(1)
@@ -43,7 +43,7 @@ def test_any_row_may_be_drawn_and_those_that_back_off_only_if_there_is_no_other(
 
 def test_who_waits_for_a_row_wakes_when_one_comes_or_its_backoff_is_over() -> None:
     async def main() -> None:
-        loop, (first, second) = asyncio.get_running_loop(), rows(2)
+        loop, (first, second) = asyncio.get_running_loop(), attempts(2)
         queue = WorkQueue([])
         loop.call_later(3.0, queue.push_later, 4.0, first)
         await queue.ready()
@@ -60,7 +60,7 @@ def test_who_waits_for_a_row_wakes_when_one_comes_or_its_backoff_is_over() -> No
 @given(st.permutations(range(8)), st.integers(0, 8))
 def test_lined_up_or_drained_they_are_in_the_order_of_the_roster(order: list[int], late: int) -> None:
     async def main() -> None:
-        some = rows(8)
+        some = attempts(8)
         queue = WorkQueue([])
         for place, index in enumerate(order):
             if place < late:

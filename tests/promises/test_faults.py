@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 from support.clock import Traffic
 from support.faults import FAULTS, Gateway, Kind, NetworkLoop
 from support.model_server import peak
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import trustme
     from support.faults import Fault
 
     from batch_issuer.sandbox import LedgerEntry
@@ -214,11 +214,6 @@ def site(
             yield place
         finally:
             runner.run(place.stop())
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)

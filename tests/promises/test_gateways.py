@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 import pytest
 from support.gateways import haproxy, nginx
-from support.live_sandbox import live_sandbox
 from support.model_server import drivers
 from support.programs import needed
+from support.sandbox import live_sandbox
 
 from batch_issuer.api.client import Client, open_client
 from batch_issuer.pipeline.run import Run

@@ -6,14 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from support.kills import AWKWARD, ROWS, STEPS, Nursery, Story, digest, kill_runs, nursery, whole_lines
-from support.live_sandbox import live_sandbox
+from support.kills import AWKWARD, ROWS, STEPS, Story, digest, kill_runs, whole_lines
+from support.sandbox import live_sandbox
 
 from batch_issuer.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from support.processes import Commands
 
     from batch_issuer.sandbox import LedgerEntry, Sandbox
 
@@ -25,25 +27,13 @@ NEVER = 10**6
 MULTILINE = [cell for cell in AWKWARD if "\n" in cell]
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Nursery]:
-    with nursery() as it:
-        yield it
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with live_sandbox(limiter="none") as it:
-        yield it
-
-
 # --- at random moments
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(60, marks=pytest.mark.soak)])
-def test_kills_at_random_lose_nothing_that_was_handled(kills: int, processes: Nursery, tmp_path: Path) -> None:
+def test_kills_at_random_lose_nothing_that_was_handled(kills: int, commands: Commands, tmp_path: Path) -> None:
     """Each run is gone on with until every driver has its one token; further tokens are those lost in flight."""
-    figures = kill_runs(kills, tmp_path, processes, seed=kills)
+    figures = kill_runs(kills, tmp_path, commands, seed=kills)
     assert figures.kills == kills
     assert figures.runs == kills + figures.rosters
     assert figures.issued == figures.rosters * ROWS + figures.lost
@@ -61,7 +51,7 @@ def moments(story: Story, *, after: bool) -> range:
     return range(1, 2 * len(run.steps) + 10, 1 if after else 2)
 
 
-def die(story: Story, command: str, moment: int, deaths: int, *options: str) -> None:
+def kill_at(story: Story, command: str, moment: int, deaths: int, *options: str) -> None:
     """Killed at the same moment again and again; then whoever goes on gets through."""
     for death in range(deaths):
         if not story.run(story.next_command(command if not death else "retry"), *options, moment=moment).killed:
@@ -69,7 +59,7 @@ def die(story: Story, command: str, moment: int, deaths: int, *options: str) -> 
     story.run(story.next_command(("issue", "retry")[moment % 4 < 2]), *options)
 
 
-def assert_kept(stories: list[Story], ledger: list[LedgerEntry]) -> None:
+def assert_nothing_lost(stories: list[Story], ledger: list[LedgerEntry]) -> None:
     """Nothing is lost in any of them. Some were killed at each stage, and the last one at none."""
     for story in stories:
         story.check(ledger)
@@ -85,30 +75,30 @@ def assert_kept(stories: list[Story], ledger: list[LedgerEntry]) -> None:
     [(False, 1), pytest.param(True, 1, marks=pytest.mark.soak), pytest.param(True, 3, marks=pytest.mark.soak)],
 )
 def test_killed_at_each_step_of_journal_and_publication(
-    after: bool, deaths: int, processes: Nursery, sandbox: Sandbox, tmp_path: Path
+    after: bool, deaths: int, commands: Commands, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """Before each change to a file, or after it too, once or thrice in a row: the same promises."""
-    stories = [Story(tmp_path, processes, sandbox, rows=3)]
+    stories = [Story(tmp_path, commands, sandbox, rows=3)]
     for moment in moments(stories[0], after=after):
-        stories.append(Story(tmp_path, processes, sandbox, rows=3))
-        die(stories[-1], "issue", moment, deaths)
-    assert_kept(stories, sandbox.ledger)
+        stories.append(Story(tmp_path, commands, sandbox, rows=3))
+        kill_at(stories[-1], "issue", moment, deaths)
+    assert_nothing_lost(stories, sandbox.ledger)
 
 
 @pytest.mark.soak
-def test_killed_at_each_step_of_a_refresh(processes: Nursery, tmp_path: Path) -> None:
+def test_killed_at_each_step_of_a_refresh(commands: Commands, tmp_path: Path) -> None:
     """Every driver keeps the earlier token until the new one is handled, and has the new one in the end."""
     with (
         live_sandbox(limiter="none", token_lifetime=100.0) as before,
         live_sandbox(limiter="none", token_lifetime=900.0) as sandbox,
     ):
-        stories = [Story(tmp_path, processes, before, rows=3)]
+        stories = [Story(tmp_path, commands, before, rows=3)]
         for moment in moments(stories[0], after=True):
-            stories.append(Story(tmp_path, processes, before, rows=3))
+            stories.append(Story(tmp_path, commands, before, rows=3))
             stories[-1].run("issue")
             stories[-1].sandbox, stories[-1].anew = sandbox, 1
-            die(stories[-1], "retry", moment, 1)
-    assert_kept(stories, [*before.ledger, *sandbox.ledger])
+            kill_at(stories[-1], "retry", moment, 1)
+    assert_nothing_lost(stories, [*before.ledger, *sandbox.ledger])
     renewed = {(entry.identifier, digest(entry.code, entry.token)) for entry in sandbox.ledger}
     assert all(story.runs[-1].issued.items() <= renewed for story in stories[1:])
 
@@ -116,16 +106,16 @@ def test_killed_at_each_step_of_a_refresh(processes: Nursery, tmp_path: Path) ->
 # --- torn lines
 
 
-def journal_writes(processes: Nursery, sandbox: Sandbox, folder: Path) -> list[int]:
+def journal_writes(commands: Commands, sandbox: Sandbox, folder: Path) -> list[int]:
     """The moments after each line that a run writes; what comes before them takes its name whole."""
-    steps = Story(folder, processes, sandbox, rows=2).run("issue", moment=NEVER).steps
+    steps = Story(folder, commands, sandbox, rows=2).run("issue", moment=NEVER).steps
     moments = [2 * number for number, name in enumerate(steps, 1) if name == "write"][1:]
     assert len(moments) == 4  # two for each row, one before and one after
     return moments
 
 
-def killed_story(moment: int, processes: Nursery, sandbox: Sandbox, folder: Path) -> Story:
-    story = Story(folder, processes, sandbox, rows=2, notes=MULTILINE)
+def killed_story(moment: int, commands: Commands, sandbox: Sandbox, folder: Path) -> Story:
+    story = Story(folder, commands, sandbox, rows=2, notes=MULTILINE)
     assert story.run("issue", moment=moment).killed
     return story
 
@@ -157,13 +147,13 @@ def some_of(line: bytes) -> list[int]:
     ],
 )
 def test_torn_last_line_costs_no_other_row_anything(
-    lengths: Callable[[bytes], Sequence[int]], processes: Nursery, sandbox: Sandbox, tmp_path: Path
+    lengths: Callable[[bytes], Sequence[int]], commands: Commands, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """What was written before it counts; its own row is as it was before, and whoever goes on gets through."""
     stories = []
-    for moment in journal_writes(processes, sandbox, tmp_path):
-        for left in lengths(last_line(killed_story(moment, processes, sandbox, tmp_path))):
-            stories.append(killed_story(moment, processes, sandbox, tmp_path))
+    for moment in journal_writes(commands, sandbox, tmp_path):
+        for left in lengths(last_line(killed_story(moment, commands, sandbox, tmp_path))):
+            stories.append(killed_story(moment, commands, sandbox, tmp_path))
             tear(stories[-1], left)
             stories[-1].run(("issue", "retry")[left % 2])
     for story in stories:
@@ -171,10 +161,10 @@ def test_torn_last_line_costs_no_other_row_anything(
     assert any(story.torn for story in stories)
 
 
-def test_loss_of_a_handled_token_would_be_noticed(processes: Nursery, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_loss_of_a_handled_token_would_be_noticed(commands: Commands, sandbox: Sandbox, tmp_path: Path) -> None:
     """Were the last written token not in the journal, or another in its place, no run could go on unnoticed."""
-    moment = journal_writes(processes, sandbox, tmp_path)[2]  # the row after it was counted by then
-    story = killed_story(moment, processes, sandbox, tmp_path)
+    moment = journal_writes(commands, sandbox, tmp_path)[2]  # the row after it was counted by then
+    story = killed_story(moment, commands, sandbox, tmp_path)
     assert len(story.runs[0].handled) == 1
     story.partial.write_bytes(story.partial.read_bytes().replace(b",issued,sandbox-", b",issued,sandbox+"))
     with pytest.raises(AssertionError):
@@ -186,11 +176,11 @@ def test_loss_of_a_handled_token_would_be_noticed(processes: Nursery, sandbox: S
 
 @pytest.mark.parametrize("command", ["retry", "purge"])
 def test_refresh_killed_at_the_birth_of_its_journal_leaves_nothing_behind_for_good(
-    command: str, processes: Nursery, sandbox: Sandbox, tmp_path: Path
+    command: str, commands: Commands, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """The next command on the results removes it, also when that has nothing to do: it holds tokens."""
     renew = ("retry", "--min-validity", "1h")
-    stories = [Story(tmp_path, processes, sandbox, rows=2) for _ in range(2)]
+    stories = [Story(tmp_path, commands, sandbox, rows=2) for _ in range(2)]
     for story in stories:
         story.run("issue")
         story.anew = 1

@@ -37,9 +37,11 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 import trustme
-from support.live_sandbox import live_sandbox
+from support.processes import PATIENCE, wait_until
 from support.raw_server import Exchange, RawServer, live_raw_server, server_tls, tunnel
-from support.shared_quota import PATIENCE, free_port, redis_server, wait_until
+from support.rosters import table
+from support.sandbox import live_sandbox
+from support.shared_quota import free_port, redis_server
 
 from batch_issuer import (
     BatchIssuerError,
@@ -516,11 +518,6 @@ def kept_aside(stage: Stage) -> None:
         stage.run("issue", stage.roster, *run, "--restart", "--overwrite")
 
 
-def table(path: Path) -> list[list[str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.reader(file, strict=True))
-
-
 def write_table(path: Path, rows: Iterable[Sequence[str]]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -588,6 +585,9 @@ def edited_cells(path: Path) -> Iterator[Path]:
         yield path.with_name(f"{name}.results.csv")
 
 
+EVERY_CHANGE = tuple(product(range(len(AUTH_COLUMNS) + 2), [by for by in range(-8, 9) if by]))
+
+
 def spoilt_results(variants: Sequence[tuple[int, int]], stage: Stage) -> None:
     """Results that somebody has spoilt, and all that can be done with them."""
     stage.write_roster(4, "Unknown,7404404,", "No ID,,")
@@ -596,10 +596,6 @@ def spoilt_results(variants: Sequence[tuple[int, int]], stage: Stage) -> None:
         stage.run("issue", stage.roster, *run, code=1)
         copies = [*edited_cells(stage.results), *moved_cells(stage.results, variants)]
         stage.run_many(*(command for copy in copies for command in looks(copy, *run)))
-
-
-def every_way_to_spoil() -> Iterator[tuple[int, int]]:
-    return product(range(len(AUTH_COLUMNS) + 2), [by for by in range(-8, 9) if by])
 
 
 def expired_and_purged(stage: Stage) -> None:
@@ -826,7 +822,7 @@ SCENARIOS = (
     Scenario("a folder that vanishes", a_folder_that_vanishes),
     Scenario("a full disk", a_disk_that_is_full),
     Scenario("bugs", bugs),
-    Scenario("results spoilt in every way", partial(spoilt_results, tuple(every_way_to_spoil())), soak=True),
+    Scenario("results spoilt in every way", partial(spoilt_results, EVERY_CHANGE), soak=True),
     *(Scenario(f"{fault} for every row", partial(one_fault_for_every_row, fault), soak=True) for fault in FAULTS),
 )
 

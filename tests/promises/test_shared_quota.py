@@ -8,14 +8,13 @@ from __future__ import annotations
 import faulthandler
 import random
 import signal
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support.live_sandbox import live_sandbox
-from support.shared_quota import Issuer, WrongClocks, issuers, redis_server, refused, shares, wait_until
+from support.processes import PythonProcess, wait_until
+from support.sandbox import live_sandbox
+from support.shared_quota import Issuer, WrongClocks, issuers, redis_server, shares, throttled
 
 from batch_issuer.quota.sqlite_database import state_file, state_folder
 
@@ -56,13 +55,13 @@ def duration(processes: list[Issuer], sandbox: Sandbox) -> float:
 
 def assert_all_issued(processes: list[Issuer], sandbox: Sandbox, patience: float = 60.0) -> None:
     for issuer in processes:
-        assert issuer.end(patience) == 0, issuer.told
+        assert issuer.process.end(patience) == 0, issuer.told
         assert issuer.has_all(sandbox)
 
 
 def assert_promise(sandbox: Sandbox, limit: int) -> None:
     assert sandbox.peak() <= limit
-    assert refused(sandbox) == []
+    assert throttled(sandbox) == []
 
 
 # --- four at once
@@ -130,7 +129,7 @@ def test_one_killed_and_one_stopped_midway(tmp_path: Path, sharing: list[str]) -
         wait_until(lambda: time.monotonic() > stopped_at + 1.1 * period, "a period passes")
         stopped.process.send_signal(signal.SIGCONT)
         assert_all_issued(four[1:], sandbox)
-        assert killed.end() == -signal.SIGKILL
+        assert killed.process.end() == -signal.SIGKILL
         assert 5 <= len(killed.entries(sandbox)) < 18
     assert_promise(sandbox, limit)
 
@@ -196,7 +195,7 @@ def test_a_wall_clock_that_jumps_by_an_hour_in_mid_run_has_no_effect_on_the_rate
         issuers(tmp_path, sandbox, [45], [*sharing, *rate(limit, period)], jumps) as (issuer,),
     ):
         issuer.go()
-        wait_until(lambda: issuer.process.poll() is not None, "it ends")
+        wait_until(lambda: not issuer.process.is_running(), "it ends")
         assert issuer.has_all(sandbox)
     assert_promise(sandbox, limit)
     assert duration([issuer], sandbox) < 3 * period
@@ -248,16 +247,12 @@ def test_a_process_stopped_in_the_midst_of_a_transaction_is_told_and_waited_for(
     ):
         issuer.go()
         wait_until(lambda: len(sandbox.ledger) >= 3, "a few requests")
-        holder = subprocess.Popen([sys.executable, "-c", _STOPPED_IN_THE_MIDST, str(state_file(state_folder()))])
-        try:
+        with PythonProcess("-c", _STOPPED_IN_THE_MIDST, state_file(state_folder())) as holder:
             wait_until(lambda: "another process holds the lock" in issuer.told, "the run says what it waits for")
             sent = len(sandbox.ledger)
-            assert issuer.process.poll() is None
+            assert issuer.process.is_running()
             holder.send_signal(signal.SIGCONT)
-            assert holder.wait(10) == 0
-        finally:
-            holder.kill()
-            holder.wait()
+            assert holder.end() == 0
         assert sent < 15
         assert_all_issued([issuer], sandbox)
     assert issuer.told.count("another process holds the lock") == 1

@@ -15,21 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.disks import (
-    NO_MOUNT,
-    Commands,
-    FailingDisk,
-    assert_kept,
-    assert_told,
-    assert_valid,
-    issued,
-    rescued,
-    roster,
-    rows,
-    tokens,
-)
-from support.live_sandbox import live_sandbox
-from support.rosters import umask
+from support.disks import NO_MOUNT, FailingDisk, assert_kept, assert_told, assert_valid, confined, rescued
+from support.rosters import lines, tokens_in, umask, write_roster
+from support.sandbox import live_sandbox, tokens_of
 
 from batch_issuer.cli import main
 from batch_issuer.results.private_files import exposure
@@ -37,7 +25,8 @@ from batch_issuer.results.private_files import exposure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.disks import Tokens
+    from support.processes import Commands
+    from support.sandbox import Tokens
 
     from batch_issuer.sandbox import LedgerEntry, Sandbox
 
@@ -57,7 +46,7 @@ IS_ROOT = os.geteuid() == 0
 
 
 @dataclass
-class Place:
+class ResultsFolder:
     """A folder for results, with those of an earlier run if wanted; a roster elsewhere, and a server."""
 
     folder: Path
@@ -118,7 +107,7 @@ class Place:
         """What holds after any ending, with a disk that failed or not."""
         assert code in ((0, 2, 4) if hit else (0,)), self.told
         assert_valid(self.folder)
-        assert_kept(self.out, self.told, issued(self.ledger))
+        assert_kept(self.out, self.told, tokens_of(self.ledger))
         if code == 2:
             assert self.ledger == []
             assert [path.name for path in self.folder.iterdir()] == [self.out.name]
@@ -126,8 +115,8 @@ class Place:
             assert_told(self.told)
         if self.out.read_bytes() != self.old:
             assert code != 2
-            assert len(rows(self.out)) == len(rows(self.roster, bom=b""))
-            assert tokens(self.out) == issued(self.ledger)
+            assert len(lines(self.out)) == len(lines(self.roster, bom=b""))
+            assert tokens_in(self.out) == tokens_of(self.ledger)
 
     def assert_can_be_finished(self, code: int) -> None:
         """Now that the trouble is gone, one more command gives each row a token; nothing lies beside the results."""
@@ -143,8 +132,8 @@ def soak(*values: object) -> Any:
 
 
 def assert_complete(out: Path, sandbox: Sandbox) -> None:
-    assert all(row["auth_status"] == "issued" for row in rows(out))
-    assert tokens(out) <= issued(sandbox.ledger)
+    assert all(row["auth_status"] == "issued" for row in lines(out))
+    assert tokens_in(out) <= tokens_of(sandbox.ledger)
     assert list(out.parent.iterdir()) == [out]
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
 
@@ -158,11 +147,11 @@ def server() -> Iterator[Sandbox]:
 @pytest.fixture
 def place(
     tmp_path: Path, server: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Place:
+) -> ResultsFolder:
     (tmp_path / "results").mkdir(mode=0o700)
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    return Place(tmp_path / "results", roster(tmp_path / "roster", 3), server, capsys)
+    return ResultsFolder(tmp_path / "results", write_roster(tmp_path / "roster", 3), server, capsys)
 
 
 # --- a call that fails: each one of a small run, in turn
@@ -187,7 +176,7 @@ ALL_CALLS = [
 ALL_ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EMFILE]
 
 
-def fail_each_call(place: Place, monkeypatch: pytest.MonkeyPatch, calls: tuple[str, ...], number: int) -> None:
+def fail_each_call(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch, calls: tuple[str, ...], number: int) -> None:
     for lasting in (False, True):
         for nth in count(1):
             place.with_old_results()
@@ -205,7 +194,7 @@ def fail_each_call(place: Place, monkeypatch: pytest.MonkeyPatch, calls: tuple[s
 
 @pytest.mark.parametrize(("calls", "number"), FAULTS)
 def test_whichever_call_fails_once_or_for_good_no_token_is_lost_and_the_run_can_be_finished(
-    calls: tuple[str, ...], number: int, place: Place, monkeypatch: pytest.MonkeyPatch
+    calls: tuple[str, ...], number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_each_call(place, monkeypatch, calls, number)
 
@@ -214,7 +203,7 @@ def test_whichever_call_fails_once_or_for_good_no_token_is_lost_and_the_run_can_
 @pytest.mark.parametrize("number", ALL_ERRORS)
 @pytest.mark.parametrize("calls", ALL_CALLS)
 def test_whichever_call_fails_with_whatever_error_no_token_is_lost(
-    calls: tuple[str, ...], number: int, place: Place, monkeypatch: pytest.MonkeyPatch
+    calls: tuple[str, ...], number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if calls == ("posix_fallocate",) and number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         pytest.skip("such a file system promises nothing, which is no obstacle")
@@ -222,7 +211,7 @@ def test_whichever_call_fails_with_whatever_error_no_token_is_lost(
 
 
 def test_a_journal_that_goes_on_after_a_line_that_failed_has_no_gap(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is it removed when publishing fails too."""
     for nth in count(2):
@@ -240,10 +229,10 @@ def test_a_journal_that_goes_on_after_a_line_that_failed_has_no_gap(
 
 
 def test_a_run_whose_lines_cannot_be_flushed_stops_long_before_its_end(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EIO from the first fsync after a request: exit 4, and what came by then is kept."""
-    place.roster = roster(place.roster.parent, 1000)
+    place.roster = write_roster(place.roster.parent, 1000)
     disk = FailingDisk(place.folder, ["fsync"], errno.EIO, 3, lasting=False)
     with disk.spoilt(monkeypatch):
         code = place.issue("--rate", "200/s", "--burst", "1")
@@ -255,7 +244,7 @@ def test_a_run_whose_lines_cannot_be_flushed_stops_long_before_its_end(
 
 @pytest.mark.parametrize("command", ["retry", "purge"])
 def test_a_refresh_that_fails_leaves_the_results_as_they_were(
-    command: str, place: Place, monkeypatch: pytest.MonkeyPatch
+    command: str, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are never half of the old and half of the new."""
     place.with_old_results()
@@ -273,7 +262,7 @@ def test_a_refresh_that_fails_leaves_the_results_as_they_were(
             assert place.out.read_bytes() == expired
         assert_valid(place.folder)
         if command == "retry":
-            assert_kept(place.out, place.told, issued(place.ledger))
+            assert_kept(place.out, place.told, tokens_of(place.ledger))
         place.partial.unlink(missing_ok=True)
 
 
@@ -281,7 +270,7 @@ def test_a_refresh_that_fails_leaves_the_results_as_they_were(
 
 
 def test_room_for_the_results_is_reserved_before_the_first_request_and_what_is_not_needed_given_back(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reserved = spy_on_room(place, monkeypatch)
     assert place.issue() == 0
@@ -295,7 +284,9 @@ def test_room_for_the_results_is_reserved_before_the_first_request_and_what_is_n
 
 
 @pytest.mark.parametrize("cell", ["x" * 900, "\u8eca" * 300, '"' * 300, "\U0001f69a\n" * 200, "'=" * 200])
-def test_the_room_is_enough_whatever_the_roster_holds(cell: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_room_is_enough_whatever_the_roster_holds(
+    cell: str, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quoted = cell.replace('"', '""')
     lines = "".join(f'{700000 + n},"{quoted}"\n' for n in range(20))
     place.roster.write_text(f"Driver ID,Remark\n{lines}", encoding="utf-8", newline="")
@@ -304,7 +295,7 @@ def test_the_room_is_enough_whatever_the_roster_holds(cell: str, place: Place, m
     assert reserved[0][0] >= len(place.out.read_bytes())
 
 
-def spy_on_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def spy_on_room(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Bytes reserved, and requests sent until then."""
     reserved: list[tuple[int, int]] = []
     real = os.posix_fallocate
@@ -319,7 +310,7 @@ def spy_on_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
 def test_a_file_system_that_promises_no_room_is_no_obstacle(
-    number: int, place: Place, monkeypatch: pytest.MonkeyPatch
+    number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with FailingDisk(place.folder, ["posix_fallocate"], number, 1, lasting=True).spoilt(monkeypatch):
         assert place.issue() == 0
@@ -330,7 +321,7 @@ def test_a_file_system_that_promises_no_room_is_no_obstacle(
 
 
 def test_results_that_are_open_in_excel_are_refused_before_the_first_request(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.with_old_results()
     with monkeypatch.context() as patch:
@@ -338,13 +329,13 @@ def test_results_that_are_open_in_excel_are_refused_before_the_first_request(
         codes = [place.issue(), place.retry(), main(["purge", str(place.out)], {})]
     assert codes == [2, 2, 2]
     assert "open in another program such as Excel" in place.told
-    assert place.sent == len(rows(place.out))  # by the earlier run
+    assert place.sent == len(lines(place.out))  # by the earlier run
     assert place.out.read_bytes() == place.old
     assert list(place.folder.iterdir()) == [place.out]
 
 
 def test_results_opened_in_excel_meanwhile_get_a_free_name_next_to_them(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 4 and both names are told; the names count up, and nothing is ever overwritten."""
     place.with_old_results()
@@ -357,8 +348,8 @@ def test_results_opened_in_excel_meanwhile_get_a_free_name_next_to_them(
             assert place.issue() == 4
             assert str(place.out) in place.told
             assert str(free) in place.told
-            assert tokens(free) == issued(place.ledger)
-            assert len(rows(free)) == 3
+            assert tokens_in(free) == tokens_of(place.ledger)
+            assert len(lines(free)) == 3
             assert stat.S_IMODE(free.stat().st_mode) == 0o600
             assert not place.partial.exists()
     assert place.out.read_bytes() == place.old
@@ -367,7 +358,7 @@ def test_results_opened_in_excel_meanwhile_get_a_free_name_next_to_them(
 
 
 def test_no_file_is_renamed_while_it_is_open_which_windows_refuses(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python opens files there without letting others rename or delete them meanwhile, the process itself included."""
 
@@ -408,13 +399,6 @@ def refusing(real: Callable[..., Any], path: Path, _what: str) -> Callable[..., 
 # --- the kernel's own refusals, met by the real command
 
 
-@pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    running = Commands(tmp_path_factory.mktemp("commands"))
-    yield running
-    running.close()
-
-
 @dataclass
 class Scene:
     """The folders of one run of the command, for everybody to see, and its server."""
@@ -442,7 +426,7 @@ class Scene:
 
     @property
     def issued(self) -> Tokens:
-        return issued(self.sandbox.ledger)
+        return tokens_of(self.sandbox.ledger)
 
     def environ(self) -> dict[str, Any]:
         return {"environ": {"TMPDIR": str(self.temporary)}, "user": self.user}
@@ -450,7 +434,7 @@ class Scene:
 
 def wide_roster(folder: Path) -> Path:
     """Long cells: then the journal, which repeats them, outgrows the results."""
-    path = roster(folder, 0)
+    path = write_roster(folder, 0)
     lines = "".join(f"{'x' * 300},{700000 + n}\n" for n in range(ROWS))
     path.write_text(f"Remark,Driver ID\n{lines}")
     return path
@@ -487,17 +471,17 @@ def assert_stopped_in_time(scene: Scene, code: int, told: str, out: Path | None 
 
 def finish(scene: Scene, commands: Commands, results: Path | None = None) -> None:
     """The trouble is gone: ``retry`` makes it complete."""
-    run = commands.start(scene.sandbox, "retry", results or scene.out, *SWIFT, **scene.environ())
+    run = confined(commands, scene.sandbox, "retry", results or scene.out, *SWIFT, **scene.environ())
     assert run.end() == 0, run.told
     assert_complete(results or scene.out, scene.sandbox)
-    assert len(rows(results or scene.out)) == ROWS
+    assert len(lines(results or scene.out)) == ROWS
 
 
 @pytest.mark.parametrize("limit", [soak(100), 20_000])
 def test_a_file_size_limit_that_leaves_no_room_is_found_out_before_the_first_request(
     limit: int, scene: Scene, commands: Commands
 ) -> None:
-    run = commands.start(scene.sandbox, *scene.issue, limits={resource.RLIMIT_FSIZE: limit})
+    run = confined(commands, scene.sandbox, *scene.issue, limits={resource.RLIMIT_FSIZE: limit})
     assert run.end() == 2, run.told
     assert scene.sandbox.ledger == []
     assert list(scene.folder.iterdir()) == []
@@ -508,11 +492,11 @@ def test_a_file_size_limit_met_by_the_journal_stops_the_run_and_what_was_issued_
     quota: str, scene: Scene, commands: Commands
 ) -> None:
     limits = {resource.RLIMIT_FSIZE: ROWS * 950}
-    run = commands.start(scene.sandbox, *scene.issue, *BRISK, "--quota", quota, limits=limits)
+    run = confined(commands, scene.sandbox, *scene.issue, *BRISK, "--quota", quota, limits=limits)
     assert_stopped_in_time(scene, run.end(), run.told)
     assert "File too large" in run.told
-    assert tokens(scene.out) == scene.issued
-    assert len(rows(scene.out)) == ROWS
+    assert tokens_in(scene.out) == scene.issued
+    assert len(lines(scene.out)) == ROWS
     finish(scene, commands)
 
 
@@ -520,20 +504,20 @@ def test_a_file_size_limit_met_by_the_journal_stops_the_run_and_what_was_issued_
 def test_without_file_descriptors_at_the_start_nothing_is_sent(limit: int, scene: Scene, commands: Commands) -> None:
     """The limit is met at one place or another; wherever it is, the command says so and what to do."""
     limits = {resource.RLIMIT_NOFILE: limit}
-    run = commands.start(scene.sandbox, *scene.issue, "--give-up-after", "0.1s", limits=limits)
+    run = confined(commands, scene.sandbox, *scene.issue, "--give-up-after", "0.1s", limits=limits)
     code = run.end()
     assert scene.sandbox.ledger == []
     assert code in (2, 4), run.told
     assert_told(run.told)
     if code == 4:  # it waited for connections, so there are results that say why
-        assert {row["auth_status"] for row in rows(scene.out)} == {"not_attempted"}
+        assert {row["auth_status"] for row in lines(scene.out)} == {"not_attempted"}
 
 
 def test_file_descriptors_that_run_out_meanwhile_end_the_run_with_all_tokens_kept(commands: Commands) -> None:
     """No further connection can be made once the server has closed the one there was."""
     with scene_of(None, script=f"{'ok*5,reset,' * 7}ok*") as scene:
-        run = commands.start(
-            scene.sandbox, *scene.issue, "--concurrency", "1", "--give-up-after", "0.1s", **scene.environ()
+        run = confined(
+            commands, scene.sandbox, *scene.issue, "--concurrency", "1", "--give-up-after", "0.1s", **scene.environ()
         )
         run.wait_for(scene.sandbox, 3)
         resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (3, resource.prlimit(run.pid, resource.RLIMIT_NOFILE)[1]))
@@ -545,7 +529,7 @@ def test_file_descriptors_that_run_out_meanwhile_end_the_run_with_all_tokens_kep
 def test_a_folder_that_is_removed_meanwhile_ends_the_run_and_the_tokens_are_elsewhere(
     scene: Scene, commands: Commands
 ) -> None:
-    run = commands.start(scene.sandbox, *scene.issue, **scene.environ())
+    run = confined(commands, scene.sandbox, *scene.issue, **scene.environ())
     run.wait_for(scene.sandbox, 5)
     shutil.rmtree(scene.folder)
     assert_stopped_in_time(scene, run.end(), run.told)
@@ -558,13 +542,13 @@ def test_a_folder_that_is_renamed_meanwhile_ends_the_run_and_the_tokens_are_else
     scene: Scene, commands: Commands
 ) -> None:
     """What is left in the renamed folder is CSV, and can be gone on with too."""
-    run = commands.start(scene.sandbox, *scene.issue, **scene.environ())
+    run = confined(commands, scene.sandbox, *scene.issue, **scene.environ())
     run.wait_for(scene.sandbox, 5)
     moved = scene.base / "moved"
     scene.folder.rename(moved)
     assert_stopped_in_time(scene, run.end(), run.told)
     (found,) = rescued(run.told)
-    assert tokens(found) == scene.issued
+    assert tokens_in(found) == scene.issued
     assert not scene.folder.exists()
     assert_valid(moved)
     finish(scene, commands, moved / scene.out.name)
@@ -574,7 +558,7 @@ def test_a_folder_that_is_renamed_meanwhile_ends_the_run_and_the_tokens_are_else
 def test_permissions_taken_away_meanwhile_cost_no_token(taken: int, scene_of_nobody: Scene, commands: Commands) -> None:
     """With 0500 the journal can still be written, with 0 nobody could find it; the results cannot take their place."""
     scene = scene_of_nobody
-    run = commands.start(scene.sandbox, *scene.issue, **scene.environ())
+    run = confined(commands, scene.sandbox, *scene.issue, **scene.environ())
     run.wait_for(scene.sandbox, 5)
     scene.folder.chmod(taken)
     code = run.end()
@@ -590,13 +574,13 @@ def test_a_place_that_is_write_protected_is_refused_before_the_first_request(
     scene_of_nobody: Scene, commands: Commands
 ) -> None:
     scene = scene_of_nobody
-    earlier = commands.start(scene.sandbox, *scene.issue, *SWIFT, **scene.environ())
+    earlier = confined(commands, scene.sandbox, *scene.issue, *SWIFT, **scene.environ())
     assert earlier.end() == 0, earlier.told
     before = scene.out.read_bytes()
     for path, mode in ((scene.out, 0o444), (scene.folder, 0o555)):
         path.chmod(mode)
         for command in ((*scene.issue, "--overwrite"), ("retry", scene.out, "--min-validity", "1h", *SWIFT)):
-            run = commands.start(scene.sandbox, *command, **scene.environ())
+            run = confined(commands, scene.sandbox, *command, **scene.environ())
             assert run.end() == 2, run.told
             assert_told(run.told)
         path.chmod(0o700)
@@ -609,7 +593,7 @@ def test_a_place_that_is_write_protected_is_refused_before_the_first_request(
 
 
 def start_on_disk(scene: Scene, commands: Commands, size: int) -> Any:
-    return commands.start(scene.sandbox, *scene.issue, mount=(scene.folder, size), **scene.environ())
+    return confined(commands, scene.sandbox, *scene.issue, mount=(scene.folder, size), **scene.environ())
 
 
 def end_on_disk(run: Any) -> int:
@@ -647,8 +631,8 @@ def test_a_disk_that_fills_up_meanwhile_stops_the_run_and_what_was_issued_is_pub
             (disk / "another file").unlink()
         assert [path.name for path in disk.iterdir()] == [scene.out.name]
         shutil.copytree(disk, scene.folder, dirs_exist_ok=True)
-    assert tokens(scene.out) == scene.issued
-    assert len(rows(scene.out)) == ROWS
+    assert tokens_in(scene.out) == scene.issued
+    assert len(lines(scene.out)) == ROWS
     finish(scene, commands)
 
 
@@ -705,7 +689,7 @@ class Births:
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o777])
 def test_files_are_private_from_birth_whatever_the_umask(
-    mask: int, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mask: int, place: ResultsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Results, journal, lock, the rescued file, one set aside and the quota's state."""
     place.roster.chmod(0o600)
@@ -732,7 +716,7 @@ def test_files_are_private_from_birth_whatever_the_umask(
     assert not any(mode & 0o177 for _, mode in births.found.values())
 
 
-def planted(place: Place, name: str, *, dangling: bool) -> Path:
+def planted(place: ResultsFolder, name: str, *, dangling: bool) -> Path:
     """A symbolic link to a file that is nobody's business here."""
     victim = place.roster.parent / "victim.csv"
     if not dangling:
@@ -744,7 +728,7 @@ def planted(place: Place, name: str, *, dangling: bool) -> Path:
 @pytest.mark.parametrize("dangling", [False, True])
 @pytest.mark.parametrize("suffix", ["", ".partial", ".lock"])
 def test_a_symbolic_link_in_the_place_of_a_file_is_refused_and_not_followed(
-    suffix: str, dangling: bool, place: Place
+    suffix: str, dangling: bool, place: ResultsFolder
 ) -> None:
     victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
     assert place.issue() == 2
@@ -760,7 +744,7 @@ def test_a_symbolic_link_in_the_place_of_a_file_is_refused_and_not_followed(
 @pytest.mark.parametrize("dangling", [False, True])
 @pytest.mark.parametrize("suffix", [".writing", ".partial.writing"])
 def test_a_symbolic_link_in_the_place_of_a_temporary_file_is_removed_and_not_followed(
-    suffix: str, dangling: bool, place: Place
+    suffix: str, dangling: bool, place: ResultsFolder
 ) -> None:
     victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
     assert place.issue() == 0
@@ -768,7 +752,7 @@ def test_a_symbolic_link_in_the_place_of_a_temporary_file_is_removed_and_not_fol
     assert victim.read_bytes() == b"precious" if not dangling else not victim.exists()
 
 
-def test_what_a_killed_run_left_of_its_temporary_files_is_no_obstacle(place: Place) -> None:
+def test_what_a_killed_run_left_of_its_temporary_files_is_no_obstacle(place: ResultsFolder) -> None:
     for suffix in (".writing", ".partial.writing", ".lock"):
         (place.folder / f"{place.out.name}{suffix}").write_bytes(bytes(5000))
     assert place.issue() == 0
@@ -776,7 +760,7 @@ def test_what_a_killed_run_left_of_its_temporary_files_is_no_obstacle(place: Pla
 
 
 def test_a_symbolic_link_put_there_meanwhile_is_replaced_and_not_followed(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the last moment: when the finished file is about to take the name of the results."""
     victim = place.roster.parent / "victim.csv"
@@ -839,7 +823,7 @@ def test_who_else_may_get_at_the_files_is_warned_of(
     assert bool(found) == bool(warning)
 
 
-def test_a_warning_is_printed_unless_the_user_wants_quiet(for_all_to_see: Path, place: Place) -> None:
+def test_a_warning_is_printed_unless_the_user_wants_quiet(for_all_to_see: Path, place: ResultsFolder) -> None:
     place.folder = for_all_to_see / "results"
     place.folder.mkdir()
     for_all_to_see.chmod(0o755)

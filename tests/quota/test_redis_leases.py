@@ -14,7 +14,8 @@ import redis
 import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.shared_quota import free_port, redis_server, trust, wait_until
+from support.processes import wait_until
+from support.shared_quota import free_port, redis_server, trust
 
 from batch_issuer.errors import QuotaError, SettingsError
 from batch_issuer.quota import MemoryLeases, open_quota, redis_leases

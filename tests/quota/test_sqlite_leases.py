@@ -23,8 +23,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from support.live_sandbox import live_sandbox
-from support.shared_quota import wait_until
+from support.processes import PythonProcess, wait_until
+from support.rosters import write_roster
+from support.sandbox import live_sandbox
 
 from batch_issuer.cli import main
 from batch_issuer.errors import QuotaBrokenError, QuotaError
@@ -137,7 +138,7 @@ async def take_many(leases: SqliteLeases, number: int) -> list[Lease]:
     return [await taken(leases, waiting) for waiting in range(number, 0, -1)]
 
 
-async def refused(leases: SqliteLeases, waiting: int = 1) -> Answer:
+async def answer_without_slot(leases: SqliteLeases, waiting: int = 1) -> Answer:
     answer = await leases.acquire(waiting)
     assert answer.lease is None, answer
     return answer
@@ -288,7 +289,7 @@ async def test_a_slot_is_free_a_period_after_the_verdict_and_not_sooner(folder: 
         ours.release(lease, end)
         settled(ours)
         clock.now += held - HAIR
-        assert (await refused(ours)).wait == pytest.approx(HAIR, rel=1e-6)
+        assert (await answer_without_slot(ours)).wait == pytest.approx(HAIR, rel=1e-6)
         clock.now += HAIR
         await taken(ours)
 
@@ -323,17 +324,11 @@ sys.stdin.read()
 
 
 @contextmanager
-def process(script: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+def process(script: str, *arguments: object) -> Iterator[PythonProcess]:
     """A real one, at the point where it says that it holds what the test wants it to."""
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert started.stdout is not None
-        assert started.stdout.readline() == "holding\n"
+    with PythonProcess("-c", script, *arguments) as started:
+        assert started.line() == "holding"
         yield started
-    finally:
-        started.kill()
-        started.communicate()
 
 
 @in_a_loop
@@ -342,16 +337,16 @@ async def test_slots_of_a_killed_process_lapse_as_lost_ones_from_when_its_death_
     ours = leases_in(folder, clock, limit=3)
     async with closing(ours):
         with process(_HOLDER, folder, 3, 3) as other:
-            await refused(ours)
+            await answer_without_slot(ours)
             assert len(signs_of_life(folder)) == 2
             other.kill()
-            other.wait()
+            other.end()
         clock.now += 3600.0  # nobody looked
-        await refused(ours)
+        await answer_without_slot(ours)
         assert len(signs_of_life(folder)) == 1
         noticed_at = clock()
         clock.now += COOLING + LOST_GRACE - (clock() - noticed_at) - 1.0
-        await refused(ours, waiting=3)
+        await answer_without_slot(ours, waiting=3)
         clock.now += 1.0
         await take_many(ours, 3)
 
@@ -365,7 +360,7 @@ async def test_slots_of_a_live_process_never_lapse_even_if_it_is_stopped(folder:
             other.send_signal(signal.SIGSTOP)
             for _ in range(3):
                 clock.now += 3600.0
-                await refused(ours)
+                await answer_without_slot(ours)
             assert len(signs_of_life(folder)) == 2
             assert (await ours.snapshot()).in_flight == 3
 
@@ -391,7 +386,7 @@ async def test_nothing_is_kept_free_for_a_dead_run(folder: Path) -> None:
         die(other)
         for waiting in (4, 3):
             await taken(ours, waiting)
-        assert (await refused(ours, 2)).runs == 2
+        assert (await answer_without_slot(ours, 2)).runs == 2
         for waiting in (2, 1):
             await taken(ours, waiting)
     with database(folder) as connection:
@@ -405,7 +400,7 @@ async def test_a_process_killed_in_the_midst_of_a_transaction_leaves_no_trace(fo
         await taken(ours)
         with process(_IN_THE_MIDST, state_file(folder)) as other:
             other.kill()
-            other.wait()
+            other.end()
         await taken(ours)
 
 
@@ -507,7 +502,7 @@ async def test_the_gate_stays_closed_over_a_reboot_and_opens_again(folder: Path)
     clock.now = 3.0
     ours = leases_in(folder, clock)
     async with closing(ours):
-        assert (await refused(ours)).gate == pytest.approx(100.0)
+        assert (await answer_without_slot(ours)).gate == pytest.approx(100.0)
         clock.now += 100.0
         await taken(ours)
 
@@ -526,7 +521,7 @@ async def test_the_wall_clock_is_never_read(folder: Path, monkeypatch: pytest.Mo
     async with closing(ours, other):
         ours.release(await taken(ours), End.ANSWERED)
         settled(ours)
-        await refused(other)
+        await answer_without_slot(other)
         await other.snapshot()
         clock.now += COOLING
         await taken(other)
@@ -664,7 +659,7 @@ async def test_two_runs_of_one_process_share_slots_and_a_thread(folder: Path) ->
     async with closing(two):
         async with closing(one):
             first, second = await taken(one), await taken(two)
-            await refused(one)
+            await answer_without_slot(one)
             assert one._worker is two._worker
             one.release(first, End.UNSENT)
         two.release(second, End.UNSENT)
@@ -757,10 +752,8 @@ def test_processes_that_begin_at_the_same_moment_wait_for_the_one_that_makes_the
         together = [stack.enter_context(process(_BEGINS_AT, folder)) for _ in range(6)]
         begin_at = time.monotonic() + 0.05
         for each in together:
-            assert each.stdin is not None
-            each.stdin.write(f"{begin_at}\n")
-            each.stdin.flush()
-        assert [each.wait(30) for each in together] == [0] * 6
+            each.send(str(begin_at))
+        assert [each.end() for each in together] == [0] * 6
 
 
 # --- the file
@@ -929,12 +922,6 @@ async def test_a_database_that_can_grow_no_more_is_trouble_for_good(folder: Path
 # --- what a user sees of it
 
 
-def roster(folder: Path, rows: int) -> Path:
-    path = folder / "depot.csv"
-    path.write_text("Driver ID\n" + "".join(f"{number}\n" for number in range(1000, 1000 + rows)))
-    return path
-
-
 @pytest.mark.parametrize("broken", BREAKAGES)
 def test_issue_warns_once_and_goes_on_within_its_process(
     broken: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -943,7 +930,7 @@ def test_issue_warns_once_and_goes_on_within_its_process(
     broken(state_folder())
     with live_sandbox(limit=10, per=0.1) as sandbox:
         options = ["--base-url", sandbox.url, "--rate", "10/0.1s", "--quiet"]
-        assert main(["issue", str(roster(tmp_path, 25)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 0
+        assert main(["issue", str(write_roster(tmp_path, 25)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 0
     told = capsys.readouterr().err
     assert str(state_file(state_folder())) in told
     assert told.count("cannot be shared") == 1
@@ -961,7 +948,7 @@ def test_issue_gives_up_where_the_lock_is_held_for_longer_than_its_patience(
     asyncio.run(_make_one(state_folder(), 1))
     with live_sandbox() as sandbox, locked(state_folder()):
         options = ["--base-url", sandbox.url, "--give-up-after", "300ms"]
-        assert main(["issue", str(roster(tmp_path, 3)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 4
+        assert main(["issue", str(write_roster(tmp_path, 3)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 4
     told = capsys.readouterr().err
     assert "Waiting: another process holds the lock" in told
     assert "Stopped: another process holds the lock" in told
@@ -973,7 +960,7 @@ def test_a_disk_that_is_full_in_mid_run_is_told_once_and_the_run_goes_on(tmp_pat
     """The largest size of a file stands for the disk; the results are smaller than the database's journal."""
     limited = ["sh", "-c", 'ulimit -f 200 && exec "$@"', "sh"]
     with live_sandbox(limit=20, per=0.5) as sandbox:
-        command = [sys.executable, "-m", "batch_issuer", "issue", str(roster(tmp_path, 50)), "--quiet"]
+        command = [sys.executable, "-m", "batch_issuer", "issue", str(write_roster(tmp_path, 50)), "--quiet"]
         done = subprocess.run(
             [*limited, *command, "--base-url", sandbox.url, "--rate", "20/0.5s"],
             env={**os.environ, "SAMSARA_API_TOKEN": sandbox.api_token},

@@ -111,7 +111,7 @@ def logfmt(line: str) -> dict[str, str]:
     return fields
 
 
-def read(form: Form, line: str) -> dict[str, Any]:
+def parsed_line(form: Form, line: str) -> dict[str, Any]:
     if form == "text":
         return logfmt(line)
 
@@ -142,7 +142,7 @@ def open_log(path: Path, form: Form = "text", on_trouble: Callable[[str], None] 
     return EventLog(path, form, on_trouble=on_trouble, clock=lambda: NOW)
 
 
-def lines(path: Path) -> list[str]:
+def log_lines(path: Path) -> list[str]:
     """The lines of a file, by whatever a reader takes for a line end."""
     text = path.read_bytes().decode()
     assert not text or text.endswith("\n")
@@ -150,14 +150,14 @@ def lines(path: Path) -> list[str]:
     return text.splitlines()
 
 
-def written(form: Form, *events: Event, organization: str = "") -> list[str]:
+def logged(form: Form, *events: Event, organization: str = "") -> list[str]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "night.log"
         with open_log(path, form) as log:
             tell = log.observer(organization)
             for event in events:
                 tell(event)
-        return lines(path)
+        return log_lines(path)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def told() -> list[str]:
+def complaints() -> list[str]:
     return []
 
 
@@ -177,8 +177,8 @@ def told() -> list[str]:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_each_event_writes_its_fields_and_no_others_in_their_order(name: str, form: Form) -> None:
     event, fields = SAMPLES[name]
-    (line,) = written(form, event, organization="north")
-    found = read(form, line)
+    (line,) = logged(form, event, organization="north")
+    found = parsed_line(form, line)
     assert tuple(found) == COMMON + EVENTS[name]
     common = {"time": NOW_SHOWN, "event": name, "organization": "north", "pid": os.getpid()}
     assert found == as_read(form, common | fields)
@@ -191,7 +191,7 @@ def test_a_run_ends_with_its_exit_code_and_what_is_known_of_it(form: Form, path:
         log.ended("", exit_code=2)
         with pytest.raises(TypeError, match="run_ended has no token"):
             log.ended("north", exit_code=0, token="text")  # noqa: S106 - none
-    full, bare = (read(form, line) for line in lines(path))
+    full, bare = (parsed_line(form, line) for line in log_lines(path))
     assert tuple(full) == COMMON + EVENTS["run_ended"]
     assert {name: full[name] for name in EVENTS["run_ended"]} == as_read(form, {"exit_code": 0} | ENDED)
     assert tuple(bare) == ("time", "event", "pid", "exit_code")
@@ -205,12 +205,12 @@ def test_every_event_of_a_run_has_a_name() -> None:
 def test_the_forms_look_as_documented() -> None:
     done = RowDone(Outcome(7, Status.ISSUED, http_status=200, request_id="r-1", attempts=1, hint="Zürich = 1"))
     pid = os.getpid()
-    (text,) = written("text", done, organization="north")
+    (text,) = logged("text", done, organization="north")
     assert text == (
         f"{NOW_SHOWN} row_done organization=north pid={pid} row=7 status=issued http_status=200 request_id=r-1 "
         'attempts=1 error="" hint="Zürich = 1"'
     )
-    assert written("json", GateClosed(2.0, Ending(EndingKind.GAVE_UP, "Zürich"), 9.0)) == [
+    assert logged("json", GateClosed(2.0, Ending(EndingKind.GAVE_UP, "Zürich"), 9.0)) == [
         f'{{"time": "{NOW_SHOWN}", "event": "gate_closed", "pid": {pid}, "seconds": 2.0, "reason": "Z\\u00fcrich"}}'
     ]
 
@@ -219,8 +219,8 @@ def test_the_forms_look_as_documented() -> None:
 def test_what_has_no_value_is_left_out(form: Form) -> None:
     """Also a time without end, for which JSON has no number."""
     trouble, token = (
-        read(form, line)
-        for line in written(form, QuotaTrouble("m", "t", None), FirstToken(float("inf"), NOW, float("nan"), None))
+        parsed_line(form, line)
+        for line in logged(form, QuotaTrouble("m", "t", None), FirstToken(float("inf"), NOW, float("nan"), None))
     )
     assert tuple(trouble) == ("time", "event", "pid", "message", "tip")
     assert tuple(token) == ("time", "event", "pid", "expires_at")
@@ -228,7 +228,7 @@ def test_what_has_no_value_is_left_out(form: Form) -> None:
 
 def test_the_plan_is_asked_once_for_the_time_left() -> None:
     times = iter([5.0])
-    (line,) = written("json", RunStarted(1, Rate(1, 1.0), 0, 0, lambda: next(times)))
+    (line,) = logged("json", RunStarted(1, Rate(1, 1.0), 0, 0, lambda: next(times)))
     assert json.loads(line)["seconds_left"] == 5.0
 
 
@@ -236,7 +236,7 @@ def test_the_time_is_that_of_the_world_by_itself(path: Path) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     with EventLog(path, "json", on_trouble=never) as log:
         log.observer()(GateOpened())
-    (line,) = lines(path)
+    (line,) = log_lines(path)
     assert before <= datetime.fromisoformat(json.loads(line)["time"]) <= datetime.now(UTC)
 
 
@@ -253,8 +253,8 @@ def test_whatever_the_texts_an_event_is_one_line_that_reads_back(
     """Line ends of all kinds, quotes, and what cannot even be encoded."""
     error, hint, organization = texts
     found = [
-        read(form, line)
-        for line in written(
+        parsed_line(form, line)
+        for line in logged(
             form,
             RowDone(Outcome(row, Status.FAILED, error=error, hint=hint, request_id=organization)),
             GateClosed(seconds, Ending(EndingKind.GAVE_UP, error), 1.0),
@@ -282,7 +282,7 @@ def test_neither_token_nor_code_nor_identifier_is_ever_written(
     """Each begins with a word that is nowhere else."""
     identifier = Identifier(kind, f"whois-{text}")
     outcome = Outcome(7, status, identifier, f"opensesame-{text}", f"knockknock-{text}", NOW, issued_at=NOW)
-    (line,) = written(form, RowDone(outcome))
+    (line,) = logged(form, RowDone(outcome))
     assert not re.search("whois|opensesame|knockknock", line)
 
 
@@ -297,7 +297,7 @@ def test_the_file_is_private_and_a_later_night_goes_on_in_it(path: Path) -> None
                 log.observer()(GateOpened())
     finally:
         os.umask(before)
-    assert len(lines(path)) == 2
+    assert len(log_lines(path)) == 2
     if os.name == "posix":
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -307,10 +307,10 @@ def test_each_line_is_there_at_once_and_none_after_the_end(path: Path) -> None:
         tell = log.observer()
         for count in range(1, 4):
             tell(GateOpened())
-            assert len(lines(path)) == count
+            assert len(log_lines(path)) == count
     log.close()
     tell(GateOpened())
-    assert len(lines(path)) == 3
+    assert len(log_lines(path)) == 3
 
 
 def test_runs_in_several_threads_share_it_and_each_has_its_name(path: Path) -> None:
@@ -326,7 +326,7 @@ def test_runs_in_several_threads_share_it_and_each_has_its_name(path: Path) -> N
             thread.start()
         for thread in threads:
             thread.join()
-    found = [json.loads(line) for line in lines(path)]
+    found = [json.loads(line) for line in log_lines(path)]
     rows = sorted((each["organization"], each["row"]) for each in found)
     assert rows == [(name, row) for name in ("north", "south") for row in range(100)]
 
@@ -374,7 +374,7 @@ def test_half_a_line_that_a_killed_run_left_spoils_no_other(left: bytes, path: P
     path.write_bytes(left)
     with open_log(path) as log:
         log.observer()(GateOpened())
-    *old, new = lines(path)
+    *old, new = log_lines(path)
     assert old == left.decode().split()
     assert logfmt(new)["event"] == "gate_opened"
 
@@ -385,7 +385,7 @@ def test_a_line_that_another_run_is_about_to_write_is_not_half_a_line(path: Path
         with path.open("ab") as other:
             other.write(b"lf\n")
         log.observer()(GateOpened())
-    half, new = lines(path)
+    half, new = log_lines(path)
     assert half == "half"
     assert logfmt(new)["event"] == "gate_opened"
 
@@ -400,11 +400,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> int:
     return 500
 
 
-def rows(path: Path) -> list[int]:
-    return [json.loads(line)["row"] for line in lines(path)]
+def row_numbers(path: Path) -> list[int]:
+    return [json.loads(line)["row"] for line in log_lines(path)]
 
 
-def fill(path: Path, count: int, first: int = 0, on_trouble: Callable[[str], None] = never) -> None:
+def log_rows(path: Path, count: int, first: int = 0, on_trouble: Callable[[str], None] = never) -> None:
     with open_log(path, "json", on_trouble) as log:
         tell = log.observer()
         for row in range(first, first + count):
@@ -418,36 +418,36 @@ def older(path: Path, number: int) -> Path:
 def test_a_full_file_gives_way_when_it_is_opened_and_only_so_many_old_ones_are_kept(path: Path, small: int) -> None:
     nights = KEPT + 3
     for night in range(nights):
-        fill(path, 10, first=10 * night)
+        log_rows(path, 10, first=10 * night)
         assert path.stat().st_size > small
     files = [path, *(older(path, number) for number in range(1, KEPT + 1))]
     assert sorted(path.parent.iterdir()) == sorted(files)
-    assert [rows(file)[0] // 10 for file in files] == [*range(nights - 1, nights - 2 - KEPT, -1)]
-    assert all(len(rows(file)) == 10 for file in files)
+    assert [row_numbers(file)[0] // 10 for file in files] == [*range(nights - 1, nights - 2 - KEPT, -1)]
+    assert all(len(row_numbers(file)) == 10 for file in files)
 
 
 @pytest.mark.parametrize("over", [-1, 0])
 def test_a_file_is_full_from_the_size_that_is_documented(over: int, path: Path) -> None:
     path.write_bytes(b"x" * (10 * 1024 * 1024 + over - 1) + b"\n")
-    fill(path, 1)
+    log_rows(path, 1)
     assert older(path, 1).exists() == (over == 0)
 
 
 @pytest.mark.usefixtures("small")
 def test_a_run_that_has_the_file_open_never_rotates_it(path: Path) -> None:
-    fill(path, 50)
-    assert rows(path) == [*range(50)]
+    log_rows(path, 50)
+    assert row_numbers(path) == [*range(50)]
     assert [*path.parent.iterdir()] == [path]
 
 
 @pytest.mark.usefixtures("small")
 def test_while_another_process_rotates_lines_go_on_where_they_are(path: Path) -> None:
-    fill(path, 10)
+    log_rows(path, 10)
     lock = Lock(path.with_name("night.log.lock"))
     assert lock.acquire()
-    fill(path, 10, first=10)
+    log_rows(path, 10, first=10)
     lock.release()
-    assert rows(path) == [*range(20)]
+    assert row_numbers(path) == [*range(20)]
     assert [*path.parent.iterdir()] == [path]
 
 
@@ -462,8 +462,8 @@ def test_who_has_the_file_open_goes_on_in_it_and_who_opens_it_gets_the_current_o
             second.observer()(RowDone(Outcome(100, Status.ISSUED)))
             tell(RowDone(Outcome(10, Status.ISSUED)))
             second.observer()(RowDone(Outcome(101, Status.ISSUED)))
-    assert rows(path) == [100, 101]
-    assert rows(older(path, 1)) == [*range(11)]
+    assert row_numbers(path) == [100, 101]
+    assert row_numbers(older(path, 1)) == [*range(11)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="what another process has open is not deleted")
@@ -475,9 +475,9 @@ def test_a_file_that_later_nights_rotated_away_is_not_written_any_more(path: Pat
         for row in range(10):
             tell(RowDone(Outcome(row, Status.ISSUED)))
         for night in range(1, KEPT + 2):
-            fill(path, 10, first=100 * night)
+            log_rows(path, 10, first=100 * night)
         tell(RowDone(Outcome(10, Status.ISSUED)))
-    assert rows(path)[-1] == 10
+    assert row_numbers(path)[-1] == 10
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file stays where it is")
@@ -487,7 +487,7 @@ def test_a_file_that_a_person_deleted_is_made_anew(path: Path) -> None:
         tell(GateOpened())
         path.unlink()
         tell(Renewing(1))
-    assert [logfmt(line)["event"] for line in lines(path)] == ["renewing"]
+    assert [logfmt(line)["event"] for line in log_lines(path)] == ["renewing"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -534,7 +534,7 @@ def test_nights_that_overlap_lose_no_line_and_tear_none(form: Form, path: Path) 
         writer.stdin.flush()
     assert [(*writer.communicate(timeout=60), writer.returncode) for writer in writers] == [("", "", 0)] * 4
     files = [*path.parent.iterdir()]
-    found = [read(form, line) for file in files for line in lines(file)]
+    found = [parsed_line(form, line) for file in files for line in log_lines(file)]
     assert sorted((each["organization"], int(each["row"])) for each in found) == sorted(
         (name, row) for name in names for row in range(count)
     )
@@ -549,27 +549,27 @@ def test_nights_that_overlap_lose_no_line_and_tear_none(form: Form, path: Path) 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("in_the_way", [f"night.log.{KEPT}", "night.log.lock"])
 def test_a_file_that_cannot_be_rotated_grows_and_that_is_told_once_a_run(
-    in_the_way: str, path: Path, told: list[str]
+    in_the_way: str, path: Path, complaints: list[str]
 ) -> None:
     """The older ones stay where they are."""
-    fill(path, 10)
+    log_rows(path, 10)
     path.with_name(in_the_way).mkdir()
     for number in range(1, KEPT):
         older(path, number).write_text(f"{number}\n")
     for first in (10, 20):
-        fill(path, 10, first, on_trouble=told.append)
-    assert len(told) == 2
-    for line in told:
+        log_rows(path, 10, first, on_trouble=complaints.append)
+    assert len(complaints) == 2
+    for line in complaints:
         assert line.startswith(f"the log file {path} cannot be rotated: ")
         assert line.endswith("; it grows on")
-    assert rows(path) == [*range(30)]
-    assert [lines(older(path, number)) for number in range(1, KEPT)] == [[str(number)] for number in range(1, KEPT)]
+    assert row_numbers(path) == [*range(30)]
+    assert [log_lines(older(path, number)) for number in range(1, KEPT)] == [[str(number)] for number in range(1, KEPT)]
 
 
 @pytest.mark.usefixtures("small")
 def test_trying_again_to_rotate_loses_no_older_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, where the others can be renamed, but not the one that another run has open."""
-    fill(path, 10)
+    log_rows(path, 10)
     for number in range(1, KEPT + 1):
         older(path, number).write_text(f"{number}\n")
     replace = Path.replace
@@ -581,15 +581,17 @@ def test_trying_again_to_rotate_loses_no_older_file(path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "replace", in_use)
     for _ in range(3):
-        fill(path, 1, on_trouble=lambda _: None)
-    left = {number: lines(older(path, number)) for number in range(1, KEPT + 1) if older(path, number).exists()}
+        log_rows(path, 1, on_trouble=lambda _: None)
+    left = {number: log_lines(older(path, number)) for number in range(1, KEPT + 1) if older(path, number).exists()}
     assert left == {number: [str(number - 1)] for number in range(2, KEPT + 1)}
 
 
-def test_a_disk_that_fills_up_is_told_once_and_lines_go_on_when_there_is_room(path: Path, told: list[str]) -> None:
+def test_a_disk_that_fills_up_is_told_once_and_lines_go_on_when_there_is_room(
+    path: Path, complaints: list[str]
+) -> None:
     """By a limit that the kernel keeps: the line that hits it is cut short, and spoils none that comes later."""
     resource = pytest.importorskip("resource", reason="limits as POSIX has them")
-    with open_log(path, on_trouble=told.append) as log:
+    with open_log(path, on_trouble=complaints.append) as log:
         tell = log.observer()
         tell(GateOpened())
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -600,10 +602,10 @@ def test_a_disk_that_fills_up_is_told_once_and_lines_go_on_when_there_is_room(pa
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         tell(Renewing(3))
-    assert told == [
+    assert complaints == [
         f"the log file {path} cannot be written: {os.strerror(errno.EFBIG)}; the run goes on without it",
     ]
-    whole, cut, last = lines(path)
+    whole, cut, last = log_lines(path)
     assert logfmt(whole)["event"] == "gate_opened"
     assert cut == NOW_SHOWN[:10]
     assert logfmt(last)["drivers"] == "3"
@@ -611,38 +613,40 @@ def test_a_disk_that_fills_up_is_told_once_and_lines_go_on_when_there_is_room(pa
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_no_space_left_is_told_in_the_words_of_the_system(
-    path: Path, told: list[str], capfd: pytest.CaptureFixture[str]
+    path: Path, complaints: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with open_log(path, on_trouble=told.append) as log:
+    with open_log(path, on_trouble=complaints.append) as log:
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, log._file._descriptor)
         os.close(full)
         for _ in range(3):
             log.observer()(GateOpened())
-    assert told == [f"the log file {path} cannot be written: No space left on device; the run goes on without it"]
+    assert complaints == [f"the log file {path} cannot be written: No space left on device; the run goes on without it"]
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a folder with an open file stays where it is")
-def test_a_folder_that_is_gone_is_told_once_and_the_run_goes_on(tmp_path: Path, told: list[str]) -> None:
+def test_a_folder_that_is_gone_is_told_once_and_the_run_goes_on(tmp_path: Path, complaints: list[str]) -> None:
     path = tmp_path / "logs" / "night.log"
     path.parent.mkdir()
-    with open_log(path, on_trouble=told.append) as log:
+    with open_log(path, on_trouble=complaints.append) as log:
         path.unlink()
         path.parent.rmdir()
         for _ in range(3):
             log.observer()(GateOpened())
         path.parent.mkdir()
         log.observer()(Renewing(1))
-    assert told == [f"the log file {path} cannot be written: No such file or directory; the run goes on without it"]
-    assert len(lines(path)) == 1
+    assert complaints == [
+        f"the log file {path} cannot be written: No such file or directory; the run goes on without it"
+    ]
+    assert len(log_lines(path)) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are followed here")
-def test_a_link_that_appears_later_is_not_followed_either(path: Path, told: list[str]) -> None:
-    with open_log(path, on_trouble=told.append) as log:
+def test_a_link_that_appears_later_is_not_followed_either(path: Path, complaints: list[str]) -> None:
+    with open_log(path, on_trouble=complaints.append) as log:
         path.unlink()
         path.symlink_to(path.with_name("other"))
         log.observer()(GateOpened())
-    assert told == [f"the log file {path} cannot be written: it is a symbolic link; the run goes on without it"]
+    assert complaints == [f"the log file {path} cannot be written: it is a symbolic link; the run goes on without it"]
     assert not path.with_name("other").exists()

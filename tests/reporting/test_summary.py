@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.live_sandbox import live_sandbox
 from support.raw_server import http, live_raw_server
+from support.rosters import write_roster
+from support.sandbox import QUICK, live_sandbox
 
 from batch_issuer import __version__
 from batch_issuer.cli import main
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from batch_issuer.sandbox import Sandbox
 
 NOW = datetime(2030, 1, 1, 2, 0, 0, tzinfo=UTC)
-QUICK = ("--rate", "1000/s", "--quota", "process")
 SECRET_PATH = "/services/T0hunter2/B1hunter2"  # noqa: S105 - what a chat's address ends with
 
 
@@ -59,18 +59,12 @@ def test_the_schema_is_one_and_refuses_what_is_no_summary() -> None:
     assert not VALIDATOR.is_valid(document)
 
 
-def roster(folder: Path, rows: int = 3) -> Path:
-    path = folder / "depot.csv"
-    path.write_text("Username\n" + "".join(f"driver.{number}\n" for number in range(rows)))
-    return path
-
-
 class Night:
     """One run, and what is left of it for monitors."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, *flags: str, source: str | None = None) -> None:
         self.folder = folder
-        path = source or str(roster(folder))
+        path = source or str(write_roster(folder, 3))
         reports = ["--summary", str(folder / "s.json"), "--log-file", str(folder / "run.log"), "--log-format", "json"]
         where = ["--base-url", sandbox.url, *QUICK]
         self.code = main(["issue", path, *where, *reports, *flags], {"SAMSARA_API_TOKEN": sandbox.api_token})
@@ -201,7 +195,7 @@ def test_an_address_that_cannot_be_meant_is_refused_before_anything_is_sent(
     with live_sandbox(limiter="none") as sandbox:
         assert (
             main(
-                ["issue", str(roster(tmp_path)), "--base-url", sandbox.url],
+                ["issue", str(write_roster(tmp_path, 3)), "--base-url", sandbox.url],
                 {"SAMSARA_API_TOKEN": sandbox.api_token, "BATCH_ISSUER_NOTIFY": address},
             )
             == 2
@@ -317,7 +311,9 @@ def test_a_wrong_clock_is_noticed_by_the_servers_date(
         "Connection: close",
     )
     with live_raw_server(answer) as api:
-        code = main(["issue", str(roster(tmp_path, 1)), "--base-url", api.url, *QUICK], {"SAMSARA_API_TOKEN": "key"})
+        code = main(
+            ["issue", str(write_roster(tmp_path, 1)), "--base-url", api.url, *QUICK], {"SAMSARA_API_TOKEN": "key"}
+        )
     assert code == 0
     shown = capsys.readouterr().err
     assert ("this computer's clock is " in shown) == told

@@ -111,7 +111,7 @@ OUTCOMES = st.builds(
 )
 
 
-def read(cells: Iterable[str], row: int = 2) -> Outcome | None:
+def outcome_of(cells: Iterable[str], row: int = 2) -> Outcome | None:
     """What a line of a file tells of its row."""
     (found,) = outcomes_of(pd.DataFrame([list(cells)], columns=list(AUTH_COLUMNS), dtype=object), row)
     return found
@@ -125,11 +125,11 @@ def to_the_second(outcome: Outcome) -> Outcome:
 @given(OUTCOMES)
 def test_any_outcome_comes_back_from_its_cells_to_the_second(outcome: Outcome) -> None:
     outcome = replace(outcome, maybe_issued=outcome.status is Status.UNKNOWN)
-    assert read(auth_cells(outcome), outcome.row) == to_the_second(outcome)
+    assert outcome_of(auth_cells(outcome), outcome.row) == to_the_second(outcome)
 
 
 def test_a_row_without_any_of_them_has_no_outcome() -> None:
-    assert read([" ", *[""] * 10]) is None
+    assert outcome_of([" ", *[""] * 10]) is None
 
 
 @given(OUTCOMES)
@@ -156,7 +156,7 @@ def test_a_row_whose_status_or_driver_was_damaged_is_refused_without_showing_it(
     """In a file whose columns were shifted it may be a token."""
     cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
     with pytest.raises(ResultsError, match=f"row 7: its {column}") as caught:
-        read({**cells, column: cell}.values(), 7)
+        outcome_of({**cells, column: cell}.values(), 7)
     assert TOKEN not in caught.value.message + caught.value.tip
 
 
@@ -165,7 +165,7 @@ def test_a_row_whose_status_or_driver_was_damaged_is_refused_without_showing_it(
 )
 def test_a_number_as_a_spreadsheet_shows_it_is_read_and_else_counts_as_blank(text: str, number: int | None) -> None:
     cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
-    found = read({**cells, "auth_http_status": text, "auth_attempts": text}.values())
+    found = outcome_of({**cells, "auth_http_status": text, "auth_attempts": text}.values())
     assert found
     assert (found.http_status, found.attempts) == (number, number or 0)
 
@@ -241,7 +241,7 @@ def test_that_a_token_may_exist_is_told_once_and_read_back(status: Status, hint:
     who = roster().drivers[0].identifier
     cells = auth_cells(Outcome(2, status, who, hint=hint, maybe_issued=True))
     assert cells[AUTH_COLUMNS.index("auth_hint")] == told
-    found = read(cells)
+    found = outcome_of(cells)
     assert found
     assert found.maybe_issued
 
@@ -257,7 +257,7 @@ OLDER = (
 @pytest.mark.parametrize("status", Status)
 def test_files_of_earlier_versions_still_say_that_a_token_may_exist(status: Status, hint: str) -> None:
     cells = auth_cells(Outcome(2, status, roster().drivers[0].identifier, hint=hint))
-    found = read(cells)
+    found = outcome_of(cells)
     assert found
     assert found.maybe_issued
     assert auth_cells(found) == cells
@@ -265,7 +265,7 @@ def test_files_of_earlier_versions_still_say_that_a_token_may_exist(status: Stat
 
 @pytest.mark.parametrize("status", Status)
 def test_without_such_a_hint_only_an_unknown_row_may_have_a_token(status: Status) -> None:
-    found = read(auth_cells(Outcome(2, status, roster().drivers[0].identifier, hint=str(Hint.SERVER))))
+    found = outcome_of(auth_cells(Outcome(2, status, roster().drivers[0].identifier, hint=str(Hint.SERVER))))
     assert found
     assert found.maybe_issued == (status is Status.UNKNOWN)
 
@@ -273,7 +273,7 @@ def test_without_such_a_hint_only_an_unknown_row_may_have_a_token(status: Status
 # --- the table
 
 
-def table(outcomes: dict[int, Outcome]) -> list[dict[str, str]]:
+def auth_rows(outcomes: dict[int, Outcome]) -> list[dict[str, str]]:
     rows = roster()
     frame = auth_frame(rows.identifiers(), rows.row_numbers(), outcomes)
     assert list(frame.columns) == list(AUTH_COLUMNS)
@@ -282,12 +282,12 @@ def table(outcomes: dict[int, Outcome]) -> list[dict[str, str]]:
 
 
 def test_rows_without_outcome_are_not_attempted() -> None:
-    assert [(line["auth_status"], line["auth_attempts"]) for line in table({})] == [("not_attempted", "0")] * 4
+    assert [(line["auth_status"], line["auth_attempts"]) for line in auth_rows({})] == [("not_attempted", "0")] * 4
 
 
 def test_times_are_written_in_utc_to_the_second() -> None:
     at = datetime(2026, 1, 2, 1, 4, 5, 999_999, tzinfo=timezone(timedelta(hours=-2)))
-    found = table({2: replace(issued(roster().drivers[0]), expires_at=at, issued_at=None)})[0]
+    found = auth_rows({2: replace(issued(roster().drivers[0]), expires_at=at, issued_at=None)})[0]
     assert found["auth_expires_at"] == "2026-01-02T03:04:05Z"
     assert found["auth_issued_at"] == ""
     assert utc_time(found["auth_expires_at"]) == at.astimezone(UTC).replace(microsecond=0)
@@ -306,5 +306,5 @@ def test_times_are_written_in_utc_to_the_second() -> None:
 def test_a_token_never_sits_on_another_drivers_row(row: int, change: dict[str, object]) -> None:
     wrong = replace(issued(roster().drivers[0]), **change)  # type: ignore[arg-type]
     with pytest.raises(StorageError, match=f"row {row}") as caught:
-        table({row: wrong})
+        auth_rows({row: wrong})
     assert TOKEN not in caught.value.message

@@ -42,16 +42,16 @@ def username(name: str) -> Identifier:
     return Identifier(IdentifierKind.USERNAME, name)
 
 
-def issued(who: Identifier, left: timedelta = timedelta(minutes=15)) -> Outcome:
+def issued_to(who: Identifier, left: timedelta = timedelta(minutes=15)) -> Outcome:
     """A row's token, valid for so long from `NOW` on; no other driver has the same."""
     return rosters.issued(Driver(2, who), token=f"{TOKEN}-{who.value}", expires_at=NOW + left)
 
 
-def lacking(status: Status, who: Identifier | None, attempts: int = 0) -> Outcome:
+def without_token(status: Status, who: Identifier | None, attempts: int = 0) -> Outcome:
     return Outcome(2, status, who, error="why", hint="cure", attempts=attempts)
 
 
-def batch(
+def batch_of(
     *rows: tuple[str | Sequence[str], Outcome | None],
     columns: Sequence[str] = ("Driver ID",),
     validity: Validity = VALIDITY,
@@ -65,7 +65,7 @@ def batch(
     return Batch.of_results(Results(frame, list(range(2, 2 + len(body)))), "depot.results.csv", validity)
 
 
-def asked(planned: Batch) -> list[tuple[int, str]]:
+def requested(planned: Batch) -> list[tuple[int, str]]:
     return [(one.row, str(one.identifier)) for one in planned.drivers]
 
 
@@ -86,19 +86,19 @@ def asked(planned: Batch) -> list[tuple[int, str]]:
 def test_a_token_is_good_from_exactly_the_least_validity_on_and_dead_from_exactly_its_expiry_on(
     left: timedelta, lives: bool, suffices: bool
 ) -> None:
-    token = issued(driver(11), left)
+    token = issued_to(driver(11), left)
     assert (VALIDITY.lives(token), VALIDITY.suffices(token)) == (lives, suffices)
 
 
 def test_with_a_least_validity_of_nothing_a_token_that_expires_now_is_not_good() -> None:
-    assert not Validity(timedelta(0), NOW).suffices(issued(driver(11), timedelta(0)))
+    assert not Validity(timedelta(0), NOW).suffices(issued_to(driver(11), timedelta(0)))
 
 
 @given(left=st.timedeltas(-timedelta(days=9), timedelta(days=9)), least=st.timedeltas(timedelta(0), timedelta(days=9)))
 def test_a_longer_validity_never_makes_more_tokens_good_and_a_good_one_always_lives(
     left: timedelta, least: timedelta
 ) -> None:
-    token = issued(driver(11), left)
+    token = issued_to(driver(11), left)
     validity = Validity(least, NOW)
     assert validity.suffices(token) == (left > timedelta(0) and left >= least)
     assert validity.lives(token) or not validity.suffices(token)
@@ -121,14 +121,14 @@ SPOILT = {
 
 @pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in SPOILT.items() for text in texts])
 def test_a_token_or_code_that_a_spreadsheet_program_spoilt_is_not_good(field: str, text: str) -> None:
-    token = issued(driver(11))
+    token = issued_to(driver(11))
     assert VALIDITY.suffices(token)
     assert not VALIDITY.lives(replace(token, **{field: text}))
 
 
 @pytest.mark.parametrize("changed", [{"identifier": None}, {"status": Status.FAILED}])
 def test_a_token_without_all_that_redeeming_it_needs_is_not_good(changed: dict[str, object]) -> None:
-    assert not VALIDITY.lives(replace(issued(driver(11)), **changed))
+    assert not VALIDITY.lives(replace(issued_to(driver(11)), **changed))
 
 
 @given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_\-+/.=~]{20,80}", fullmatch=True))
@@ -137,11 +137,11 @@ def test_a_token_without_all_that_redeeming_it_needs_is_not_good(changed: dict[s
 @settings(max_examples=50)
 def test_whatever_a_server_may_issue_is_good(token: str) -> None:
     """Base64, base64url and JSON web tokens, with a code of ours."""
-    assert VALIDITY.suffices(replace(issued(driver(11)), token=token, code=new_code()))
+    assert VALIDITY.suffices(replace(issued_to(driver(11)), token=token, code=new_code()))
 
 
 def test_a_token_of_the_sandbox_is_good_for_the_sandbox_only() -> None:
-    token = replace(issued(driver(11)), token="sandbox-4711")  # noqa: S106 - of nobody
+    token = replace(issued_to(driver(11)), token="sandbox-4711")  # noqa: S106 - of nobody
     assert not Validity(LEAST, NOW, real=True).lives(token)
     assert Validity(LEAST, NOW, real=False).suffices(token)
 
@@ -157,19 +157,19 @@ def row_of_kind(kind: str, number: int) -> tuple[str, Outcome | None]:
     """A row's cell and what it came to; a twin names the driver 1 and so does its cell."""
     who = driver(number)
     kinds: dict[str, tuple[str, Outcome | None]] = {
-        "good": (who.value, issued(who, LEAST)),
-        "short": (who.value, issued(who, LEAST - SECOND)),
-        "expired": (who.value, issued(who, -SECOND)),
-        "spoilt": (who.value, replace(issued(who), token="#NAME?")),  # noqa: S106 - no token any more
-        "failed": (who.value, lacking(Status.FAILED, who, attempts=2)),
-        "unknown": (who.value, lacking(Status.UNKNOWN, who, attempts=2)),
-        "not_attempted": (who.value, lacking(Status.NOT_ATTEMPTED, who)),
+        "good": (who.value, issued_to(who, LEAST)),
+        "short": (who.value, issued_to(who, LEAST - SECOND)),
+        "expired": (who.value, issued_to(who, -SECOND)),
+        "spoilt": (who.value, replace(issued_to(who), token="#NAME?")),  # noqa: S106 - no token any more
+        "failed": (who.value, without_token(Status.FAILED, who, attempts=2)),
+        "unknown": (who.value, without_token(Status.UNKNOWN, who, attempts=2)),
+        "not_attempted": (who.value, without_token(Status.NOT_ATTEMPTED, who)),
         "new": (who.value, None),
-        "mended": (who.value, lacking(Status.INVALID, None)),
-        "invalid": ("nobody", lacking(Status.INVALID, None)),
-        "twin": ("1", lacking(Status.DUPLICATE, driver(1))),
-        "other": (f"9{who.value}", issued(who, LEAST)),
-        "damaged": ("2.81E+14", lacking(Status.FAILED, who, attempts=1)),
+        "mended": (who.value, without_token(Status.INVALID, None)),
+        "invalid": ("nobody", without_token(Status.INVALID, None)),
+        "twin": ("1", without_token(Status.DUPLICATE, driver(1))),
+        "other": (f"9{who.value}", issued_to(who, LEAST)),
+        "damaged": ("2.81E+14", without_token(Status.FAILED, who, attempts=1)),
     }
     return kinds[kind]
 
@@ -183,10 +183,10 @@ def test_every_row_is_settled_and_just_those_without_a_good_token_are_asked_for(
     first = data.draw(st.integers(0, len(kinds)))
     numbered = [(kind, 100 + place) for place, kind in enumerate(kinds)]
     numbered.insert(first, ("good", 1))
-    planned = batch(*(row_of_kind(kind, number) for kind, number in numbered))
+    planned = batch_of(*(row_of_kind(kind, number) for kind, number in numbered))
 
     expected = [(row, f"driverId={n}") for row, (kind, n) in enumerate(numbered, 2) if kind in ASKED]
-    assert asked(planned) == expected
+    assert requested(planned) == expected
     assert [one.before is not None for one in planned.drivers] == [k in WITH_BEFORE for k, _ in numbered if k in ASKED]
     assert sorted(planned.outcomes) == list(planned.row_numbers())
     assert all(outcome.row == row for row, outcome in planned.outcomes.items())
@@ -207,16 +207,16 @@ def test_sorting_the_rows_changes_nothing_for_any_of_them(kinds: list[str], rand
     rows = [row_of_kind(kind, 100 + place) for place, kind in enumerate(kinds) if kind != "twin"]
     shuffled = list(rows)
     random.shuffle(shuffled)
-    before, after = batch(*rows), batch(*shuffled)
-    assert {who for _, who in asked(before)} == {who for _, who in asked(after)}
+    before, after = batch_of(*rows), batch_of(*shuffled)
+    assert {who for _, who in requested(before)} == {who for _, who in requested(after)}
     assert sorted(one.token for one in before.outcomes.values()) == sorted(one.token for one in after.outcomes.values())
 
 
 def test_a_token_on_two_rows_is_good_on_neither() -> None:
     """As after a fill-down: nobody knows which of the two has it."""
-    one = issued(driver(11))
-    planned = batch(("11", one), ("12", replace(one, identifier=driver(12))), ("13", issued(driver(13))))
-    assert asked(planned) == [(2, "driverId=11"), (3, "driverId=12")]
+    one = issued_to(driver(11))
+    planned = batch_of(("11", one), ("12", replace(one, identifier=driver(12))), ("13", issued_to(driver(13))))
+    assert requested(planned) == [(2, "driverId=11"), (3, "driverId=12")]
     assert all(one.before is None for one in planned.drivers)
     assert [planned.outcomes[row].token for row in (2, 3)] == ["", ""]
     assert planned.kept == [4]
@@ -224,16 +224,16 @@ def test_a_token_on_two_rows_is_good_on_neither() -> None:
 
 def test_a_token_that_was_copied_with_its_row_stays_with_the_row_that_has_the_identifier() -> None:
     """As when a row is copied to add a driver, and the copy's auth_identifier cleared."""
-    one = issued(driver(11))
-    planned = batch(("11", one), ("12", replace(one, identifier=None)))
-    assert asked(planned) == [(3, "driverId=12")]
+    one = issued_to(driver(11))
+    planned = batch_of(("11", one), ("12", replace(one, identifier=None)))
+    assert requested(planned) == [(3, "driverId=12")]
     assert planned.outcomes[2] == one
 
 
 def test_rows_whose_roster_cells_changed_places_are_refused_whatever_names_them() -> None:
     """One driver has a driver ID, the other a username; their cells were sorted, the auth_ columns were not."""
-    rows = (["", "alice"], issued(driver(11))), (["11", ""], issued(username("alice")))
-    planned = batch(*rows, columns=("Driver ID", "Username"))
+    rows = (["", "alice"], issued_to(driver(11))), (["11", ""], issued_to(username("alice")))
+    planned = batch_of(*rows, columns=("Driver ID", "Username"))
     assert planned.contested == [2, 3]
     assert planned.drivers == []
     assert "username=alice" in planned.outcomes[2].error
@@ -242,22 +242,22 @@ def test_rows_whose_roster_cells_changed_places_are_refused_whatever_names_them(
 
 def test_a_remark_goes_when_its_token_is_good_again() -> None:
     """Such as that of a refused row that was put right, or that a token could not be renewed."""
-    told = replace(issued(driver(11)), error="this is the earlier token; no new one: HTTP 500", hint="Samsara: wait")
-    planned = batch(("11", told))
+    told = replace(issued_to(driver(11)), error="this is the earlier token; no new one: HTTP 500", hint="Samsara: wait")
+    planned = batch_of(("11", told))
     assert planned.outcomes[2] == replace(told, error="", hint="")
     assert planned.changed
 
 
 def test_a_token_that_may_have_been_issued_beside_an_earlier_one_is_counted() -> None:
-    soon = issued(driver(11), timedelta(minutes=1))
+    soon = issued_to(driver(11), timedelta(minutes=1))
     cut_off = Attempts(Driver(2, driver(11), soon)).intent()
     assert cut_off.token == soon.token
-    assert batch(("11", cut_off)).lost == [2]
+    assert batch_of(("11", cut_off)).lost == [2]
 
 
 @pytest.mark.parametrize("status", [Status.INVALID, Status.DUPLICATE])
 def test_a_mended_row_is_asked_for_as_its_cell_says_now(status: Status) -> None:
-    planned = batch(("12", lacking(status, driver(11) if status is Status.DUPLICATE else None)))
+    planned = batch_of(("12", without_token(status, driver(11) if status is Status.DUPLICATE else None)))
     assert planned.drivers == [Driver(2, driver(12))]
     assert planned.outcomes[2].status is Status.NOT_ATTEMPTED
     assert planned.changed
@@ -265,36 +265,36 @@ def test_a_mended_row_is_asked_for_as_its_cell_says_now(status: Status) -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_row_mended_to_a_driver_that_another_row_has_becomes_its_duplicate_wherever_it_stands(first: bool) -> None:
-    rows = [("11", lacking(Status.INVALID, None)), ("11", issued(driver(11)))]
-    planned = batch(*(rows if first else reversed(rows)))
+    rows = [("11", without_token(Status.INVALID, None)), ("11", issued_to(driver(11)))]
+    planned = batch_of(*(rows if first else reversed(rows)))
     mended, other = (2, 3) if first else (3, 2)
     assert planned.drivers == []
     assert planned.outcomes[mended].status is Status.DUPLICATE
     assert planned.outcomes[mended].error == f"the same driver as in row {other}"
-    assert planned.outcomes[other] == replace(issued(driver(11)), row=other)
+    assert planned.outcomes[other] == replace(issued_to(driver(11)), row=other)
 
 
 def test_of_two_new_rows_for_one_driver_the_first_is_asked_for() -> None:
-    planned = batch(("11", None), ("11", None))
-    assert asked(planned) == [(2, "driverId=11")]
+    planned = batch_of(("11", None), ("11", None))
+    assert requested(planned) == [(2, "driverId=11")]
     assert planned.outcomes[3].status is Status.DUPLICATE
 
 
 def test_a_duplicate_whose_other_row_was_deleted_is_asked_for() -> None:
-    assert asked(batch(("11", lacking(Status.DUPLICATE, driver(11))))) == [(2, "driverId=11")]
+    assert requested(batch_of(("11", without_token(Status.DUPLICATE, driver(11))))) == [(2, "driverId=11")]
 
 
 def test_rows_that_are_as_they_were_leave_the_batch_unchanged() -> None:
     """So a file in which nothing is to be done is not even written."""
     rows = [
-        ("11", issued(driver(11))),
+        ("11", issued_to(driver(11))),
         ("x", Outcome(3, Status.INVALID, error="'x' is not a driver ID", hint=str(Hint.DRIVER_ID))),
         (
             "11",
             Outcome(4, Status.DUPLICATE, driver(11), error="the same driver as in row 2", hint=str(Hint.DUPLICATE)),
         ),
     ]
-    planned = batch(*rows)
+    planned = batch_of(*rows)
     assert (planned.changed, planned.drivers) == (False, [])
     assert [planned.outcomes[row].error for row in (2, 3, 4)] == [came_to.error for _, came_to in rows]
 
@@ -305,8 +305,8 @@ def test_rows_that_are_as_they_were_leave_the_batch_unchanged() -> None:
 @pytest.mark.parametrize("cell", ["", " ", "2.81E+14", "281,474", "1\x072", "#NAME?", "nobody"])
 @pytest.mark.parametrize("status", [Status.FAILED, Status.UNKNOWN, Status.NOT_ATTEMPTED, Status.DUPLICATE])
 def test_where_the_cell_is_damaged_the_identifier_is_the_driver(cell: str, status: Status) -> None:
-    planned = batch((cell, lacking(status, driver(281474977000000))))
-    assert asked(planned) == [(2, "driverId=281474977000000")]
+    planned = batch_of((cell, without_token(status, driver(281474977000000))))
+    assert requested(planned) == [(2, "driverId=281474977000000")]
     assert list(planned.whose()) == [driver(281474977000000)]
     assert list(planned.conflicts()) == [None]
 
@@ -324,8 +324,8 @@ def test_a_cell_of_the_same_kind_that_names_another_driver_refuses_the_row(
     column: str, cell: str, who: Identifier, other: Identifier | None
 ) -> None:
     other = other or Identifier(who.kind, cell)
-    held = issued(who)
-    planned = batch((cell, held), columns=[column])
+    held = issued_to(who)
+    planned = batch_of((cell, held), columns=[column])
     assert (planned.drivers, planned.contested) == ([], [2])
     assert list(planned.conflicts()) == [other]
     refused = planned.outcomes[2]
@@ -335,16 +335,16 @@ def test_a_cell_of_the_same_kind_that_names_another_driver_refuses_the_row(
 
 
 def test_a_refused_row_is_refused_again_just_the_same() -> None:
-    once = batch(("12", issued(driver(11), LEAST)))
-    again = batch(("12", once.outcomes[2]))
+    once = batch_of(("12", issued_to(driver(11), LEAST)))
+    again = batch_of(("12", once.outcomes[2]))
     assert again.outcomes == once.outcomes
     assert (once.changed, again.changed) == (True, False)
     assert again.contested == [2]
 
 
 def test_a_row_that_was_refused_and_put_right_says_no_more_that_its_cells_name_another() -> None:
-    refused = batch(("12", issued(driver(11)))).outcomes[2]
-    mended = batch(("11", refused))
+    refused = batch_of(("12", issued_to(driver(11)))).outcomes[2]
+    mended = batch_of(("11", refused))
     assert mended.contested == []
     assert mended.outcomes[2].token == refused.token
     assert "driverId=12" not in mended.outcomes[2].error
@@ -354,43 +354,45 @@ def test_a_row_that_was_refused_and_put_right_says_no_more_that_its_cells_name_a
 def test_columns_of_other_kinds_do_not_matter() -> None:
     """Neither what they name, nor that a more specific one was added since."""
     columns = ("Driver ID", "External ID", "Username")
-    rows = [(("12", "payrollId:2", "alice"), lacking(Status.FAILED, username("alice")))]
-    rows += [(("11", "payrollId:1", ""), lacking(Status.FAILED, driver(11)))]
-    planned = batch(*rows, columns=columns)
-    assert asked(planned) == [(2, "username=alice"), (3, "driverId=11")]
+    rows = [(("12", "payrollId:2", "alice"), without_token(Status.FAILED, username("alice")))]
+    rows += [(("11", "payrollId:1", ""), without_token(Status.FAILED, driver(11)))]
+    planned = batch_of(*rows, columns=columns)
+    assert requested(planned) == [(2, "username=alice"), (3, "driverId=11")]
     assert planned.contested == []
 
 
 def test_a_blanked_cell_beside_one_that_names_a_driver_by_another_kind_refuses_the_row() -> None:
     """Somebody else has the row now, or may have; a damaged cell is no such sign."""
     columns = ("Driver ID", "Username")
-    rows = [(("", "alice"), issued(driver(11))), (("2.81E+14", "bob"), lacking(Status.FAILED, driver(12)))]
-    planned = batch(*rows, columns=columns)
+    rows = [(("", "alice"), issued_to(driver(11))), (("2.81E+14", "bob"), without_token(Status.FAILED, driver(12)))]
+    planned = batch_of(*rows, columns=columns)
     assert planned.contested == [2]
-    assert asked(planned) == [(3, "driverId=12")]
+    assert requested(planned) == [(3, "driverId=12")]
 
 
 def test_without_the_identifier_the_cell_counts() -> None:
     """So a person settles a contradiction; the token of the other driver goes."""
-    planned = batch(("12", replace(issued(driver(11)), identifier=None)))
+    planned = batch_of(("12", replace(issued_to(driver(11)), identifier=None)))
     assert planned.drivers == [Driver(2, driver(12))]
     assert planned.outcomes[2].token == ""
 
 
 def test_without_any_column_of_the_roster_the_identifiers_suffice() -> None:
-    planned = batch(((), lacking(Status.FAILED, driver(11))), ((), issued(driver(12))), columns=())
-    assert asked(planned) == [(2, "driverId=11")]
+    planned = batch_of(((), without_token(Status.FAILED, driver(11))), ((), issued_to(driver(12))), columns=())
+    assert requested(planned) == [(2, "driverId=11")]
     assert planned.kept == [3]
 
 
 def test_a_refused_row_keeps_its_driver_so_that_no_other_row_gets_it() -> None:
-    planned = batch(("12", issued(driver(11))), ("11", None), ("12", None), ("13", lacking(Status.FAILED, driver(13))))
-    assert asked(planned) == [(4, "driverId=12"), (5, "driverId=13")]
+    planned = batch_of(
+        ("12", issued_to(driver(11))), ("11", None), ("12", None), ("13", without_token(Status.FAILED, driver(13)))
+    )
+    assert requested(planned) == [(4, "driverId=12"), (5, "driverId=13")]
     assert planned.outcomes[3].status is Status.DUPLICATE
 
 
 def test_a_row_that_names_nobody_is_a_problem() -> None:
-    (problem,) = batch(("", None)).whose()
+    (problem,) = batch_of(("", None)).whose()
     assert problem == Problem("no identifier in this row", Hint.NO_IDENTIFIER)
 
 
@@ -400,13 +402,13 @@ def test_a_row_that_names_nobody_is_a_problem() -> None:
 def test_two_rows_of_one_driver_that_was_sent_for_both_are_refused() -> None:
     """A row was copied: which of the two is its own nobody can tell."""
     with pytest.raises(ResultsError, match=r"rows 2 and 4 are both the one of driverId=11") as caught:
-        batch(("11", issued(driver(11))), ("12", None), ("13", lacking(Status.FAILED, driver(11))))
+        batch_of(("11", issued_to(driver(11))), ("12", None), ("13", without_token(Status.FAILED, driver(11))))
     assert TOKEN not in caught.value.message
 
 
 def test_two_columns_for_one_kind_are_refused() -> None:
     with pytest.raises(RosterError, match="'Driver ID' and 'ID' could both be"):
-        batch((("11", "12"), issued(driver(11))), columns=("Driver ID", "ID"))
+        batch_of((("11", "12"), issued_to(driver(11))), columns=("Driver ID", "ID"))
 
 
 def test_a_journal_that_lost_a_row_is_refused() -> None:
@@ -419,7 +421,7 @@ def test_a_journal_that_lost_a_row_is_refused() -> None:
 @settings(max_examples=40)
 def test_a_shifted_row_is_refused_without_showing_a_token_or_code(by: int, place: int, status: str) -> None:
     """As after a cell was deleted or inserted, wherever the roster's columns stand: tokens stand for statuses then."""
-    cells = ["North", *auth_cells(replace(issued(driver(11)), status=Status(status), error="why", request_id="r-1"))]
+    cells = ["North", *auth_cells(replace(issued_to(driver(11)), status=Status(status), error="why", request_id="r-1"))]
     header = ["Depot", *AUTH_COLUMNS]
     cells.insert(place, "11")
     header.insert(place, "Driver ID")
@@ -440,7 +442,7 @@ def test_a_shifted_row_is_refused_without_showing_a_token_or_code(by: int, place
 
 def test_of_a_roster_every_row_is_settled_from_the_beginning() -> None:
     planned = Batch.of_roster(roster())
-    assert asked(planned) == [(2, "driverId=11"), (3, "driverId=12")]
+    assert requested(planned) == [(2, "driverId=11"), (3, "driverId=12")]
     assert [planned.outcomes[row].status for row in planned.row_numbers()] == [
         Status.NOT_ATTEMPTED,
         Status.NOT_ATTEMPTED,
@@ -485,7 +487,7 @@ def test_difference_sees_any_cell_that_changed(row: int, column: int, cell: str)
 
 
 def any_outcome(row: int, who: Identifier, status: Status) -> Outcome:
-    came_to = issued(who) if status is Status.ISSUED else lacking(status, who, attempts=1)
+    came_to = issued_to(who) if status is Status.ISSUED else without_token(status, who, attempts=1)
     return replace(came_to, row=row)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.processes import PythonProcess
 from support.rosters import (
     AT,
     BOM,
@@ -43,11 +42,6 @@ from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, count_statuse
 from batch_issuer.roster import Roster
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Destination:
-    return Destination(tmp_path / "depot.results.csv")
-
-
 def begin(
     place: Destination,
     text: str = DEPOT,
@@ -67,7 +61,7 @@ def restart(place: Destination) -> None:
         place.open_journal(place.begin(roster(), FIVE_MINUTES, restart=True)).close()
 
 
-def refusal(
+def refusal_to_begin(
     place: Destination,
     text: str = DEPOT,
     *,
@@ -94,9 +88,9 @@ def test_a_free_name_is_fine_and_nothing_is_left_behind(place: Destination) -> N
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_missing_folder_is_refused(tmp_path: Path, overwrite: bool) -> None:
-    assert "no folder" in refusal(Destination(tmp_path / "missing" / "out.csv"), overwrite=overwrite).message
+    assert "no folder" in refusal_to_begin(Destination(tmp_path / "missing" / "out.csv"), overwrite=overwrite).message
     (tmp_path / "file").write_text("")
-    assert "no folder" in refusal(Destination(tmp_path / "file" / "out.csv"), overwrite=overwrite).message
+    assert "no folder" in refusal_to_begin(Destination(tmp_path / "file" / "out.csv"), overwrite=overwrite).message
 
 
 @pytest.mark.parametrize("told", [{}, {"overwrite": True}, {"restart": True}])
@@ -106,14 +100,14 @@ def test_a_symbolic_link_is_refused(place: Destination, told: dict[str, bool], s
     elsewhere = place.path.with_name("elsewhere.csv")
     elsewhere.write_text("precious")
     place.path.with_name(place.path.name + suffix).symlink_to(place.path.with_name(target))
-    assert "symbolic link" in refusal(place, **told).message
+    assert "symbolic link" in refusal_to_begin(place, **told).message
     assert elsewhere.read_text() == "precious"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_in_the_way_is_refused(place: Destination, overwrite: bool) -> None:
     place.path.mkdir()
-    assert "not a file" in refusal(place, overwrite=overwrite).message
+    assert "not a file" in refusal_to_begin(place, overwrite=overwrite).message
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -124,7 +118,7 @@ def test_the_roster_itself_is_refused_by_whatever_name(place: Destination, overw
     if linked:
         place = Destination(source.with_name("other.csv"))
         place.path.hardlink_to(source)
-    assert "the roster itself" in refusal(place, overwrite=overwrite, source=source).message
+    assert "the roster itself" in refusal_to_begin(place, overwrite=overwrite, source=source).message
     assert source.read_text() == "Driver ID\n1\n"
 
 
@@ -135,7 +129,7 @@ def test_a_roster_that_is_not_there_is_not_in_the_way(place: Destination) -> Non
 def test_results_with_tokens_are_replaced_only_when_told_and_retry_is_suggested(place: Destination) -> None:
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
-    refused = refusal(place)
+    refused = refusal_to_begin(place)
     assert "holds tokens" in refused.message
     assert f"batch-issuer retry {place.path}" in refused.tip
     assert "--overwrite" in refused.tip
@@ -152,7 +146,7 @@ def test_results_without_tokens_may_be_replaced(place: Destination) -> None:
 @pytest.mark.parametrize("told", [{}, {"overwrite": True}, {"restart": True}])
 def test_any_other_file_is_never_replaced_told_or_not(place: Destination, data: bytes, told: dict[str, bool]) -> None:
     place.path.write_bytes(data)
-    assert "never replaced" in refusal(place, **told).message
+    assert "never replaced" in refusal_to_begin(place, **told).message
     assert place.path.read_bytes() == data
 
 
@@ -211,7 +205,7 @@ def test_a_journal_of_another_roster_is_refused_told_to_overwrite_or_not(
 ) -> None:
     rows = batch()
     before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
-    refused = refusal(place, text, overwrite=overwrite)
+    refused = refusal_to_begin(place, text, overwrite=overwrite)
     assert "its roster was another" in refused.message
     assert difference in refused.message
     assert "--restart" in refused.tip
@@ -223,7 +217,7 @@ def test_a_journal_of_another_roster_is_refused_told_to_overwrite_or_not(
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_in_the_place_of_the_journal_that_is_none_is_refused(place: Destination, overwrite: bool) -> None:
     place.partial.write_bytes(b"precious")
-    assert "--restart" in refusal(place, overwrite=overwrite).tip
+    assert "--restart" in refusal_to_begin(place, overwrite=overwrite).tip
     assert place.partial.read_bytes() == b"precious"
 
 
@@ -287,10 +281,8 @@ def test_another_live_process_keeps_all_others_away_until_it_is_killed(place: De
         "place.open_journal(Batch.of_roster(Roster.from_bytes(b'id\\n1\\n', 'depot.csv')))\n"
         "print('open', flush=True); sys.stdin.read()\n"
     )
-    command = [sys.executable, "-c", script, str(place.path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "open\n"
+    with PythonProcess("-c", script, place.path) as other:
+        assert other.line() == "open"
         with pytest.raises(ResultsError, match=f"another run .*process {other.pid}"), place:
             pass
         other.kill()
@@ -442,7 +434,7 @@ def test_publishing_an_outcome_of_another_driver_leaves_everything_as_it_was(pla
 # --- publishing, when the disk fails
 
 
-def tokens(rows: Batch) -> dict[int, Outcome]:
+def all_issued(rows: Batch) -> dict[int, Outcome]:
     return rows.outcomes | {driver.row: issued(driver) for driver in rows.drivers}
 
 
@@ -450,14 +442,14 @@ def test_when_the_disk_is_full_the_old_results_and_the_journal_stay(place: Desti
     place.path.write_bytes(b"old results")
     rows = batch()
     with place:
-        journal_of(place, rows, *tokens(rows).values())
+        journal_of(place, rows, *all_issued(rows).values())
         journal = place.partial.read_bytes()
         with files_up_to(100), pytest.raises(StorageError) as caught:
-            place.publish(rows, tokens(rows))
+            place.publish(rows, all_issued(rows))
         assert TOKEN not in caught.value.message + caught.value.tip
         assert place.path.read_bytes() == b"old results"
         assert place.partial.read_bytes() == journal
-        place.publish(rows, tokens(rows))  # with room again
+        place.publish(rows, all_issued(rows))  # with room again
     assert list(place.path.parent.iterdir()) == [place.path]
     assert [line["auth_token"] for line in lines(place.path)] == [TOKEN, TOKEN, "", ""]
 
@@ -468,7 +460,7 @@ def test_room_for_the_results_is_kept_from_the_beginning_and_given_back(place: D
     with place:
         journal_of(place, rows)
         room = place.path.with_name(f"{place.path.name}.writing").stat().st_size
-        place.publish(rows, tokens(rows))
+        place.publish(rows, all_issued(rows))
     assert room > place.path.stat().st_size
     assert b"\0" not in place.path.read_bytes()
 
@@ -476,13 +468,13 @@ def test_room_for_the_results_is_kept_from_the_beginning_and_given_back(place: D
 def test_a_folder_that_came_in_the_way_does_not_cost_the_results(place: Destination) -> None:
     rows = batch()
     with place:
-        journal_of(place, rows, *tokens(rows).values())
+        journal_of(place, rows, *all_issued(rows).values())
         place.path.mkdir()
-        path, _ = place.publish(rows, tokens(rows))
+        path, _ = place.publish(rows, all_issued(rows))
     assert path == place.path.with_name("depot.results.1.csv")
     assert sorted(place.path.parent.iterdir()) == [path, place.path]
     assert mode(path) == 0o600
-    assert [line["auth_token"] for line in lines(path)] == [tokens(rows)[row].token for row in rows.row_numbers()]
+    assert [line["auth_token"] for line in lines(path)] == [all_issued(rows)[row].token for row in rows.row_numbers()]
 
 
 def test_results_that_somebody_saves_while_the_run_is_at_work_are_not_replaced(place: Destination) -> None:
@@ -492,7 +484,7 @@ def test_results_that_somebody_saves_while_the_run_is_at_work_are_not_replaced(p
         again = place.reopen(FIVE_MINUTES)
         journal_of(place, again)
         place.path.write_bytes(place.path.read_bytes().replace(b"South", b"Harbour"))
-        path, _ = place.publish(again, tokens(rows))
+        path, _ = place.publish(again, all_issued(rows))
     assert path == place.path.with_name("depot.results.1.csv")
     assert b"Harbour" in place.path.read_bytes()
     assert b"Harbour" not in path.read_bytes()
@@ -537,10 +529,10 @@ def test_purge_of_a_file_that_cannot_be_replaced_says_that_nothing_was_blanked(
 def test_a_folder_that_went_away_is_a_storage_error(place: Destination) -> None:
     rows, folder = batch(), place.path.parent
     with place:
-        journal_of(place, rows, *tokens(rows).values())
+        journal_of(place, rows, *all_issued(rows).values())
         folder.rename(folder.with_name(f"{folder.name}-moved"))
         with pytest.raises(StorageError, match="could not be written"):
-            place.publish(rows, tokens(rows))
+            place.publish(rows, all_issued(rows))
     assert (folder.with_name(f"{folder.name}-moved") / place.partial.name).exists()
 
 
@@ -557,7 +549,7 @@ def test_what_a_killed_run_left_half_written_is_no_obstacle(place: Destination, 
         stale.write_text("half a fi")
     with place:
         journal_of(place, rows)
-        place.publish(rows, tokens(rows))
+        place.publish(rows, all_issued(rows))
     assert list(place.path.parent.iterdir()) == [place.path]
     assert not place.path.is_symlink()
     assert len(lines(place.path)) == 4

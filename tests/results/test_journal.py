@@ -50,12 +50,6 @@ from batch_issuer.results import (
 )
 from batch_issuer.roster import Roster
 
-
-@pytest.fixture
-def place(tmp_path: Path) -> Destination:
-    return Destination(tmp_path / "depot.results.csv")
-
-
 # --- its birth
 
 
@@ -307,7 +301,7 @@ def test_what_was_recorded_is_flushed_to_the_disk_soon_and_that_goes_on_until_ca
 TORN = DEPOT.replace("Depot", '"De""pot"').replace("North", '"No\nr""th,\r\n\u00fc"')
 
 
-def whole_lines(data: bytes) -> list[int]:
+def line_ends(data: bytes) -> list[int]:
     """Where each line of a CSV file ends: at a line feed outside quotation marks."""
     ends, quoted = [], False
     for offset, byte in enumerate(data):
@@ -324,7 +318,7 @@ def torn(place: Destination) -> tuple[bytes, list[int], list[dict[str, str]]]:
     data = cut_off(
         place, rows, Attempts(first).intent(), failed(second, error='said\n"no"'), issued(first)
     ).read_bytes()
-    return data, whole_lines(data), lines(place.partial)
+    return data, line_ends(data), lines(place.partial)
 
 
 def status_of(found: list[dict[str, str]]) -> dict[int, tuple[str, ...]]:

@@ -34,11 +34,6 @@ from batch_issuer.wording import utc_text
 HEADER = ",".join(["Driver ID", *AUTH_COLUMNS])
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Destination:
-    return Destination(tmp_path / "depot.results.csv")
-
-
 # --- what is in it
 
 

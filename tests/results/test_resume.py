@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.live_sandbox import live_sandbox
-from support.rosters import CELLS, NAMES, issued
+from support.rosters import CELLS, NAMES, issued, lines, table
+from support.sandbox import live_sandbox
 
 from batch_issuer.cli import main
 from batch_issuer.hints import Hint
@@ -27,7 +27,7 @@ from batch_issuer.results import AUTH_COLUMNS, Destination, Validity, read_resul
 from batch_issuer.roster import Roster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from batch_issuer.sandbox import Sandbox
 
@@ -62,7 +62,7 @@ def held(number: int, **changes: str) -> dict[str, str]:
     }
 
 
-def lacking(number: int | str, status: str = "failed", **changes: str) -> dict[str, str]:
+def row_without_token(number: int | str, status: str = "failed", **changes: str) -> dict[str, str]:
     """A row without a token, sent or not."""
     sent = status in ("failed", "unknown")
     return {
@@ -104,17 +104,6 @@ def save(path: Path, *rows: dict[str, str], header: Sequence[str] = HEADER) -> P
     return path
 
 
-def table(path: Path, delimiter: str = ",") -> list[list[str]]:
-    """A published file's rows, the header first, read without the package."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.reader(file, delimiter=delimiter, strict=True))
-
-
-def rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    header, *body = table(path, delimiter)
-    return [dict(zip(header, cells, strict=True)) for cells in body]
-
-
 def retry(path: Path, sandbox: Sandbox, *flags: str) -> int:
     options = ["--base-url", sandbox.url, "--quota", "process", *flags]
     return main(["retry", str(path), *options], {"SAMSARA_API_TOKEN": sandbox.api_token})
@@ -140,12 +129,6 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "depot.results.csv"
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with live_sandbox(limiter="none") as one:
-        yield one
-
-
 # --- what is asked for
 
 
@@ -161,7 +144,12 @@ def test_good_tokens_are_left_alone_and_all_else_is_asked_for_exactly_once(resul
     ]
     dead = [held(31, auth_expires_at=utc(-1)), held(32, auth_expires_at=utc(4)), held(33, auth_token="")]
     copied = [held(41), held(42, auth_token=f"{SECRET}41", auth_code=f"{CODE}41")]
-    without = [lacking(51), lacking(52, "unknown"), lacking(53, "not_attempted"), by_hand(54)]
+    without = [
+        row_without_token(51),
+        row_without_token(52, "unknown"),
+        row_without_token(53, "not_attempted"),
+        by_hand(54),
+    ]
     again = [*spoilt, *dead, *copied, *without]
     before = [good[0], *again[:8], good[1], *again[8:], good[2]]
     save(results, *before)
@@ -170,7 +158,7 @@ def test_good_tokens_are_left_alone_and_all_else_is_asked_for_exactly_once(resul
     assert retry(results, sandbox) == 0
 
     assert asked(sandbox) == sorted(f"driverId={row['Driver ID']}" for row in again)
-    after = rows(results)
+    after = lines(results)
     assert [row["Driver ID"] for row in after] == [row["Driver ID"] for row in before]
     for old, new in zip(before, after, strict=True):
         if old in good:
@@ -219,21 +207,21 @@ def test_tokens_of_the_sandbox_are_not_good_for_the_real_api(
         options = ["--quota", "process", "--give-up-after", "50ms"]
         assert main(["retry", str(results), *options], environ) == 4
     assert "still good" not in capsys.readouterr().err
-    assert rows(results)[0]["auth_status"] == "not_attempted"
+    assert lines(results)[0]["auth_status"] == "not_attempted"
 
 
 def test_tokens_that_may_exist_unknown_are_counted(
     results: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save(results, lacking(11, "unknown"), lacking(12))
+    save(results, row_without_token(11, "unknown"), row_without_token(12))
     assert retry(results, sandbox) == 0
     assert "1 row of which nobody knows whether a token was issued: another is asked for." in capsys.readouterr().err
 
 
 def test_attempts_of_earlier_runs_count_on_until_there_is_a_token(results: Path, sandbox: Sandbox) -> None:
-    save(results, lacking(11, auth_attempts="3"), held(12, auth_attempts="3", auth_expires_at=utc(-1)))
+    save(results, row_without_token(11, auth_attempts="3"), held(12, auth_attempts="3", auth_expires_at=utc(-1)))
     assert retry(results, sandbox) == 0
-    assert [row["auth_attempts"] for row in rows(results)] == ["4", "1"]
+    assert [row["auth_attempts"] for row in lines(results)] == ["4", "1"]
 
 
 # --- rows that a person mended
@@ -245,17 +233,17 @@ def test_invalid_and_duplicate_rows_are_looked_at_again(results: Path, sandbox: 
     save(
         results,
         held(11),
-        lacking("21", "invalid"),  # mended
-        lacking("11", "invalid"),  # mended to a driver that has a row
-        lacking("", "invalid", **no_id),  # as it was
-        lacking("22", "duplicate", auth_identifier="driverId=11"),  # mended
-        lacking("11", "duplicate", **twin),  # as it was
-        lacking("x", "duplicate", auth_identifier="driverId=11", **twin),  # damaged since
+        row_without_token("21", "invalid"),  # mended
+        row_without_token("11", "invalid"),  # mended to a driver that has a row
+        row_without_token("", "invalid", **no_id),  # as it was
+        row_without_token("22", "duplicate", auth_identifier="driverId=11"),  # mended
+        row_without_token("11", "duplicate", **twin),  # as it was
+        row_without_token("x", "duplicate", auth_identifier="driverId=11", **twin),  # damaged since
     )
-    before = rows(results)
+    before = lines(results)
     assert retry(results, sandbox) == 1
     assert asked(sandbox) == ["driverId=21", "driverId=22"]
-    after = rows(results)
+    after = lines(results)
     assert_renewed(after[1], sandbox)
     assert_renewed(after[4], sandbox)
     assert after[2] == {**before[5], "auth_identifier": "driverId=11"}
@@ -286,15 +274,17 @@ def test_rows_that_nobody_mended_are_told_and_the_file_is_not_touched(
 @pytest.mark.parametrize("cell", ["", "  ", "2.81E+14", "2,81475E+14", "2814749\x0777", "281.474", "#WERT!"])
 def test_where_the_cell_is_damaged_the_identifier_is_sent(cell: str, results: Path, sandbox: Sandbox) -> None:
     row = {"auth_identifier": "driverId=281474977075805", "Driver ID": cell}
-    save(results, lacking(0, **row), held(12))
+    save(results, row_without_token(0, **row), held(12))
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=281474977075805"]
-    after = rows(results)[0]
+    after = lines(results)[0]
     assert_renewed(after, sandbox)
     assert (after["Driver ID"], after["auth_identifier"]) == (cell, "driverId=281474977075805")
 
 
-@pytest.mark.parametrize("row", [held(11), lacking(11), lacking(11, "unknown"), lacking(11, "not_attempted")])
+@pytest.mark.parametrize(
+    "row", [held(11), row_without_token(11), row_without_token(11, "unknown"), row_without_token(11, "not_attempted")]
+)
 @pytest.mark.parametrize("flags", [(), ("--quiet",)])
 def test_a_cell_that_names_another_driver_refuses_the_row_every_time(
     row: dict[str, str],
@@ -311,7 +301,7 @@ def test_a_cell_that_names_another_driver_refuses_the_row_every_time(
         assert "driverId=11" in told
         assert "driverId=12" in told
         assert SECRET not in told
-        after = rows(results)[0]
+        after = lines(results)[0]
         assert after["auth_error"] == "the row is the one of driverId=11, but its cells now name driverId=12"
         assert after["auth_hint"].startswith(str(Hint.ANOTHER_DRIVER))
         assert (Hint.MAYBE_ISSUED.cure in after["auth_hint"]) == (row["auth_status"] == "unknown")
@@ -328,39 +318,39 @@ def test_a_cell_that_names_another_driver_refuses_the_row_every_time(
 
 def test_a_refused_row_that_was_put_right_is_like_any_other(results: Path, sandbox: Sandbox) -> None:
     """Its token is good again, and nothing says any more that the row names another driver."""
-    save(results, held(11, **{"Driver ID": "12"}), lacking(13, **{"Driver ID": "14"}))
+    save(results, held(11, **{"Driver ID": "12"}), row_without_token(13, **{"Driver ID": "14"}))
     assert retry(results, sandbox) == 1
-    first, second = rows(results)
+    first, second = lines(results)
     save(results, {**first, "Driver ID": "11"}, {**second, "Driver ID": "13"})
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=13"]
-    assert rows(results)[0] == held(11)
-    assert_renewed(rows(results)[1], sandbox)
+    assert lines(results)[0] == held(11)
+    assert_renewed(lines(results)[1], sandbox)
 
 
 def test_columns_of_other_kinds_do_not_matter(results: Path, sandbox: Sandbox) -> None:
     header = ["Username", *HEADER, "External ID"]
-    row = {**lacking(11), "Username": "alice", "External ID": "payrollId:1"}
-    named = {**lacking("999", auth_identifier="username=robert"), "Username": "robert", "External ID": ""}
+    row = {**row_without_token(11), "Username": "alice", "External ID": "payrollId:1"}
+    named = {**row_without_token("999", auth_identifier="username=robert"), "Username": "robert", "External ID": ""}
     save(results, row, named, header=header)
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=11", "username=robert"]
 
 
 @pytest.mark.parametrize("cleared", [("auth_identifier",), AUTH_COLUMNS])
-@pytest.mark.parametrize("row", [held(11), lacking(11)])
+@pytest.mark.parametrize("row", [held(11), row_without_token(11)])
 def test_with_the_identifier_cleared_the_cell_counts(
     cleared: tuple[str, ...], row: dict[str, str], results: Path, sandbox: Sandbox
 ) -> None:
     save(results, {**row, "Driver ID": "12", **dict.fromkeys(cleared, "")})
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=12"]
-    assert_renewed(rows(results)[0], sandbox)
+    assert_renewed(lines(results)[0], sandbox)
 
 
 # --- what is refused as a whole
 
-TABLE = [HEADER, *([row[column] for column in HEADER] for row in (held(11), lacking(12), held(13)))]
+TABLE = [HEADER, *([row[column] for column in HEADER] for row in (held(11), row_without_token(12), held(13)))]
 
 
 def with_cell(row: int, column: str, cell: str) -> list[list[str]]:
@@ -456,10 +446,18 @@ def test_what_is_not_certain_is_refused_with_the_reason_and_nothing_else(
 def test_rows_may_be_added_deleted_and_sorted(results: Path, sandbox: Sandbox) -> None:
     """A blank row between them stays where it is."""
     blank = dict.fromkeys(HEADER, "")
-    save(results, lacking(17), held(13), blank, lacking(12, "not_attempted"), by_hand(19), by_hand(18))
+    save(
+        results,
+        row_without_token(17),
+        held(13),
+        blank,
+        row_without_token(12, "not_attempted"),
+        by_hand(19),
+        by_hand(18),
+    )
     assert retry(results, sandbox) == 1
     assert asked(sandbox) == [f"driverId={number}" for number in (12, 17, 18, 19)]
-    after = rows(results)
+    after = lines(results)
     assert [row["Driver ID"] for row in after] == ["17", "13", "", "12", "19", "18"]
     assert after[1] == held(13)
     assert after[2]["auth_status"] == "invalid"
@@ -472,12 +470,18 @@ def test_rows_may_be_added_deleted_and_sorted(results: Path, sandbox: Sandbox) -
 def test_sorted_by_any_column_every_row_keeps_its_own(
     column: str, descending: bool, results: Path, sandbox: Sandbox
 ) -> None:
-    every = [held(11), lacking(12, Depot="East"), lacking(13, "unknown"), held(14, Depot="West"), by_hand(15)]
+    every = [
+        held(11),
+        row_without_token(12, Depot="East"),
+        row_without_token(13, "unknown"),
+        held(14, Depot="West"),
+        by_hand(15),
+    ]
     every.sort(key=lambda row: row[column], reverse=descending)
     save(results, *every)
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=12", "driverId=13", "driverId=15"]
-    after = rows(results)
+    after = lines(results)
     assert [row["Driver ID"] for row in after] == [row["Driver ID"] for row in every]
     for old, new in zip(every, after, strict=True):
         assert new["auth_identifier"] == f"driverId={old['Driver ID']}"
@@ -491,7 +495,7 @@ def test_sorted_by_any_column_every_row_keeps_its_own(
 def test_extra_columns_stay_in_place_with_their_cells(results: Path, sandbox: Sandbox) -> None:
     """At the left, within the columns of the results, at the right; names may repeat, or be blank."""
     extra = {0: "Note", 3: "Depot", 4: "", 8: "Depot", 15: "=Sum", 17: "Note"}
-    base = [held(11), lacking(12), held(13)]
+    base = [held(11), row_without_token(12), held(13)]
     header = list(HEADER)
     body = [[row[column] for column in HEADER] for row in base]
     for place, name in extra.items():
@@ -516,11 +520,11 @@ def test_extra_columns_stay_in_place_with_their_cells(results: Path, sandbox: Sa
 
 def test_columns_in_another_order_or_without_those_of_the_roster_suffice(results: Path, sandbox: Sandbox) -> None:
     header = list(reversed(AUTH_COLUMNS))
-    save(results, lacking(11), held(12), header=header)
+    save(results, row_without_token(11), held(12), header=header)
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=11"]
     assert table(results)[0] == header
-    assert rows(results)[1] == {column: held(12)[column] for column in header}
+    assert lines(results)[1] == {column: held(12)[column] for column in header}
 
 
 # --- saved again by a spreadsheet program
@@ -551,7 +555,7 @@ def test_a_file_that_a_spreadsheet_program_saved_again_works_and_keeps_its_separ
     delimiter = next(one for one in ",;\t|" if one in re.sub(r"\0", "", data.decode("latin-1")))
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=12"]
-    after = rows(results, delimiter)
+    after = lines(results, delimiter)
     assert list(after[0])[:13] == HEADER
     assert [{column: after[place][column] for column in HEADER} for place in (0, 2)] == [held(11), held(13)]
     assert_renewed(after[1], sandbox)
@@ -568,10 +572,10 @@ def test_a_time_that_a_spreadsheet_program_shows_its_own_way_is_the_same_time(
     text: str, results: Path, sandbox: Sandbox
 ) -> None:
     touched = {"auth_expires_at": text, "auth_issued_at": text, "auth_http_status": "200.0", "auth_attempts": "1.0"}
-    save(results, held(11, **touched), lacking(12))
+    save(results, held(11, **touched), row_without_token(12))
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=12"]
-    assert rows(results)[0] == held(11, auth_issued_at=FAR)
+    assert lines(results)[0] == held(11, auth_issued_at=FAR)
 
 
 @pytest.mark.parametrize("text", LOST_TIMES)
@@ -581,7 +585,7 @@ def test_a_time_that_cannot_be_told_is_never_guessed_so_the_row_is_asked_for(
     save(results, held(11, auth_expires_at=text), held(12, auth_issued_at=text))
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ["driverId=11"]
-    first, second = rows(results)
+    first, second = lines(results)
     assert_renewed(first, sandbox)
     assert second == held(12, auth_issued_at=text)
 
@@ -614,7 +618,7 @@ def test_an_earlier_token_is_kept_until_there_is_a_new_one(
     save(results, old)
     with live_sandbox(limiter="none", script=script) as sandbox:
         assert retry(results, sandbox, "--give-up-after", "100ms") == code
-    (row,) = rows(results)
+    (row,) = lines(results)
     assert {**row, "auth_error": "", "auth_hint": ""} == old
     if remark is not None:
         assert row["auth_error"].startswith(f"this is the earlier token; no new one: {remark}")
@@ -628,7 +632,7 @@ def test_an_earlier_token_is_kept_until_there_is_a_new_one(
 def test_an_earlier_token_that_expired_does_not_outlive_the_retry(results: Path, sandbox: Sandbox) -> None:
     save(results, held(404404, auth_expires_at=utc(-1)))
     assert retry(results, sandbox) == 1
-    (row,) = rows(results)
+    (row,) = lines(results)
     assert (row["auth_status"], row["auth_token"], row["auth_code"], row["auth_expires_at"]) == ("failed", "", "", "")
 
 
@@ -701,13 +705,13 @@ def test_however_a_file_was_saved_again_its_rows_are_read_as_they_were(
 # --- a run that did not finish
 
 
-def done(row: int, number: int) -> Outcome:
+def token_for(row: int, number: int) -> Outcome:
     """A driver's token, valid as long as `held` has it."""
     driver = Driver(row, Identifier(IdentifierKind.DRIVER_ID, str(number)))
     return issued(driver, f"{SECRET}{number}", f"{CODE}{number}", datetime(2099, 1, 1, tzinfo=UTC))
 
 
-def cut_off(path: Path, *came_to: Outcome, issue: Sequence[int] = ()) -> None:
+def leave_journal(path: Path, *came_to: Outcome, issue: Sequence[int] = ()) -> None:
     """Leave the journal of a run that was killed: an issue for these drivers, or else a retry of what is there."""
     validity = Validity.until(300, real=False)
     with Destination(path) as place:
@@ -727,8 +731,8 @@ def test_a_run_that_was_cut_off_is_gone_on_with_from_its_journal_alone(
     named: str, results: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the roster, and without results of an earlier run."""
-    unknown = Outcome(3, Status.UNKNOWN, done(3, 12).identifier, error="cut off", hint="cure", attempts=1)
-    cut_off(results, done(2, 11), unknown, issue=[11, 12, 13])
+    unknown = Outcome(3, Status.UNKNOWN, token_for(3, 12).identifier, error="cut off", hint="cure", attempts=1)
+    leave_journal(results, token_for(2, 11), unknown, issue=[11, 12, 13])
     assert retry(Path(f"{results}{named}"), sandbox) == 0
     told = capsys.readouterr()
     assert f"Going on with {results}.partial" in told.err
@@ -736,7 +740,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with_from_its_journal_alone(
     assert "1 row of which nobody knows" in told.err
     assert told.out == f"{results}\n"
     assert asked(sandbox) == ["driverId=12", "driverId=13"]
-    after = rows(results)
+    after = lines(results)
     assert [(row["Depot"], row["Driver ID"]) for row in after] == [("'=North", str(n)) for n in (11, 12, 13)]
     assert (after[0]["auth_token"], after[0]["auth_code"]) == (f"{SECRET}11", f"{CODE}11")
     assert_renewed(after[1], sandbox)
@@ -747,13 +751,13 @@ def test_a_run_that_was_cut_off_is_gone_on_with_from_its_journal_alone(
 def test_a_retry_that_was_cut_off_is_gone_on_with_and_keeps_columns_and_separator(
     results: Path, sandbox: Sandbox
 ) -> None:
-    lines = [["Note", *line] for line in TABLE]
-    results.write_bytes(text_of(lines, ";").encode())
-    cut_off(results, done(3, 12))
+    noted = [["Note", *line] for line in TABLE]
+    results.write_bytes(text_of(noted, ";").encode())
+    leave_journal(results, token_for(3, 12))
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == []
-    after = rows(results, ";")
-    assert list(after[0]) == lines[0]
+    after = lines(results, ";")
+    assert list(after[0]) == noted[0]
     assert [row["auth_token"] for row in after] == [f"{SECRET}{number}" for number in (11, 12, 13)]
     assert after[0] == {"Note": "Note", **held(11)}
     assert [path.name for path in results.parent.iterdir()] == [results.name]
@@ -783,10 +787,10 @@ def test_results_that_were_edited_after_the_run_was_cut_off_are_never_overwritte
 
     One row is refused, so its identifier is cleared, as the hint says.
     """
-    save(results, held(11), lacking(12), lacking(13, **{"Driver ID": "99"}))
-    cut_off(results, done(3, 12))
+    save(results, held(11), row_without_token(12), row_without_token(13, **{"Driver ID": "99"}))
+    leave_journal(results, token_for(3, 12))
     partial = Path(f"{results}.partial")
-    changed = EDITS[edit](rows(results))
+    changed = EDITS[edit](lines(results))
     save(results, *changed)
     make_newer(results)
     before = results.read_bytes(), partial.read_bytes()
@@ -800,23 +804,23 @@ def test_results_that_were_edited_after_the_run_was_cut_off_are_never_overwritte
     assert retry(results, sandbox, "--restart") in (0, 1)
     assert Path(f"{partial}.1").read_bytes() == before[1]
     assert not partial.exists()
-    assert [row["Driver ID"] for row in rows(results)] == [row["Driver ID"] for row in changed]
+    assert [row["Driver ID"] for row in lines(results)] == [row["Driver ID"] for row in changed]
     assert "driverId=12" in asked(sandbox)
     assert ("driverId=99" in asked(sandbox)) == (edit == "a cleared identifier")
     assert f"{partial}.1" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("last", [lacking(13), held(13, auth_expires_at=utc(-9)), held(13)])
+@pytest.mark.parametrize("last", [row_without_token(13), held(13, auth_expires_at=utc(-9)), held(13)])
 def test_results_with_a_newer_date_that_nobody_changed_are_in_nobodys_way(
     last: dict[str, str], results: Path, sandbox: Sandbox
 ) -> None:
     """As after a backup was put back, or a sync; also where the run had come to the end but for publishing."""
-    save(results, held(11), lacking(12), last)
-    cut_off(results, done(3, 12))
+    save(results, held(11), row_without_token(12), last)
+    leave_journal(results, token_for(3, 12))
     make_newer(results)
     assert retry(results, sandbox) == 0
     assert asked(sandbox) == ([] if last == held(13) else ["driverId=13"])
-    assert [row["auth_token"] for row in rows(results)][:2] == [f"{SECRET}11", f"{SECRET}12"]
+    assert [row["auth_token"] for row in lines(results)][:2] == [f"{SECRET}11", f"{SECRET}12"]
 
 
 @given(
@@ -839,8 +843,8 @@ def test_a_journal_holds_the_rows_whatever_is_in_their_cells(
         out = Path(folder, "depot.results.csv")
         out.write_bytes(text_of([header, *body], delimiter, quote_all=True).encode())
         before = read_results(out)
-        came_to = [done(2 + number, 11 + number) for number in range(min(finished, len(body)))]
-        cut_off(out, *came_to)
+        came_to = [token_for(2 + number, 11 + number) for number in range(min(finished, len(body)))]
+        leave_journal(out, *came_to)
         with Destination(out) as place:
             batch = place.reopen(Validity.until(300, real=False))
     assert batch.cells.equals(before.cells)
@@ -851,7 +855,7 @@ def test_a_journal_holds_the_rows_whatever_is_in_their_cells(
 
 
 def test_without_a_journal_restart_changes_nothing(results: Path, sandbox: Sandbox) -> None:
-    save(results, held(11), lacking(12))
+    save(results, held(11), row_without_token(12))
     assert retry(results, sandbox, "--restart") == 0
     assert asked(sandbox) == ["driverId=12"]
     assert [path.name for path in results.parent.iterdir()] == [results.name]
@@ -860,7 +864,7 @@ def test_without_a_journal_restart_changes_nothing(results: Path, sandbox: Sandb
 def test_a_journal_that_cannot_be_read_stops_with_the_way_out(
     results: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save(results, lacking(12))
+    save(results, row_without_token(12))
     partial = Path(f"{results}.partial")
     partial.write_text("nonsense")
     assert retry(results, sandbox) == 2
@@ -868,4 +872,4 @@ def test_a_journal_that_cannot_be_read_stops_with_the_way_out(
     assert (partial.read_text(), asked(sandbox)) == ("nonsense", [])
     assert retry(results, sandbox, "--restart") == 0
     assert Path(f"{partial}.1").read_text() == "nonsense"
-    assert_renewed(rows(results)[0], sandbox)
+    assert_renewed(lines(results)[0], sandbox)

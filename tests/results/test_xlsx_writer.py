@@ -16,7 +16,6 @@ import pytest
 import xlsxwriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.live_sandbox import live_sandbox
 from support.rosters import (
     AT,
     CELLS,
@@ -35,6 +34,7 @@ from support.rosters import (
     roster,
     umask,
 )
+from support.sandbox import run_command
 
 from batch_issuer.cli import main
 from batch_issuer.errors import ResultsError, StorageError
@@ -43,20 +43,7 @@ from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, read_results
 from batch_issuer.roster import Roster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from batch_issuer.sandbox import Sandbox
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with live_sandbox(limiter="none") as running:
-        yield running
-
-
-def run(sandbox: Sandbox, *arguments: object) -> int:
-    told = [*map(str, arguments), "--base-url", sandbox.url, "--quota", "process", "--rate", "1000/s"]
-    return main(told, {"SAMSARA_API_TOKEN": sandbox.api_token})
 
 
 def sheet_of(path: Path) -> str:
@@ -165,7 +152,7 @@ def test_the_journal_stays_csv_and_is_gone_on_with(
     place = Destination(tmp_path / "depot.results.xlsx")
     kept = cut_off_run(place, roster())
     assert [line["auth_row"] for line in lines(place.partial)][:4] == ["2", "3", "4", "5"]
-    assert run(sandbox, "issue", tmp_path / "depot.csv", "-o", place.path) == 1
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv", "-o", place.path) == 1
     assert "Going on with" in capsys.readouterr().err
     frame = read_results(place.path).frame
     assert frame["auth_token"].tolist()[0] == kept.token
@@ -199,18 +186,18 @@ def test_a_disk_that_fills_up_while_it_is_written_loses_nothing(tmp_path: Path) 
 def test_retry_keeps_tokens_and_finishes_the_rest(tmp_path: Path, sandbox: Sandbox) -> None:
     (tmp_path / "depot.csv").write_text("Driver ID,Depot\n11,North\n281474404404,South\nx,East\n")
     path = tmp_path / "depot.results.xlsx"
-    assert run(sandbox, "issue", tmp_path / "depot.csv", "-o", path) == 1
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv", "-o", path) == 1
     before = read_results(path).frame
     assert before["auth_status"].tolist() == ["issued", "failed", "invalid"]
     resaved(path, {(3, "Driver ID"): "12", (3, "auth_identifier"): "", (4, "Driver ID"): "13"})
-    assert run(sandbox, "retry", path) == 0
+    assert run_command(sandbox, "retry", path) == 0
     after = read_results(path).frame
     assert after["auth_status"].tolist() == ["issued"] * 3
     assert after["auth_identifier"].tolist() == ["driverId=11", "driverId=12", "driverId=13"]
     assert after["auth_token"][0] == before["auth_token"][0]
     assert [entry.identifier for entry in sandbox.ledger if entry.token] == list(after["auth_identifier"])
     assert mode(path) == 0o600
-    assert run(sandbox, "retry", path) == 0
+    assert run_command(sandbox, "retry", path) == 0
     assert len(sandbox.ledger) == 4
 
 
@@ -243,7 +230,7 @@ def test_a_workbook_with_other_sheets_is_left_alone(
     arguments: list[object] = [command, path]
     if command == "issue":
         arguments = [command, tmp_path / "depot.csv", "-o", path, "--overwrite"]
-    code = main(["purge", str(path)]) if command == "purge" else run(sandbox, *arguments)
+    code = main(["purge", str(path)]) if command == "purge" else run_command(sandbox, *arguments)
     assert code == 2
     assert "has other sheets, too, which would be lost: 'Mine'" in capsys.readouterr().err
     assert path.read_bytes() == before
@@ -258,7 +245,7 @@ def test_without_the_extra_it_is_refused_with_what_to_install(
 ) -> None:
     (tmp_path / "depot.csv").write_text(DEPOT)
     monkeypatch.setattr("batch_issuer.results.xlsx_writer.find_spec", lambda _: None)
-    assert run(sandbox, "issue", tmp_path / "depot.csv", "-o", tmp_path / "out.xlsx") == 2
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv", "-o", tmp_path / "out.xlsx") == 2
     told = capsys.readouterr().err
     assert "needs the extra xlsx, which is not installed" in told
     assert "pip install XlsxWriter" in told

@@ -29,7 +29,7 @@ def key(*header: str, **options: Any) -> tuple[str, bool]:
     return column.key, column.only_key
 
 
-def refused(header: Sequence[str], **options: Any) -> BatchIssuerError:
+def refusal_of(header: Sequence[str], **options: Any) -> BatchIssuerError:
     with pytest.raises((RosterError, SettingsError)) as caught:
         columns(header, **options)
     return caught.value
@@ -56,13 +56,13 @@ def test_a_kind_without_column_is_not_looked_for() -> None:
 
 
 def test_a_named_column_that_is_missing_is_refused_with_those_that_are_there() -> None:
-    error = refused(["Name", "Depot"], columns={DRIVER_ID: "Fahrer-Nr."})
+    error = refusal_of(["Name", "Depot"], columns={DRIVER_ID: "Fahrer-Nr."})
     assert "no column 'Fahrer-Nr.', which is to hold the driver ID" in error.message
     assert "Name, Depot" in error.tip
 
 
 def test_one_column_cannot_hold_two_kinds() -> None:
-    assert "two kinds" in refused(["Nr"], columns={DRIVER_ID: "Nr", USERNAME: "nr"}).message
+    assert "two kinds" in refusal_of(["Nr"], columns={DRIVER_ID: "Nr", USERNAME: "nr"}).message
 
 
 def test_a_column_of_passwords_is_never_taken_for_an_identifier() -> None:
@@ -82,7 +82,7 @@ def test_a_column_of_passwords_is_never_taken_for_an_identifier() -> None:
     ],
 )
 def test_two_columns_that_could_be_the_same_are_named_with_the_flag_that_decides(header: list[str], flag: str) -> None:
-    error = refused(header)
+    error = refusal_of(header)
     assert f"{header[0]!r} and {header[-1]!r} could both be" in error.message
     assert flag in error.tip
     kind = IdentifierKind[flag.split("=", maxsplit=1)[0].removeprefix("--map ").upper()]
@@ -139,7 +139,7 @@ def test_identifiers_are_preferred_as_said() -> None:
 
 
 def test_a_kind_to_go_by_that_has_no_column_is_refused() -> None:
-    assert "names drivers by username" in refused(["ID", "Name"], identify_by=(USERNAME,)).message
+    assert "names drivers by username" in refusal_of(["ID", "Name"], identify_by=(USERNAME,)).message
 
 
 def test_the_other_identifiers_still_tell_that_two_rows_are_one_driver() -> None:
@@ -159,10 +159,10 @@ def test_a_kind_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("header", [["281474977075805", "ann", "hunter2"], ["x", "+15550100001", "hunter2"]])
 def test_a_first_row_that_is_a_drivers_is_not_shown(header: list[str]) -> None:
-    error = refused(header)
+    error = refusal_of(header)
     assert "hunter2" not in error.message
     assert "looks like a driver's" in error.message
 
 
 def test_a_header_that_is_a_row_of_results_is_not_shown() -> None:
-    assert "token" not in refused(["driverId=5", "token"]).message
+    assert "token" not in refusal_of(["driverId=5", "token"]).message

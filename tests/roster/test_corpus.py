@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batch_issuer.settings.roster_options import RosterOptions
 
 
-def options(case: Case) -> RosterOptions:
+def options_of(case: Case) -> RosterOptions:
     """What the flags of the command line would say."""
     flags = [
         f"--{name.replace('_', '-')}={value}"
@@ -41,16 +41,16 @@ def comes_to(roster: Roster) -> list[str]:
     return [found[row] for row in roster.row_numbers()]
 
 
-def check(case: Case, file: Path) -> None:
+def check_case(case: Case, file: Path) -> None:
     if case.refused:
         with pytest.raises(RosterError) as caught:
-            Roster.from_path(file, options(case))
+            Roster.from_path(file, options_of(case))
         assert case.refused in caught.value.message
         assert case.cure in caught.value.tip
         assert caught.value.message.startswith(file.name)
         assert "hunter" not in f"{caught.value.message} {caught.value.tip}"
         return
-    roster = Roster.from_path(file, options(case))
+    roster = Roster.from_path(file, options_of(case))
     assert comes_to(roster) == list(case.rows)
     assert list(roster.remarks) == list(case.remarks)
     notes = "\n".join(roster.notes)
@@ -60,7 +60,7 @@ def check(case: Case, file: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
 def test_each_roster_comes_to_what_it_should(case: Case) -> None:
-    check(case, FILES / case.path)
+    check_case(case, FILES / case.path)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.content is not None], ids=lambda case: case.path)
@@ -81,4 +81,4 @@ def test_libreoffice_still_writes_what_was_kept_of_it(tmp_path: Path) -> None:
     cases = [case for case in CASES if case.content is None]
     assert cases
     for case in cases:
-        check(case, tmp_path / (FILES / case.path).name)
+        check_case(case, tmp_path / (FILES / case.path).name)

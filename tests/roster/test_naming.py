@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rosters import roster
 
 from batch_issuer.hints import Hint
 from batch_issuer.model import Identifier, IdentifierKind, Status
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
 DRIVER_ID, EXTERNAL_ID, USERNAME = IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID, IdentifierKind.USERNAME
 
 
-def roster(text: str) -> Roster:
-    return Roster.from_bytes(text.encode(), "depot.csv")
-
-
-def refused(found: Roster) -> dict[int, str]:
+def hints_of_refused(found: Roster) -> dict[int, str]:
     return {outcome.row: outcome.hint for outcome in found.refused}
 
 
@@ -32,7 +29,7 @@ def refused(found: Roster) -> dict[int, str]:
 def test_a_header_repeated_in_the_middle_is_no_driver() -> None:
     found = roster("Username,Depot\nann.x,North\nUsername,Depot\nbob.x,South\n Username, Depot\n")
     assert [driver.identifier.value for driver in found.drivers] == ["ann.x", "bob.x", "Username"]
-    assert refused(found) == {3: str(Hint.REPEATED_HEADER)}
+    assert hints_of_refused(found) == {3: str(Hint.REPEATED_HEADER)}
 
 
 def test_a_driver_who_is_called_like_the_column_is_one() -> None:
@@ -50,7 +47,7 @@ def test_a_driver_who_is_called_like_the_column_is_one() -> None:
 def test_a_row_of_totals_at_the_bottom_is_no_driver(last: str) -> None:
     found = roster(f"Username,Name,Depot\nann.x,Ann,North\nbob.x,Bob,South\n{last}\n")
     assert [driver.row for driver in found.drivers] == [2, 3]
-    assert refused(found) == {4: str(Hint.TOTALS)}
+    assert hints_of_refused(found) == {4: str(Hint.TOTALS)}
 
 
 @pytest.mark.parametrize(

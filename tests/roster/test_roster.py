@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from support.rosters import roster
 
 from batch_issuer.errors import RosterError
 from batch_issuer.hints import Hint
@@ -51,7 +52,7 @@ def as_csv(
     return file.getvalue()
 
 
-def without_blank_end(rows: list[list[str]]) -> list[list[str]]:
+def without_blank_rows(rows: list[list[str]]) -> list[list[str]]:
     while rows and not "".join(rows[-1]).strip():
         rows = rows[:-1]
     return rows
@@ -59,7 +60,7 @@ def without_blank_end(rows: list[list[str]]) -> list[list[str]]:
 
 def reads_as(data: bytes, rows: list[list[str]]) -> bool:
     """Whether the bytes are read as exactly these rows, or refused as empty where there is nothing."""
-    expected = without_blank_end(rows)
+    expected = without_blank_rows(rows)
     if not expected:
         with pytest.raises(RosterError, match="empty"):
             read_table(data, "depot.csv")
@@ -68,10 +69,6 @@ def reads_as(data: bytes, rows: list[list[str]]) -> bool:
     assert notes == []
     assert all(type(cell) is str for cell in frame.to_numpy().ravel())
     return [list(frame.columns), *frame.to_numpy().tolist()] == expected
-
-
-def roster(text: str) -> Roster:
-    return Roster.from_bytes(text.encode(), "depot.csv")
 
 
 # --- reading a table

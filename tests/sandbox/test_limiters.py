@@ -52,7 +52,7 @@ def admitted(limiter: Limiter, moments: list[float]) -> list[float]:
     return [now for now in moments if limiter.admit(now) is None]
 
 
-def made(name: str, limit: int, period: float, burst: int) -> Limiter:
+def limiter_named(name: str, limit: int, period: float, burst: int) -> Limiter:
     return make_limiter(name, limit, period, burst if name in WITH_BURST else None)
 
 
@@ -99,7 +99,7 @@ def test_admits_and_refuses_just_as_its_definition_says(
     name: str, moments: list[float], limit: int, interval: float, burst: int
 ) -> None:
     period = limit * interval
-    limiter = made(name, limit, period, burst)
+    limiter = limiter_named(name, limit, period, burst)
     earlier: list[Fraction] = []
     for now in moments:
         may = DEFINITIONS[name](earlier, Fraction(now), limit, Fraction(period), burst)
@@ -113,7 +113,7 @@ def test_admits_and_refuses_just_as_its_definition_says(
 def test_waiting_just_as_long_as_told_suffices_when_nobody_else_asks(
     name: str, moments: list[float], limit: int, period: float, burst: int
 ) -> None:
-    limiter = made(name, limit, period, burst)
+    limiter = limiter_named(name, limit, period, burst)
     late = 0.0
     for moment in moments:
         now = moment + late
@@ -130,7 +130,7 @@ def test_the_wait_is_the_shortest_that_suffices(
     name: str, moments: list[float], limit: int, interval: float, burst: int
 ) -> None:
     period = limit * interval
-    limiter = made(name, limit, period, burst)
+    limiter = limiter_named(name, limit, period, burst)
     earlier: list[Fraction] = []
     for now in moments:
         wait = limiter.admit(now)
@@ -146,8 +146,8 @@ def test_the_wait_is_the_shortest_that_suffices(
 def test_unless_it_is_strict_refused_requests_change_nothing(
     name: str, moments: list[float], limit: int, period: float, burst: int
 ) -> None:
-    times = admitted(made(name, limit, period, burst), moments)
-    assert admitted(made(name, limit, period, burst), times) == times
+    times = admitted(limiter_named(name, limit, period, burst), moments)
+    assert admitted(limiter_named(name, limit, period, burst), times) == times
 
 
 @pytest.mark.parametrize("name", ["fixed", "counter", "counter-strict"])

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import traceback
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.settings_files import HIDDEN, refusal, settings
 
 from batch_issuer.errors import SettingsError
 from batch_issuer.settings.addresses import REGIONS, is_loopback, is_remote, proxy_for
-from batch_issuer.settings.run_settings import Settings
 from batch_issuer.settings.secrets import Secret
 
-HIDDEN = "hunter2hunter2"
 PROXY = "http://127.0.0.1:3128"
 API = "https://api.samsara.com"
-
-
-def settings(**changes: Any) -> Settings:
-    return Settings(**{"api_token": Secret("key"), **changes})
-
-
-def refusal(**changes: Any) -> SettingsError:
-    with pytest.raises(SettingsError) as caught:
-        settings(**changes)
-    assert caught.value.tip
-    return caught.value
 
 
 def test_the_regions_are_the_documented_ones() -> None:

@@ -22,7 +22,7 @@ from batch_issuer.settings.roster_options import RosterOptions
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions and shells")
 
 
-def refused(folder: Path, text: str | dict[str, Any]) -> str:
+def refusal_of_file(folder: Path, text: str | dict[str, Any]) -> str:
     """What is said of a file that cannot be used; it always names the file."""
     path = written(folder, text)
     with pytest.raises(SettingsError) as caught:
@@ -127,7 +127,7 @@ def test_a_key_takes_values_of_its_kind_and_refuses_others_saying_what_it_must_b
         if kind in ALLOWED.get(key, {"text"}):
             read_settings_file(written(tmp_path, content))
             continue
-        said = refused(tmp_path, content)
+        said = refusal_of_file(tmp_path, content)
         assert f"{key} under [{'.'.join(section)}]" in said, kind
         if kind in SAY_MORE.get(key, {}):
             assert SAY_MORE[key][kind] in said, kind
@@ -144,7 +144,7 @@ def test_every_key_is_tested() -> None:
     ["date = 2030-01-01", "deadline = 06:00:00", "rate = 100", 'burst = "5"', "timeout = true", "concurrency = 2.0"],
 )
 def test_what_only_looks_right_is_refused(text: str, tmp_path: Path) -> None:
-    assert text.partition(" ")[0] in refused(tmp_path, f"[defaults]\n{text}\n")
+    assert text.partition(" ")[0] in refusal_of_file(tmp_path, f"[defaults]\n{text}\n")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_what_only_looks_right_is_refused(text: str, tmp_path: Path) -> None:
 def test_what_there_is_not_is_refused_with_what_there_is(
     text: str, name: str, there_are: list[str], tmp_path: Path
 ) -> None:
-    said = refused(tmp_path, text)
+    said = refusal_of_file(tmp_path, text)
     assert f"there is no setting {name}" in said
     assert len(said) < 1000
     for each in there_are:
@@ -182,11 +182,11 @@ def test_what_there_is_not_is_refused_with_what_there_is(
 @pytest.mark.parametrize("section", ["defaults", "roster", "report", "organizations", "organizations.north"])
 @pytest.mark.parametrize("value", ["5", '"x"', "[]", "true", "[{}]"])
 def test_a_section_has_to_be_one(section: str, value: str, tmp_path: Path) -> None:
-    assert f"{section} is no section" in refused(tmp_path, f"{section} = {value}")
+    assert f"{section} is no section" in refusal_of_file(tmp_path, f"{section} = {value}")
 
 
 def test_the_roster_of_an_organization_has_to_be_a_section(tmp_path: Path) -> None:
-    said = refused(tmp_path, '[organizations.north]\nroster = "depot.csv"\n')
+    said = refusal_of_file(tmp_path, '[organizations.north]\nroster = "depot.csv"\n')
     assert "organizations.north.roster is no section" in said
 
 
@@ -196,14 +196,14 @@ def test_the_roster_of_an_organization_has_to_be_a_section(tmp_path: Path) -> No
     [("region", "base_url"), ("token_env", "token_file"), ("token_env", "token_command"), ("token_file", "token_env")],
 )
 def test_a_section_says_a_thing_once(section: str, keys: tuple[str, str], tmp_path: Path) -> None:
-    said = refused(tmp_path, f"[{section}]\n{document({key: RIGHT[key] for key in keys})}")
+    said = refusal_of_file(tmp_path, f"[{section}]\n{document({key: RIGHT[key] for key in keys})}")
     assert f"[{section}]" in said
     for key in keys:
         assert key in said
 
 
 def test_the_report_names_one_place_of_its_address(tmp_path: Path) -> None:
-    said = refused(tmp_path, '[report]\nnotify_env = "HOOK"\nnotify_file = "hook"\n')
+    said = refusal_of_file(tmp_path, '[report]\nnotify_env = "HOOK"\nnotify_file = "hook"\n')
     assert "[report] has notify_env and notify_file" in said
 
 
@@ -232,7 +232,7 @@ def test_what_is_not_toml_is_refused_with_the_place(text: bytes, why: str, tmp_p
 
 
 def test_a_file_that_is_nested_without_end_is_refused_and_not_for_its_encoding(tmp_path: Path) -> None:
-    assert "UTF-8" not in refused(tmp_path, f"defaults = {'[' * 5000}{']' * 5000}\n")
+    assert "UTF-8" not in refusal_of_file(tmp_path, f"defaults = {'[' * 5000}{']' * 5000}\n")
 
 
 @pytest.mark.parametrize("name", ["none.toml", "folder", "b.toml/below"])
@@ -255,7 +255,7 @@ def test_without_a_file_there_are_no_settings() -> None:
     "name", ["", " ", "x" * 81, "x" * 5000, "a\nb", "a\x1bb", "\u200b", "unassigned", "Unassigned", " UNASSIGNED "]
 )
 def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None:
-    said = refused(tmp_path, {"organizations": {name: {}}})
+    said = refusal_of_file(tmp_path, {"organizations": {name: {}}})
     assert len(said) < 400
 
 
@@ -264,7 +264,7 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None
     [("North", "north"), ("a/b", "a:b"), ("STRASSE", "straße"), ("north", " north "), ("Depot 1", "Depot-1")],
 )
 def test_two_names_that_give_the_same_file_names_are_refused(one: str, other: str, tmp_path: Path) -> None:
-    said = refused(tmp_path, {"organizations": {one: {}, other: {}}})
+    said = refusal_of_file(tmp_path, {"organizations": {one: {}, other: {}}})
     assert repr(one) in said
     assert repr(other) in said
 
@@ -281,7 +281,9 @@ def test_thousands_of_organizations_are_read_and_two_of_the_same_name_are_found_
     names = [f"Fleet {number}" for number in range(5000)]
     text = "".join(f'[organizations."{name}"]\ntoken_env = "KEY"\n' for name in names)
     assert list(read_settings_file(written(tmp_path, text)).organizations) == names
-    assert "'Fleet 17' and 'fleet-17' cannot be told apart" in refused(tmp_path, f"{text}[organizations.fleet-17]\n")
+    assert "'Fleet 17' and 'fleet-17' cannot be told apart" in refusal_of_file(
+        tmp_path, f"{text}[organizations.fleet-17]\n"
+    )
 
 
 # --- values
@@ -322,7 +324,7 @@ def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
 @posix
 @pytest.mark.parametrize("key", ["token_file", "output"])
 def test_the_home_folder_of_a_user_who_does_not_exist_is_refused(key: str, tmp_path: Path) -> None:
-    assert f"{key} under [defaults]" in refused(tmp_path, {"defaults": {key: "~no-such-user-here/x"}})
+    assert f"{key} under [defaults]" in refusal_of_file(tmp_path, {"defaults": {key: "~no-such-user-here/x"}})
 
 
 @pytest.mark.parametrize(
@@ -346,7 +348,7 @@ def test_the_placeholders_of_a_pattern_are_known_by_file_and_flag(pattern: str, 
 def test_other_placeholders_are_refused_with_those_there_are(pattern: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         layers_of(None, "--output", pattern).output()
-    for said in (told(caught.value), refused(tmp_path, {"defaults": {"output": pattern}})):
+    for said in (told(caught.value), refusal_of_file(tmp_path, {"defaults": {"output": pattern}})):
         assert "there are {organization}, {date}, {roster}" in said
 
 
@@ -366,7 +368,7 @@ def test_braces_in_the_folder_of_the_file_are_no_placeholders(tmp_path: Path) ->
 )
 @pytest.mark.parametrize("section", ["defaults", "organizations.north"])
 def test_a_password_in_the_quota_is_refused_without_being_shown(quota: str, section: str, tmp_path: Path) -> None:
-    said = refused(tmp_path, f'[{section}]\nquota = "{quota}"\n')
+    said = refusal_of_file(tmp_path, f'[{section}]\nquota = "{quota}"\n')
     assert f"quota under [{section}]" in said
     assert "BATCH_ISSUER_QUOTA" in said
 

@@ -602,7 +602,7 @@ def config(
     return said.out + said.err
 
 
-def rows(said: str) -> dict[str, tuple[str, ...]]:
+def settings_shown(said: str) -> dict[str, tuple[str, ...]]:
     """Of the lines of one organization: by the setting's name its value and source."""
     split = [[part for part in line.split("  ") if part] for line in said.splitlines() if line.startswith("  ")]
     return {parts[0].strip(): tuple(part.strip() for part in parts[1:]) for parts in split}
@@ -622,7 +622,7 @@ def test_config_shows_what_applies_and_from_where(tmp_path: Path, capsys: pytest
     said = config(capsys, file, "--rate=50/s", environ=environ)
     assert said.splitlines()[0] == f"settings file: {file}"
     assert "organization north" in said.splitlines()
-    assert rows(said) == {
+    assert settings_shown(said) == {
         "API token": ("set", "[organizations.north] token_env: the environment variable NORTH"),
         "base_url": ("https://api.eu.samsara.com", "[defaults] region"),
         "rate": ("50/s", "--rate"),
@@ -695,15 +695,15 @@ def test_config_says_whether_secrets_are_set_and_nothing_else_of_them(
     }
     said = config(capsys, file, environ=environ)
     assert [line.split()[2] for line in said.splitlines() if line.startswith("  API token")] == ["set"] * 4
-    assert rows(said)["notify"] == ("set", "[report] notify_file")
-    assert rows(said)["quota"] == ("redis://***@127.0.0.1/0", "BATCH_ISSUER_QUOTA")
-    assert rows(said)["proxy"][0] == "set"
+    assert settings_shown(said)["notify"] == ("set", "[report] notify_file")
+    assert settings_shown(said)["quota"] == ("redis://***@127.0.0.1/0", "BATCH_ISSUER_QUOTA")
+    assert settings_shown(said)["proxy"][0] == "set"
     said = config(capsys, file, f"--notify={HOOK}{HIDDEN}", f"--token-command=pass {HIDDEN}", environ=environ)
-    assert rows(said)["notify"] == ("set", "--notify")
+    assert settings_shown(said)["notify"] == ("set", "--notify")
     said = config(capsys, file, environ={**environ, "BATCH_ISSUER_NOTIFY": f"{HOOK}{HIDDEN}"})
-    assert rows(said)["notify"] == ("set", "BATCH_ISSUER_NOTIFY")
+    assert settings_shown(said)["notify"] == ("set", "BATCH_ISSUER_NOTIFY")
     said = config(capsys, file, "--org=a")
-    assert rows(said)["API token"][0] == "not set"
+    assert settings_shown(said)["API token"][0] == "not set"
 
 
 @pytest.mark.parametrize(
@@ -760,8 +760,8 @@ def test_config_does_not_run_a_command(by: str, tmp_path: Path, capsys: pytest.C
     file = written(tmp_path, content)
     flags = [f'--token-command="{sys.executable}" -S -c "{code}"'] if by == "flag" else []
     said = config(capsys, file, *flags)
-    assert rows(said)["API token"][0] == "set"
-    assert sys.executable in rows(said)["API token"][1]
+    assert settings_shown(said)["API token"][0] == "set"
+    assert sys.executable in settings_shown(said)["API token"][1]
     assert not (tmp_path / "ran").exists()
     org = "north" if by == "organization" else ""
     assert layers_of(file, *flags, environ=dict(os.environ), org=org).settings().api_token == Secret("key")

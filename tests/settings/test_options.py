@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.live_sandbox import live_sandbox
+from support.sandbox import live_sandbox
+from support.settings_files import HIDDEN
 
 from batch_issuer.cli import main
 from batch_issuer.cli.messages import how_to_resume
@@ -25,7 +26,6 @@ from batch_issuer.settings.layers import Layers, Setting
 from batch_issuer.settings.options import OPTIONS, Option, resume_flags, resume_variables
 from batch_issuer.settings.run_settings import Rate, Settings
 
-HIDDEN = "hunter2hunter2"
 REDIS = f"redis://user:{HIDDEN}@127.0.0.1:6379/0"
 
 

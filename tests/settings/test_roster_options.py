@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from support.live_sandbox import live_sandbox
+from support.sandbox import run_command
+from support.settings_files import written
 
 from batch_issuer.cli import main
 from batch_issuer.cli.parser import flags_of, make_parser
@@ -21,23 +22,11 @@ from batch_issuer.settings.layers import Layers
 from batch_issuer.settings.roster_options import RosterOptions, kind_named, kinds, mapping
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from batch_issuer.sandbox import Sandbox
 
 DRIVER_ID, EXTERNAL_ID, USERNAME = IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID, IdentifierKind.USERNAME
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with live_sandbox(limiter="none") as running:
-        yield running
-
-
-def run(sandbox: Sandbox, *arguments: object) -> int:
-    told = [*map(str, arguments), "--base-url", sandbox.url, "--quota", "process", "--rate", "1000/s"]
-    return main(told, {"SAMSARA_API_TOKEN": sandbox.api_token})
 
 
 def options(*flags: str) -> RosterOptions:
@@ -94,18 +83,13 @@ def test_a_flag_that_cannot_be_meant_is_refused_with_what_can(
 # --- the settings file
 
 
-def settings_file(folder: Path, text: str) -> str:
-    (folder / "b.toml").write_text(text, encoding="utf-8")
-    return f"--config={folder / 'b.toml'}"
-
-
 def test_flags_win_over_the_file_and_maps_are_put_together(tmp_path: Path) -> None:
-    file = settings_file(
+    file = written(
         tmp_path,
         '[roster]\nmap = { driver_id = "A", username = "B" }\nexternal_key = "k"\nidentify_by = "username"\n'
         'encoding = "cp1252"\nsheet = "S"\n',
     )
-    assert options(file) == RosterOptions(
+    assert options(f"--config={file}") == RosterOptions(
         columns={DRIVER_ID: "A", USERNAME: "B"},
         external_key="k",
         identify_by=(USERNAME,),
@@ -113,14 +97,14 @@ def test_flags_win_over_the_file_and_maps_are_put_together(tmp_path: Path) -> No
         sheet="S",
     )
     flags = ["--map=driver_id=Z", "--external-key=", "--identify-by=driver_id", "--encoding=utf-8", "--sheet=T"]
-    assert options(file, *flags) == RosterOptions(
+    assert options(f"--config={file}", *flags) == RosterOptions(
         columns={DRIVER_ID: "Z", USERNAME: "B"}, identify_by=(DRIVER_ID,), encoding="utf-8", sheet="T"
     )
 
 
 @pytest.mark.parametrize("text", ["", "[roster]\n", "\ufeff# nothing\n"])
 def test_a_file_may_say_nothing(text: str, tmp_path: Path) -> None:
-    assert options(settings_file(tmp_path, text)) == RosterOptions()
+    assert options(f"--config={written(tmp_path, text)}") == RosterOptions()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +123,7 @@ def test_a_file_may_say_nothing(text: str, tmp_path: Path) -> None:
 )
 def test_a_file_with_a_mistake_is_refused_naming_the_key(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        options(settings_file(tmp_path, text))
+        options(f"--config={written(tmp_path, text)}")
     assert message in caught.value.message
     assert caught.value.tip
 
@@ -262,7 +246,7 @@ def test_issue_prints_the_same_warnings_before_it_starts(
     tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "depot.csv").write_text(MESSY)
-    assert run(sandbox, "issue", tmp_path / "depot.csv") == 1
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv") == 1
     told = capsys.readouterr().err
     before = told[: told.index("2 drivers to send")]
     assert "Column 'PIN' looks like passwords" in before
@@ -279,13 +263,13 @@ def test_long_lists_of_warnings_are_cut_with_a_word_on_where_all_are(
 ) -> None:
     names = "".join(f"d{n}@x\n" for n in range(30)) + "a\u200bb\n" * 30
     (tmp_path / "depot.csv").write_text(f"Username\n{names}", encoding="utf-8")
-    assert run(sandbox, "issue", tmp_path / "depot.csv") == 1
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv") == 1
     assert capsys.readouterr().err.count("… and 10 more; batch-issuer check lists all.") == 2
 
 
 def test_quiet_says_nothing_of_the_roster(tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "depot.csv").write_text("Username,Password\nanna\u200b,hunter2\n\u00a0bert,hunter2\n")
-    assert run(sandbox, "issue", tmp_path / "depot.csv", "--quiet") == 0
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv", "--quiet") == 0
     assert capsys.readouterr() == ("", "")
 
 
@@ -294,7 +278,7 @@ def test_the_results_of_a_packed_roster_are_named_as_if_it_were_not(
     name: str, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     (tmp_path / name).write_bytes(gzip.compress(b"Driver ID\n1\n"))
-    assert run(sandbox, "issue", tmp_path / name) == 0
+    assert run_command(sandbox, "issue", tmp_path / name) == 0
     assert count_statuses(read_results(tmp_path / "depot.results.csv")) == {"issued": 1}
 
 
@@ -303,7 +287,7 @@ def test_a_roster_in_any_form_is_taken_from_stdin(
 ) -> None:
     content = gzip.compress("\ufeffFahrer\tName\n1\tJörg\n".encode("utf-16-le"))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    assert run(sandbox, "issue", "-", "-o", tmp_path / "out.csv", "--map", "driver_id=fahrer") == 0
+    assert run_command(sandbox, "issue", "-", "-o", tmp_path / "out.csv", "--map", "driver_id=fahrer") == 0
     assert count_statuses(read_results(tmp_path / "out.csv")) == {"issued": 1}
 
 
@@ -313,7 +297,7 @@ def test_a_roster_in_any_form_is_taken_from_stdin(
 def issued_by_map(folder: Path, sandbox: Sandbox, *flags: str) -> Path:
     """Results whose third row was never sent; the column ID holds the numbers of another system."""
     (folder / "depot.csv").write_text("ID,Fahrer-Nr.\n501,11\n502,12\n503,\n")
-    assert run(sandbox, "issue", folder / "depot.csv", *flags) == 1
+    assert run_command(sandbox, "issue", folder / "depot.csv", *flags) == 1
     path = folder / "depot.results.csv"
     path.write_bytes(path.read_bytes().replace(b"503,,", b"503,13,"))
     return path
@@ -325,21 +309,21 @@ def test_a_row_never_sent_is_not_asked_for_by_another_column_than_the_others(
     """Without the flags of issue, ``ID`` would be the driver ID, and 503 somebody else."""
     path = issued_by_map(tmp_path, sandbox, "--map=driver_id=Fahrer-Nr.")
     sent = len(sandbox.ledger)
-    assert run(sandbox, "retry", path) == 1
+    assert run_command(sandbox, "retry", path) == 1
     assert len(sandbox.ledger) == sent
     told = capsys.readouterr().err
     assert "no other row was sent by what stands in 'ID'" in told
     assert str(Hint.ANOTHER_COLUMN) in told
-    assert run(sandbox, "retry", path, "--map=driver_id=Fahrer-Nr.") == 0
+    assert run_command(sandbox, "retry", path, "--map=driver_id=Fahrer-Nr.") == 0
     assert [entry.identifier for entry in sandbox.ledger[sent:]] == ["driverId=13"]
 
 
 def test_nor_by_another_kind_of_identifier(tmp_path: Path, sandbox: Sandbox) -> None:
     (tmp_path / "depot.csv").write_text("ID,Username\n501,ann.x\n502,bob.x\n503,\n")
-    assert run(sandbox, "issue", tmp_path / "depot.csv", "--identify-by=username") == 1
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv", "--identify-by=username") == 1
     path = tmp_path / "depot.results.csv"
     sent = len(sandbox.ledger)
-    assert run(sandbox, "retry", path) == 1
+    assert run_command(sandbox, "retry", path) == 1
     assert len(sandbox.ledger) == sent
     assert read_results(path).frame["auth_hint"].tolist()[2] == str(Hint.ANOTHER_COLUMN)
 
@@ -348,8 +332,8 @@ def test_where_no_column_is_known_the_flags_are_asked_for(
     tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "depot.csv").write_text("Fahrer-Nr.\n11\nx\n")
-    assert run(sandbox, "issue", tmp_path / "depot.csv", "--map=driver_id=fahrer nr") == 1
-    assert run(sandbox, "retry", tmp_path / "depot.results.csv") == 1
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv", "--map=driver_id=fahrer nr") == 1
+    assert run_command(sandbox, "retry", tmp_path / "depot.results.csv") == 1
     assert str(Hint.ANOTHER_COLUMN) in capsys.readouterr().err
 
 
@@ -371,9 +355,9 @@ def test_a_driver_named_in_two_ways_stays_a_duplicate_and_no_token_is_lost_to_th
 ) -> None:
     (tmp_path / "depot.csv").write_text("Driver ID,Username\n11,ann.x\n,ann.x\n12,bob.x\n")
     path = tmp_path / "depot.results.csv"
-    assert run(sandbox, "issue", tmp_path / "depot.csv") == 1
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv") == 1
     tokens = read_results(path).frame["auth_token"].tolist()
-    assert run(sandbox, "retry", path) == 1
+    assert run_command(sandbox, "retry", path) == 1
     after = read_results(path).frame
     assert after["auth_token"].tolist() == tokens
     assert after["auth_status"].tolist() == ["issued", "duplicate", "issued"]
@@ -385,9 +369,9 @@ def test_rows_that_were_both_sent_keep_their_tokens_though_they_turn_out_to_be_o
 ) -> None:
     (tmp_path / "depot.csv").write_text("Driver ID,Username\n11,anna.x\n,bob.x\n")
     path = tmp_path / "depot.results.csv"
-    assert run(sandbox, "issue", tmp_path / "depot.csv") == 0
+    assert run_command(sandbox, "issue", tmp_path / "depot.csv") == 0
     tokens = read_results(path).frame["auth_token"].tolist()
     path.write_bytes(path.read_bytes().replace(b"11,anna.x", b"11,bob.x"))
-    assert run(sandbox, "retry", path) == 0
+    assert run_command(sandbox, "retry", path) == 0
     assert read_results(path).frame["auth_token"].tolist() == tokens
     assert len(sandbox.ledger) == 2

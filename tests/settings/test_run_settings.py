@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.settings_files import HIDDEN, refusal, settings
 
 from batch_issuer.errors import SettingsError
 from batch_issuer.settings.run_settings import Rate, Settings
 from batch_issuer.settings.secrets import Secret
-
-HIDDEN = "hunter2hunter2"
-
-
-def settings(**changes: Any) -> Settings:
-    return Settings(**{"api_token": Secret("key"), **changes})
-
-
-def refusal(**changes: Any) -> SettingsError:
-    with pytest.raises(SettingsError) as caught:
-        settings(**changes)
-    assert caught.value.tip
-    return caught.value
 
 
 @pytest.mark.parametrize(

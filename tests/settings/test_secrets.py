@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from support.settings_files import HIDDEN
 
 from batch_issuer.errors import SettingsError
 from batch_issuer.settings import secrets
@@ -24,7 +25,6 @@ from batch_issuer.settings.secrets import Reference, Secret
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-HIDDEN = "hunter2hunter2"
 WHAT = "the API token"
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions and shells")
@@ -38,7 +38,9 @@ def read(
     return where.read({} if environ is None else environ).reveal()
 
 
-def refused(kind: Literal["env", "file", "command"], place: Any, environ: Mapping[str, str] | None = None) -> str:
+def refusal_of_reference(
+    kind: Literal["env", "file", "command"], place: Any, environ: Mapping[str, str] | None = None
+) -> str:
     """What is said of it: what it is, what to do, and never what it holds."""
     with pytest.raises(SettingsError) as caught:
         read(kind, place, environ)
@@ -75,7 +77,7 @@ def test_a_variable_is_read_without_blanks_and_of_the_environment_that_was_given
 @pytest.mark.parametrize("environ", [{}, {"KEY": ""}, {"KEY": " \t\n"}])
 def test_a_variable_that_holds_nothing_is_named(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", HIDDEN)
-    assert "the environment variable KEY holds nothing" in refused("env", "KEY", environ)
+    assert "the environment variable KEY holds nothing" in refusal_of_reference("env", "KEY", environ)
     assert not Reference("env", "KEY", WHAT).is_set(environ)
 
 
@@ -108,7 +110,7 @@ def test_a_file_of_the_user_alone_is_taken(mode: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o660, 0o644, 0o444, 0o440, 0o666, 0o777])
 def test_a_file_that_others_can_get_at_is_refused_with_the_cure(mode: int, tmp_path: Path) -> None:
     path = kept(tmp_path, mode=mode, name="its key")
-    told = refused("file", path)
+    told = refusal_of_reference("file", path)
     assert f"chmod 600 {shlex.quote(str(path))}" in told
     assert not Reference("file", str(path), WHAT).is_set({})
     path.chmod(0o600)
@@ -118,7 +120,7 @@ def test_a_file_that_others_can_get_at_is_refused_with_the_cure(mode: int, tmp_p
 @posix
 def test_a_link_is_judged_by_the_file_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(kept(tmp_path, mode=0o644))
-    refused("file", tmp_path / "link")
+    refusal_of_reference("file", tmp_path / "link")
     (tmp_path / "key").chmod(0o600)
     assert read("file", tmp_path / "link") == HIDDEN
 
@@ -161,7 +163,7 @@ def test_a_file_outside_of_such_a_folder_may_not(
     if by == "place":
         monkeypatch.setattr(secrets, "_KEPT_SAFE", (tmp_path / "safe",))
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "safe")} if by == "variable" else {}
-    refused("file", f"{tmp_path}/{place}", environ)
+    refusal_of_reference("file", f"{tmp_path}/{place}", environ)
 
 
 @posix
@@ -170,8 +172,8 @@ def test_only_the_environment_that_was_given_names_such_a_folder(
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     path = kept(tmp_path, mode=0o444)
-    refused("file", path)
-    refused("file", path, {"CREDENTIALS_DIRECTORY": ""})
+    refusal_of_reference("file", path)
+    refusal_of_reference("file", path, {"CREDENTIALS_DIRECTORY": ""})
 
 
 @posix
@@ -189,13 +191,13 @@ def test_what_another_program_writes_into_a_pipe_is_read() -> None:
 @pytest.mark.parametrize("content", ["", " \r\n\t", "\ufeff", "\ufeff\n"])
 def test_a_file_that_holds_nothing_is_named(content: str, tmp_path: Path) -> None:
     path = kept(tmp_path, content)
-    assert f"the file {path} holds nothing" in refused("file", path)
+    assert f"the file {path} holds nothing" in refusal_of_reference("file", path)
     assert not Reference("file", str(path), WHAT).is_set({})
 
 
 @pytest.mark.parametrize("content", [f"{HIDDEN}\n".encode("utf-16"), b"\x00\xff\xfe\x80" + HIDDEN.encode()])
 def test_a_file_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
-    assert "no text" in refused("file", kept(tmp_path, content))
+    assert "no text" in refusal_of_reference("file", kept(tmp_path, content))
 
 
 @pytest.mark.parametrize(
@@ -210,13 +212,13 @@ def test_a_file_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -> No
 )
 def test_a_file_that_cannot_be_read_is_refused(place: str, tmp_path: Path) -> None:
     kept(tmp_path)
-    refused("file", f"{tmp_path}/{place}")
+    refusal_of_reference("file", f"{tmp_path}/{place}")
     assert not Reference("file", f"{tmp_path}/{place}", WHAT).is_set({})
 
 
 @posix
 def test_the_home_folder_of_a_user_who_does_not_exist_is_refused() -> None:
-    refused("file", "~no-such-user-here/key")
+    refusal_of_reference("file", "~no-such-user-here/key")
 
 
 # --- commands
@@ -256,7 +258,7 @@ SAYS_IT = "print(__import__('os').environ['KEY'])"
     ],
 )
 def test_a_command_that_gives_nothing_is_refused(command: str | list[str], told: str) -> None:
-    assert told in refused("command", command, {**os.environ, "KEY": HIDDEN})
+    assert told in refusal_of_reference("command", command, {**os.environ, "KEY": HIDDEN})
 
 
 @posix
@@ -264,12 +266,12 @@ def test_a_command_that_gives_nothing_is_refused(command: str | list[str], told:
 def test_what_is_no_program_is_refused(command: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "plain").write_text("")
-    assert "cannot be run" in refused("command", [str(tmp_path / command)])
+    assert "cannot be run" in refusal_of_reference("command", [str(tmp_path / command)])
 
 
 @pytest.mark.parametrize("command", [[*python("print(1)"), "a\0b"], "pass a\0b"])
 def test_a_command_that_cannot_be_an_argument_of_a_program_is_refused(command: str | list[str]) -> None:
-    refused("command", command)
+    refusal_of_reference("command", command)
 
 
 def test_the_arguments_of_a_command_are_not_told(tmp_path: Path) -> None:
@@ -317,7 +319,7 @@ def test_a_command_is_looked_for_where_the_environment_that_was_given_says(tmp_p
 
 
 def test_what_a_command_says_of_its_trouble_reaches_the_person(capfd: pytest.CaptureFixture[str]) -> None:
-    refused("command", python("import sys; print('locked', file=sys.stderr); sys.exit(1)"))
+    refusal_of_reference("command", python("import sys; print('locked', file=sys.stderr); sys.exit(1)"))
     assert capfd.readouterr().err.strip() == "locked"
 
 
@@ -355,7 +357,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
 )
 def test_a_command_that_takes_too_long_is_ended(command: list[str], started: list[subprocess.Popen[bytes]]) -> None:
     begin = time.monotonic()
-    told = refused("command", command, {**os.environ, "KEY": HIDDEN})
+    told = refusal_of_reference("command", command, {**os.environ, "KEY": HIDDEN})
     assert time.monotonic() - begin < 3
     assert "did not end within 0.2 s" in told
     (process,) = started

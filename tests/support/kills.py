@@ -7,8 +7,7 @@ until one gets done; then a new roster begins. All talk to one sandbox, which ke
 when it was killed is known from itself: it reports each request and each token that it has counted. Prints a Markdown
 table; a token that should not be lost, or any other fault, is an exception.
 
-Processes are forked from one that has loaded the command, so that Python's start is no part of the time. Run with the
-argument `nursery` this is that process.
+Processes are forked from one that has loaded the command, so that Python's start is no part of the time.
 """
 
 from __future__ import annotations
@@ -21,22 +20,25 @@ import io
 import json
 import os
 import random
-import select
 import signal
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+sys.path.append(str(Path(__file__).parents[1]))  # it is also run by its name
+from support.processes import Commands, wait_until
+from support.sandbox import live_sandbox, tokens_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+
+    from support.processes import Command
 
     from batch_issuer.sandbox import LedgerEntry, Sandbox
 
@@ -48,7 +50,6 @@ LATENCY = (0.01, 0.08)
 """Seconds; with it a run that nobody kills lasts about as long as the kills are spread."""
 
 MOST_IN_FLIGHT = 16
-PATIENCE = 60.0
 
 AWKWARD = {
     "plain": "plain",
@@ -91,61 +92,22 @@ def strictly_read(text: str) -> list[list[str]]:
 # --- the process that is killed
 
 
-@dataclass(frozen=True)
-class Order:
-    """What a process shall do.
+def report_and_die(report: str, moment: int) -> None:
+    """Let this process report, before it is the command, and kill itself.
 
-    argv: arguments of ``batch-issuer``.
-    key: the API token.
-    report: the file in which it reports, a line of JSON each: what it asks for, what it has counted, the steps below.
-    told: the file for its stdout and stderr.
+    report: the file for a line of JSON each: what it asks for, what it has counted, the steps below.
     moment: at which of its moments it kills itself; 0 for never. They are before its first file system step (1), after
         that (2), before the second (3) and so on.
     """
-
-    argv: list[str]
-    key: str
-    report: str
-    told: str
-    moment: int = 0
-
-
-def _nursery() -> None:
-    """Fork a process for each line, an `Order`; tell its number and, when it has ended, its exit code."""
-    import batch_issuer.jobs.job  # noqa: PLC0415
-    import batch_issuer.reporting.progress  # noqa: F401, PLC0415
-    from batch_issuer.cli import main  # noqa: F401, PLC0415
-
-    print("ready", flush=True)  # noqa: T201 - to the test
-    child = 0
-    for line in sys.stdin:
-        if child:  # not earlier: until then nobody else can have its number
-            os.waitpid(child, 0)
-        child = os.fork()
-        if not child:
-            _be_one(Order(**json.loads(line)))
-        print(child, flush=True)  # noqa: T201
-        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-        assert ended is not None
-        print(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status, flush=True)  # noqa: T201
-
-
-def _be_one(order: Order) -> NoReturn:
-    told = os.open(order.told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for descriptor, instead in ((0, os.open(os.devnull, os.O_RDONLY)), (1, told), (2, told)):
-        os.dup2(instead, descriptor)
-    write, report = os.write, os.open(order.report, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    write, file = os.write, os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def tell(*what: str) -> None:
-        write(report, f"{json.dumps(what)}\n".encode())
-
-    from batch_issuer.cli import main  # noqa: PLC0415
+        write(file, f"{json.dumps(what)}\n".encode())
 
     _report_requests(tell)
     _report_rows(tell)
-    if order.moment:
-        _die_at(order.moment, tell)
-    os._exit(main(order.argv, {"SAMSARA_API_TOKEN": order.key}))
+    if moment:
+        _die_at(moment, tell)
 
 
 def _report_requests(tell: Callable[..., None]) -> None:
@@ -206,60 +168,6 @@ def _die_at(moment: int, tell: Callable[..., None]) -> None:
         setattr(os, name, counted(name))
 
 
-# --- who starts it and kills it
-
-
-class Nursery:
-    """Starts processes of the command, one at a time, without the time that Python takes to load it."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "nursery"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # a process with threads is not forked
-        )
-        self._child: int | None = None
-        assert self._line() == "ready"
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        assert select.select([self._process.stdout], [], [], PATIENCE)[0], "the nursery says nothing"
-        return self._process.stdout.readline().decode().strip()
-
-    def start(self, order: Order) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{json.dumps(vars(order))}\n".encode())
-        self._child = int(self._line())
-
-    def ends_within(self, seconds: float) -> bool:
-        return bool(select.select([self._process.stdout], [], [], seconds)[0])
-
-    def kill(self) -> None:
-        assert self._child is not None
-        os.kill(self._child, signal.SIGKILL)
-
-    def exit_code(self) -> int:
-        """Once it has ended; negative for the signal that killed it."""
-        code, self._child = int(self._line()), None
-        return code
-
-    def close(self) -> None:
-        if self._child is not None:
-            self.kill()
-        self._process.communicate()
-
-
-@contextmanager
-def nursery() -> Iterator[Nursery]:
-    it = Nursery()
-    try:
-        yield it
-    finally:
-        it.close()
-
-
 # --- what it leaves
 
 
@@ -312,7 +220,12 @@ class Story:
     _drivers_before = 0  # in all rosters so far
 
     def __init__(
-        self, folder: Path, nursery: Nursery, sandbox: Sandbox, rows: int = ROWS, notes: Sequence[str] = tuple(AWKWARD)
+        self,
+        folder: Path,
+        commands: Commands,
+        sandbox: Sandbox,
+        rows: int = ROWS,
+        notes: Sequence[str] = tuple(AWKWARD),
     ) -> None:
         first = 1_000_000 + Story._drivers_before
         Story._drivers_before += rows
@@ -325,7 +238,7 @@ class Story:
         self.sandbox = sandbox
         self.torn: set[str] = set()
         self.anew = 0
-        self._nursery, self._notes = nursery, notes
+        self._commands, self._notes = commands, notes
         self._reports = folder / f"reports-{first}"
         self._reports.mkdir()
         self._write_roster(range(first, first + rows))
@@ -355,34 +268,35 @@ class Story:
         command: ``issue`` or ``retry``.
         extra: options of it.
         kill_after: seconds after its first request; None leaves it alone.
-        moment: see `Order`.
+        moment: see `report_and_die`.
         """
         number = len(self.runs)
-        report, told = self._reports / f"{number}.jsonl", self._reports / f"{number}.told"
-        what = ["issue", str(self.roster)] if command == "issue" else ["retry", str(self.results)]
-        options = ["--base-url", self.sandbox.url, "--quota", "process", "--rate", "1000/s", *extra]
-        order = Order([*what, *options], self.sandbox.api_token, str(report), str(told), moment)
+        report = self._reports / f"{number}.jsonl"
+        what = ["issue", self.roster] if command == "issue" else ["retry", self.results]
+        options = ["--quota", "process", "--rate", "1000/s", *extra]
         asked_before = len(self.sandbox.ledger)
-        self._nursery.start(order)
+        process = self._commands.start(
+            self.sandbox, *what, *options, prepare="support.kills:report_and_die", report=str(report), moment=moment
+        )
         if kill_after is not None:
-            self._wait_for_a_request(report, asked_before)
-            if not self._nursery.ends_within(kill_after):
-                self._nursery.kill()
-        code = self._nursery.exit_code()
-        assert code in (0, -signal.SIGKILL), told.read_text()
+            self._wait_for_a_request(process, report, asked_before)
+            if not process.ends_within(kill_after):
+                process.kill()
+        code = process.end()
+        assert code in (0, -signal.SIGKILL), process.told
         run = Run.reported(report, killed=code != 0)
         self.runs.append(run)
         self.look(run)
         return run
 
-    def _wait_for_a_request(self, report: Path, seen: int) -> None:
+    def _wait_for_a_request(self, process: Command, report: Path, seen: int) -> None:
         """Of this run: those that an earlier one sent may still be on their way to the ledger."""
-        given_up_at = time.monotonic() + PATIENCE
-        while not self._nursery.ends_within(0.002):
+
+        def has_sent() -> bool:
             new = {digest(entry.code) for entry in self.sandbox.ledger[seen:]}
-            if new and new & set(Run.reported(report, killed=False).asked):
-                return
-            assert time.monotonic() < given_up_at, "in vain: a first request"
+            return bool(new) and bool(new & set(Run.reported(report, killed=False).asked))
+
+        wait_until(lambda: process.ends_within(0) or has_sent(), "a first request")
 
     def next_command(self, either: str) -> str:
         """What a person would type next: ``either`` where both commands would do."""
@@ -452,7 +366,7 @@ class Story:
         return [dict(zip(header[width:], cells[width:], strict=True)) for cells in body]
 
     def _check_status(self, path: Path) -> None:
-        from batch_issuer.cli import main  # noqa: PLC0415 - the nursery has no use for it here
+        from batch_issuer.cli import main  # noqa: PLC0415 - what is killed has loaded it already
 
         with contextlib.redirect_stdout(io.StringIO()) as told:
             assert main(["status", str(path)], {}) in (0, 1)
@@ -471,7 +385,7 @@ class Story:
         rows = self._check_published()
         held = {(row["auth_identifier"], row["auth_code"], row["auth_token"]) for row in rows}
         assert len(held) == len(self.drivers)
-        assert held <= {(entry.identifier, entry.code, entry.token) for entry in entries if entry.token}
+        assert held <= tokens_of(entries)
         assert self._handled() <= {(driver, digest(code, token)) for driver, code, token in held}
         by_run = self._entries_by_run(entries)
         self._check_nobody_asked_again(by_run)
@@ -556,19 +470,17 @@ class Figures:
             self.most_in_flight = max(self.most_in_flight, in_flight)
 
 
-def kill_runs(kills: int, folder: Path, processes: Nursery, seed: int) -> Figures:
+def kill_runs(kills: int, folder: Path, commands: Commands, seed: int) -> Figures:
     """Kill so many runs, go on with each until it gets done, and check all promises.
 
     seed: of the moments, and of who goes on.
     """
-    from support.live_sandbox import live_sandbox  # noqa: PLC0415 - the nursery does without
-
     figures, chance = Figures(), random.Random(seed)
     started = time.monotonic()
     stories: list[Story] = []
     with live_sandbox(limiter="none", latency=LATENCY, seed=seed) as sandbox:
         while figures.kills < kills:
-            story = Story(folder, processes, sandbox)
+            story = Story(folder, commands, sandbox)
             stories.append(story)
             while not story.over:
                 delay = chance.uniform(0.0, LATEST_KILL) if figures.kills < kills else None
@@ -604,12 +516,9 @@ def main() -> None:
     parser.add_argument("kills", type=int, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="another one kills at other moments (default: 1)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, nursery() as processes:
-        _print(kill_runs(options.kills, Path(folder), processes, options.seed))
+    with tempfile.TemporaryDirectory() as folder, Commands(Path(folder)) as commands:
+        _print(kill_runs(options.kills, Path(folder), commands, options.seed))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["nursery"]:
-        _nursery()
-    else:
-        main()
+    main()

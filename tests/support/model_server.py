@@ -100,7 +100,7 @@ def drivers(count: int) -> list[Driver]:
     return [Driver(row, Identifier(IdentifierKind.DRIVER_ID, str(1000 + row))) for row in range(2, count + 2)]
 
 
-def rows(count: int) -> list[Attempts]:
+def attempts(count: int) -> list[Attempts]:
     return [Attempts(driver) for driver in drivers(count)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import threading
 from contextlib import contextmanager, suppress
@@ -114,6 +115,14 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     except asyncio.IncompleteReadError:
         return None
     return Request(head + body, line, headers, body)
+
+
+@contextmanager
+def unused_port() -> Iterator[int]:
+    """A port that is taken, so that nobody else gets it, but where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 def http(status: int | str, body: object = b"", *lines: str, length: int | None = None) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import os
 import stat
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import strategies as st
+from support.sandbox import tokens_of
 
 from batch_issuer.hints import Hint
 from batch_issuer.model import Driver, Outcome, Status
@@ -22,6 +22,10 @@ from batch_issuer.roster import Roster
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from support.sandbox import Tokens
+
+    from batch_issuer.sandbox import Sandbox
 
 BOM = b"\xef\xbb\xbf"
 TOKEN = "ZmFrZS10b2tlbg"  # noqa: S105 - of nobody
@@ -112,12 +116,44 @@ def cut_off_run(place: Destination, roster: Roster, lifetime: timedelta = timede
     return kept
 
 
-def lines(path: Path) -> list[dict[str, str]]:
-    """A file's lines by column, read without the package; every line has as many cells as the header."""
+def write_roster(folder: Path, count: int, name: str = "depot.csv") -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text("Driver,Driver ID\n" + "".join(f"Sample {n},{700000 + n}\n" for n in range(count)))
+    return path
+
+
+def table(path: Path, delimiter: str = ",") -> list[list[str]]:
+    """A file's rows, the header first: strict CSV, read without the package."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.reader(file, delimiter=delimiter, strict=True))
+
+
+def earlier_results(folder: Path, count: int, tokens: int, lifetime: timedelta = timedelta(minutes=15)) -> Destination:
+    """Results of an earlier run: so many rows, tokens in the first of them."""
+    rows = Batch.of_roster(Roster.from_path(write_roster(folder, count)))
+    place = Destination(folder / "depot.results.csv")
+    expires_at = datetime.now(UTC) + lifetime
+    publish(place, rows, *(issued(one, f"token-{one.row}", expires_at=expires_at) for one in rows.drivers[:tokens]))
+    return place
+
+
+def lines(path: Path, delimiter: str = ",", bom: bytes = BOM) -> list[dict[str, str]]:
+    """A file's lines by column; every line has as many cells as the header."""
     data = path.read_bytes()
-    assert data.startswith(BOM)
-    header, *body = csv.reader(io.StringIO(data[3:].decode(), newline=""), strict=True)
+    assert data.startswith(bom), path.name
+    assert b"\0" not in data, path.name
+    header, *body = table(path, delimiter)
     return [dict(zip(header, cells, strict=True)) for cells in body]
+
+
+def tokens_in(path: Path) -> Tokens:
+    return {(r["auth_identifier"], r["auth_code"], r["auth_token"]) for r in lines(path) if r["auth_token"]}
+
+
+def assert_agrees(path: Path, sandbox: Sandbox) -> None:
+    """Each token of the file is one that the server issued for that driver and that code, and none is missing."""
+    assert tokens_in(path) == tokens_of(sandbox.ledger)
 
 
 def mode(path: Path) -> int:

@@ -6,14 +6,17 @@ import json
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from batch_issuer.cli.parser import flags_of, make_parser
+from batch_issuer.errors import SettingsError
 from batch_issuer.settings.file import read_settings_file
 from batch_issuer.settings.layers import Layers
+from batch_issuer.settings.run_settings import Settings
+from batch_issuer.settings.secrets import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from batch_issuer.errors import SettingsError
 
 HIDDEN = "hunter2hunter2"
 """Stands for a secret in them."""
@@ -42,6 +45,18 @@ def written(folder: Path, text: str | dict[str, Any], name: str = "b.toml") -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text if isinstance(text, str) else document(text), encoding="utf-8")
     return path
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings(**{"api_token": Secret("key"), **changes})
+
+
+def refusal(**changes: Any) -> SettingsError:
+    """Why `settings` with these changes cannot be."""
+    with pytest.raises(SettingsError) as caught:
+        settings(**changes)
+    assert caught.value.tip
+    return caught.value
 
 
 def told(error: SettingsError) -> str:

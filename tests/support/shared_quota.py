@@ -6,27 +6,25 @@ the time that Python takes to start is no part of what is measured.
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+sys.path.append(str(Path(__file__).parents[1]))  # it is also run by its name
+from support.processes import PythonProcess, wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from batch_issuer.sandbox import LedgerEntry, Sandbox
-
-PATIENCE = 60.0
-"""Seconds after which what a test waits for will not come."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +34,6 @@ class WrongClocks:
     wall: float = 0.0
     monotonic: float = 0.0
     after: float = 0.0
-
-
-def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    given_up_at = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > given_up_at:
-            raise AssertionError(f"in vain: {what}")
-        time.sleep(0.002)
 
 
 class Issuer:
@@ -65,42 +55,18 @@ class Issuer:
         self.told_in = self.roster.with_suffix(".stderr")
         command = ["issue", str(self.roster), "--base-url", sandbox.url, *options]
         with self.told_in.open("w") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, __file__, json.dumps(asdict(clocks)), *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+            self.process = PythonProcess(
+                *(__file__, json.dumps(asdict(clocks)), *command),
+                environ={"SAMSARA_API_TOKEN": sandbox.api_token},
                 stderr=stderr,
-                text=True,
-                env={**os.environ, "SAMSARA_API_TOKEN": sandbox.api_token},
             )
 
-    def wait_until_ready(self) -> None:
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n", self.told
-
     def go(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-    def end(self, patience: float = PATIENCE) -> int:
-        """The exit code, once it has ended; negative for the signal that killed it."""
-        self.process.communicate(timeout=patience)
-        return self.process.returncode
-
-    def clean_up(self) -> None:
-        self.process.kill()
-        self.process.communicate()
+        self.process.send("go")
 
     @property
     def told(self) -> str:
         return self.told_in.read_text()
-
-    def tokens(self) -> set[tuple[str, str, str]]:
-        """Identifier, code and token of each issued row of the results."""
-        with self.results.open(encoding="utf-8-sig", newline="") as file:
-            found = csv.DictReader(file, strict=True)
-            return {(r["auth_identifier"], r["auth_code"], r["auth_token"]) for r in found if r["auth_token"]}
 
     def entries(self, sandbox: Sandbox) -> list[LedgerEntry]:
         """Its requests, as the server saw them."""
@@ -108,8 +74,12 @@ class Issuer:
 
     def has_all(self, sandbox: Sandbox) -> bool:
         """Whether each row has a token, and each token is the one that the server issued."""
-        issued = {(entry.identifier, entry.code, entry.token) for entry in self.entries(sandbox) if entry.token}
-        return self.tokens() == issued and len(issued) == self.rows
+        # What an issuer imports first would keep the right clocks.
+        from support.rosters import tokens_in  # noqa: PLC0415
+        from support.sandbox import tokens_of  # noqa: PLC0415
+
+        issued = tokens_of(self.entries(sandbox))
+        return tokens_in(self.results) == issued and len(issued) == self.rows
 
 
 @contextmanager
@@ -122,16 +92,14 @@ def issuers(
 ) -> Iterator[list[Issuer]]:
     """Processes that wait for `Issuer.go`, one for each number of rows; none outlives the test."""
     clocks = clocks or [WrongClocks()] * len(rows)
-    started: list[Issuer] = []
-    try:
+    with ExitStack() as stack:
+        started: list[Issuer] = []
         for count, wrong in zip(rows, clocks, strict=True):
             started.append(Issuer(folder, sandbox, count, options, wrong))
+            stack.enter_context(started[-1].process)
         for issuer in started:
-            issuer.wait_until_ready()
+            assert issuer.process.line() == "ready", issuer.told
         yield started
-    finally:
-        for issuer in started:
-            issuer.clean_up()
 
 
 def shares(processes: Sequence[Issuer], sandbox: Sandbox, first: int) -> list[int]:
@@ -140,7 +108,7 @@ def shares(processes: Sequence[Issuer], sandbox: Sandbox, first: int) -> list[in
     return [sum(sent[driver] for driver in issuer.drivers) for issuer in processes]
 
 
-def refused(sandbox: Sandbox) -> list[LedgerEntry]:
+def throttled(sandbox: Sandbox) -> list[LedgerEntry]:
     """The requests that got a 429."""
     return [entry for entry in sandbox.ledger if not entry.counted]
 

@@ -33,12 +33,12 @@ CELLS = st.text(
 )
 
 
-def cells(data: bytes) -> list[list[str]]:
+def cells_of(data: bytes) -> list[list[str]]:
     frame, _ = read_table(data, "x.xlsx")
     return [list(frame.columns), *frame.to_numpy().tolist()]
 
 
-def refused(data: bytes) -> RosterError:
+def refusal_of_workbook(data: bytes) -> RosterError:
     with pytest.raises(RosterError) as caught:
         Roster.from_bytes(data, "x.xlsx")
     assert caught.value.message.startswith("x.xlsx")
@@ -46,7 +46,7 @@ def refused(data: bytes) -> RosterError:
     return caught.value
 
 
-def written(rows: Sequence[Sequence[str]]) -> bytes:
+def workbook_of(rows: Sequence[Sequence[str]]) -> bytes:
     file = io.BytesIO()
     with xlsxwriter.Workbook(file, {"in_memory": True}) as book:
         sheet = book.add_worksheet()
@@ -65,7 +65,7 @@ def test_any_table_of_strings_comes_back_as_it_was_written(rows: list[list[str]]
     while len(rows) > 1 and not "".join(rows[-1]).strip():
         rows.pop()
     expected = [row if "".join(row).strip() else [""] * width for row in rows]
-    assert cells(written(rows)) == expected
+    assert cells_of(workbook_of(rows)) == expected
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_column_stands_where_its_letters_say() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_read_for_certain_is_refused_with_the_reason(data: bytes, message: str) -> None:
-    assert message in refused(data).message
+    assert message in refusal_of_workbook(data).message
 
 
 def test_an_encrypted_archive_is_refused() -> None:
@@ -191,7 +191,7 @@ def test_an_encrypted_archive_is_refused() -> None:
         while at >= 0:
             data[at + (6 if mark[2] == 3 else 8)] |= 1
             at = data.find(mark, at + 4)
-    assert "encrypted" in refused(bytes(data)).message
+    assert "encrypted" in refusal_of_workbook(bytes(data)).message
 
 
 def test_a_formula_without_result_on_another_sheet_is_in_nobodys_way() -> None:

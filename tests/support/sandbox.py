@@ -7,10 +7,19 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from batch_issuer.cli import main
 from batch_issuer.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from batch_issuer.sandbox import LedgerEntry
+
+QUICK = ("--rate", "1000/s", "--quota", "process")
+"""No wait for the quota."""
+
+Tokens = set[tuple[str, str, str]]
+"""Identifier, code and token of rows."""
 
 
 @contextmanager
@@ -27,3 +36,17 @@ def live_sandbox(**options: Any) -> Iterator[Sandbox]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+def tokens_of(entries: Iterable[LedgerEntry]) -> Tokens:
+    """Those that the server issued."""
+    return {(entry.identifier, entry.code, entry.token) for entry in entries if entry.token}
+
+
+def environ_for(sandbox: Sandbox) -> dict[str, str]:
+    return {"SAMSARA_API_TOKEN": sandbox.api_token}
+
+
+def run_command(sandbox: Sandbox, *arguments: object) -> int:
+    """The exit code of ``batch-issuer``, in this process."""
+    return main([*map(str, arguments), "--base-url", sandbox.url, *QUICK], environ_for(sandbox))

@@ -1,0 +1,493 @@
+"""What issuing for a roster comes to: messages, exit codes, the results file; against the real sandbox."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from support.paths import SAMPLES
+from support.rosters import (
+    assert_agrees,
+    cut_off_run,
+    issued,
+    lines,
+    publish,
+    write_roster,
+)
+from support.sandbox import environ_for, live_sandbox, tokens_of
+
+from batch_issuer.cli import main
+from batch_issuer.hints import SCOPE
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination
+from batch_issuer.roster import Roster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+# --- the main job
+
+
+def test_clean_sample_in_the_built_in_sandbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """100 drivers, 100 tokens, exit 0; the path on stdout, everything else on stderr, "sandbox" said plainly."""
+    out = tmp_path / "out.csv"
+    assert main(["issue", str(SAMPLES / "depot_clean.csv"), "--sandbox", "-o", str(out)], {}) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{out}\n"
+    assert "100 rows: 100 issued." in told.err
+    assert "SANDBOX tokens" in told.err
+    assert len({row["auth_token"] for row in lines(out)}) == 100
+
+
+def test_other_sample_shows_five_rows_without_a_token_each_for_another_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    assert main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "-o", str(out)], {}) == 1
+    lacking = [row for row in lines(out) if not row["auth_token"]]
+    assert [(row["auth_status"], row["auth_http_status"], row["auth_error"]) for row in lacking] == [
+        ("failed", "404", "HTTP 404: Object not found."),
+        ("failed", "400", "HTTP 400: Driver is deactivated."),
+        ("invalid", "", "no identifier in this row"),
+        ("invalid", "", "'SMP00035' is not an external ID"),
+        ("duplicate", "", "the same driver as in row 13"),
+    ]
+    assert len({row["auth_hint"] for row in lacking}) == 5
+    assert len(lines(out)) == 60
+    told = capsys.readouterr().err
+    assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
+    assert all(row["auth_hint"] in told for row in lacking)
+
+
+def test_results_hold_the_roster_unchanged_and_what_the_server_issued(tmp_path: Path) -> None:
+    """Same rows, same order, all roster columns, then the auth columns; private from birth; nothing left beside it."""
+    with live_sandbox() as sandbox:
+        source = write_roster(tmp_path, 40)
+        assert main(["issue", str(source), "--base-url", sandbox.url, "--quiet"], environ_for(sandbox)) == 0
+    out = tmp_path / "depot.results.csv"
+    assert_agrees(out, sandbox)
+    assert list(lines(out)[0]) == ["Driver", "Driver ID", *AUTH_COLUMNS]
+    assert [row["Driver ID"] for row in lines(out)] == [row["Driver ID"] for row in lines(source, bom=b"")]
+    assert all(row["auth_identifier"] == f"driverId={row['Driver ID']}" for row in lines(out))
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["auth_expires_at"]) for row in lines(out))
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
+
+
+def test_quota_holds_over_real_sockets(tmp_path: Path) -> None:
+    """Three windows of requests that overtake one another on the way: the server never counts more than the limit."""
+    with live_sandbox(limit=20, per=0.6, latency=(0.0, 0.3), seed=5) as sandbox:
+        options = ["--base-url", sandbox.url, "--rate", "20/0.6s", "--quiet"]
+        assert main(["issue", str(write_roster(tmp_path, 60)), *options], environ_for(sandbox)) == 0
+    assert sandbox.peak() <= 20
+    assert [entry for entry in sandbox.ledger if not entry.counted] == []
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+
+
+@pytest.mark.parametrize("limiter", ["fixed", "bucket", "gcra"])
+def test_every_server_model_gives_every_token_in_the_end(limiter: str, tmp_path: Path) -> None:
+    with live_sandbox(limiter=limiter, limit=50, per=1.0) as sandbox:
+        options = ["--base-url", sandbox.url, "--rate", "50/s", "--quiet"]
+        assert main(["issue", str(write_roster(tmp_path, 80)), *options], environ_for(sandbox)) == 0
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+
+
+@pytest.mark.parametrize(
+    ("script", "lost"), [("ok*3,reset,503,429*4,truncated,ok,lost", 2), ("html,ok*2,badjson,429*4,shape,ok,502", 0)]
+)
+def test_faults_on_the_way_cost_attempts_but_no_row(
+    script: str, lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four attempts fail, four 429s cost none, ``lost`` tokens never arrive: every row still gets one."""
+    monkeypatch.setattr("batch_issuer.pipeline.backoff.BACKOFF_BASE", 0.01)
+    with live_sandbox(script=script, limiter="none") as sandbox:
+        options = ["--base-url", sandbox.url, "--quiet"]
+        assert main(["issue", str(write_roster(tmp_path, 12)), *options], environ_for(sandbox)) == 0
+    issued = tokens_of(sandbox.ledger)
+    results = lines(tmp_path / "depot.results.csv")
+    held = {(row["auth_identifier"], row["auth_code"], row["auth_token"]) for row in results}
+    assert len(results) == len(held) == 12
+    assert held <= issued
+    assert len(issued) == 12 + lost
+    assert sum(int(row["auth_attempts"]) for row in results) == 12 + 4 + 4
+
+
+def test_standard_input_is_a_roster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"username\nsample.driver\n")))
+    assert main(["issue", "-", "-o", str(tmp_path / "out.csv"), "--sandbox", "--quiet"], {}) == 0
+    assert lines(tmp_path / "out.csv")[0]["auth_identifier"] == "username=sample.driver"
+    assert main(["issue", "-"], {"SAMSARA_API_TOKEN": "key"}) == 2
+    assert "needs a name for the results" in capsys.readouterr().err
+
+
+def test_quiet_says_nothing_on_success_and_the_failures_on_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["issue", str(SAMPLES / "depot_clean.csv"), "--sandbox", "--quiet", "-o", str(tmp_path / "a.csv")], {})
+    assert capsys.readouterr() == ("", "")
+    main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(tmp_path / "b.csv")], {})
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "row 8 (driverId=281474977404404): failed: HTTP 404: Object not found." in told.err
+
+
+def test_a_formula_in_the_roster_gets_an_apostrophe_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "depot.csv").write_text('Driver ID,Note\n7001,"=HYPERLINK(""http://example.invalid"")"\n')
+    assert main(["issue", str(tmp_path / "depot.csv"), "--sandbox"], {}) == 0
+    assert lines(tmp_path / "depot.results.csv")[0]["Note"] == '\'=HYPERLINK("http://example.invalid")'
+    assert "1 roster cell got a leading apostrophe" in capsys.readouterr().err
+
+
+# --- endings
+
+
+def test_a_refused_key_is_exit_3_after_one_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live_sandbox() as sandbox:
+        code = main(
+            ["issue", str(write_roster(tmp_path, 30)), "--base-url", sandbox.url], {"SAMSARA_API_TOKEN": "wrong"}
+        )
+    assert code == 3
+    told = capsys.readouterr().err
+    assert SCOPE in told
+    assert "--region" in told
+    statuses = [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")]
+    assert statuses == ["failed"] + ["not_attempted"] * 29
+
+
+def test_a_key_revoked_midway_keeps_what_was_issued(tmp_path: Path) -> None:
+    with live_sandbox(script="ok*20,401*") as sandbox:
+        code = main(
+            ["issue", str(write_roster(tmp_path, 60)), "--base-url", sandbox.url, "--quiet"], environ_for(sandbox)
+        )
+    assert code == 3
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+    assert sum(row["auth_status"] == "issued" for row in lines(tmp_path / "depot.results.csv")) == 20
+
+
+def test_429s_for_too_long_are_exit_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live_sandbox(script="ok*2,429*") as sandbox:
+        options = ["--base-url", sandbox.url, "--give-up-after", "600ms"]
+        assert main(["issue", str(write_roster(tmp_path, 5)), *options], environ_for(sandbox)) == 4
+    assert "HTTP 429" in capsys.readouterr().err
+    statuses = [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")]
+    assert statuses == ["issued"] * 2 + ["not_attempted"] * 3
+
+
+def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with live_sandbox(script="ok*10,503*") as sandbox:
+        options = ["--base-url", sandbox.url, "--give-up-after", "600ms", "--quota", "process"]
+        assert main(["issue", str(write_roster(tmp_path, 60)), *options], environ_for(sandbox)) == 4
+        assert len(sandbox.ledger) < 40
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+    said = capsys.readouterr().err
+    assert "Stopped: the server is in trouble (HTTP 503: This is a fault of the sandbox.)." in said
+    assert "What to do: the server had an internal problem; run batch-issuer retry later." in said
+
+
+def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live_sandbox() as sandbox:
+        options = ["--base-url", sandbox.url, "--rate", "40/s", "--concurrency", "40", "--quota", "process"]
+        began = time.monotonic()
+        assert (
+            main(["issue", str(write_roster(tmp_path, 90)), *options, "--deadline", "1200ms"], environ_for(sandbox))
+            == 4
+        )
+        assert time.monotonic() - began < 1.2 + 1.0
+        assert main(["retry", str(tmp_path / "depot.results.csv"), *options], environ_for(sandbox)) == 0
+    assert_agrees(tmp_path / "depot.results.csv", sandbox)
+    said = capsys.readouterr().err
+    assert "The deadline comes first, in 1 s" in said
+    assert "Stopped: the deadline came." in said
+    assert len(sandbox.ledger) == 90
+
+
+LOOKUP_THAT_HANGS = """
+import socket, sys, time
+def hang(*_, **__):
+    time.sleep(60)
+socket.getaddrinfo = hang
+from batch_issuer.cli import entry_point
+entry_point()
+"""
+
+
+def test_a_lookup_that_hangs_does_not_keep_a_deadline_from_ending_the_process(tmp_path: Path) -> None:
+    """The system looks names up in a thread that nobody can stop; nothing was sent, and the results say so."""
+    command = ["issue", str(write_roster(tmp_path, 5)), "--base-url", "https://localhost:1", "--deadline", "1s"]
+    began = time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-c", LOOKUP_THAT_HANGS, *command, "--quota", "process"],
+        env={**os.environ, "SAMSARA_API_TOKEN": "key"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert time.monotonic() - began < 40
+    assert ran.returncode == 4
+    assert "5 rows: 5 not_attempted." in ran.stderr
+    assert {row["auth_attempts"] for row in lines(tmp_path / "depot.results.csv")} == {"0"}
+
+
+def test_a_roster_in_which_every_row_is_invalid_is_exit_1_and_sends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "depot.csv").write_text("Driver ID\nx\n2.81475E+14\n")
+    with live_sandbox() as sandbox:
+        code = main(["issue", str(tmp_path / "depot.csv"), "--base-url", sandbox.url, "--quiet"], environ_for(sandbox))
+    assert code == 1
+    assert sandbox.ledger == []
+    assert [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")] == ["invalid"] * 2
+
+
+# --- before the first request: one line, a cure, exit 2
+
+
+def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
+    good = str(write_roster(folder, 2))
+    for name, content in {
+        "empty.csv": "",
+        "blank.csv": "\n\n",
+        "rowless.csv": "Driver ID\n",
+        "columnless.csv": "a,b\n1,2\n",
+        "ragged.csv": "Driver ID,b\n1,2\n3\n",
+        "ambiguous.csv": "ID,Driver ID\n1,2\n",
+        "held.csv": "Driver ID,auth_status,auth_token\n1,issued,secret\n",
+    }.items():
+        (folder / name).write_text(content)
+    (folder / "latin.csv").write_bytes("Username\nJürgen\n".encode("cp1252"))
+    (folder / "book.xlsx").write_bytes(b"PK\x03\x04rest")
+    (folder / "taken.csv").write_text("something,else\n1,2\n")
+    (folder / "link.csv").symlink_to(folder / "elsewhere.csv")
+    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "there is no file"
+    yield "roster is a folder", ["issue", str(folder), "--sandbox"], "is a folder"
+    for name, message in {
+        "empty.csv": "is empty",
+        "blank.csv": "is empty",
+        "rowless.csv": "no rows",
+        "columnless.csv": "no column that names drivers; its columns are: a, b",
+        "ragged.csv": "row 3: 1 cells, but the header has 2",
+        "ambiguous.csv": "'ID' and 'Driver ID' could both be",
+        "held.csv": "it is a results file",
+        "latin.csv": "line 2: not UTF-8",
+        "book.xlsx": "a workbook that is not .xlsx",
+    }.items():
+        yield name, ["issue", str(folder / name), "--sandbox"], message
+    yield "no such folder", ["issue", good, "--sandbox", "-o", str(folder / "x" / "out.csv")], "there is no folder"
+    yield "folder not writable", ["issue", good, "--sandbox", "-o", "/sys/out.csv"], "cannot be used"
+    yield "output is a folder", ["issue", good, "--sandbox", "-o", str(folder)], "is not a file"
+    yield "output is the roster", ["issue", good, "--sandbox", "-o", good, "--overwrite"], "is the roster itself"
+    yield "the current folder", ["issue", ".", "--sandbox"], "is not a file"
+    yield "an empty name", ["issue", "", "--sandbox"], "is not a file"
+    yield "output is an empty name", ["issue", good, "--sandbox", "-o", ""], "is a folder"
+    yield "output is no CSV", ["issue", good, "--sandbox", "-o", str(folder / "out.ods")], "kept as .csv or .xlsx"
+    yield "output is taken", ["issue", good, "--sandbox", "-o", str(folder / "taken.csv")], "not a results file"
+    yield "output is a link", ["issue", good, "--sandbox", "-o", str(folder / "link.csv")], "symbolic link"
+    for option, value, message in [
+        ("--rate", "fast", "is not a rate"),
+        ("--rate", "0/min", "is not possible"),
+        ("--burst", "101", "does not fit"),
+        ("--burst", "many", "is not a whole number"),
+        ("--timeout", "soon", "is not a time"),
+        ("--concurrency", "0", "concurrency cannot be 0"),
+        ("--min-validity", "long", "is not a time"),
+        ("--region", "mars", "invalid choice"),
+        ("--base-url", "http://api.samsara.com", "unencrypted"),
+        ("--base-url", "nonsense", "not a web address"),
+        ("--colour", "red", "unrecognized arguments"),
+    ]:
+        where = [] if option in ("--region", "--base-url") else ["--region", "us"]
+        yield f"{option} {value}", ["issue", good, *where, option, value], message
+    yield "no roster named", ["issue"], "no roster is named"
+    yield "no command", [], "required: COMMAND"
+    yield "unknown command", ["isue"], "invalid choice"
+    for command in (["status"], ["status", "--json"], ["purge"], ["retry"]):
+        yield f"{' '.join(command)} of a roster", [*command, good], "not a results file"
+        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "there is no file"
+    yield "retry of a folder", ["retry", str(folder)], "is not a file"
+    yield "purge of a link", ["purge", str(folder / "link.csv")], "symbolic link"
+    yield "sandbox port", ["sandbox", "--port", "99999"], "port"
+    yield "sandbox fault", ["sandbox", "--fault", "gremlins=0.5"], "unknown fault"
+    yield "sandbox limiter", ["sandbox", "--limiter", "strict"], "unknown limiter"
+
+
+def test_bad_input_is_one_line_with_a_cure_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    for name, arguments, message in bad_inputs(tmp_path):
+        with subtests.test(name):
+            before = sorted(tmp_path.iterdir())
+            assert main(arguments, {"SAMSARA_API_TOKEN": "key"}) == 2
+            told = capsys.readouterr()
+            assert told.out == ""
+            what, cure = told.err.splitlines()[-2:]
+            assert what.startswith("batch-issuer: ")
+            assert message in what
+            assert cure.startswith("What to do: ")
+            assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_port_that_is_taken_is_reported_in_the_words_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["sandbox", "--port", str(port)], {}) == 2
+    told = capsys.readouterr().err
+    assert f"batch-issuer: port {port} cannot be used: {os.strerror(errno.EADDRINUSE)}\n" in told
+
+
+def test_results_with_tokens_are_replaced_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write_roster(tmp_path, 2), tmp_path / "depot.results.csv"
+    assert main(["issue", str(source), "--sandbox"], {}) == 0
+    first = out.read_bytes()
+    assert main(["issue", str(source), "--sandbox"], {}) == 2
+    told = capsys.readouterr().err
+    assert "--overwrite" in told
+    assert f"batch-issuer retry {out}" in told
+    assert out.read_bytes() == first
+    assert main(["issue", str(source), "--sandbox", "--overwrite"], {}) == 0
+    assert out.read_bytes() != first
+
+
+def test_results_without_any_token_may_be_replaced(tmp_path: Path) -> None:
+    source = write_roster(tmp_path, 2)
+    with live_sandbox() as sandbox:
+        options = [str(source), "--base-url", sandbox.url, "--quiet"]
+        assert main(["issue", *options], {"SAMSARA_API_TOKEN": "wrong"}) == 3
+        assert main(["issue", *options], environ_for(sandbox)) == 0
+
+
+def test_no_key_tells_how_to_get_one_and_sends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["issue", str(write_roster(tmp_path, 2))], ["quota"]):
+        assert main(command, {}) == 2
+        told = capsys.readouterr().err
+        assert all(word in told for word in ("SAMSARA_API_TOKEN", SCOPE, "API Tokens", "--sandbox"))
+    assert [path.name for path in tmp_path.iterdir()] == ["depot.csv"]
+
+
+def test_sandbox_never_looks_at_the_real_key(tmp_path: Path) -> None:
+    class Guarded(dict[str, str]):
+        def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
+            assert key != "SAMSARA_API_TOKEN"
+            return default
+
+        __getitem__ = get  # type: ignore[assignment]
+
+    assert main(["issue", str(write_roster(tmp_path, 3)), "--sandbox", "--quiet"], Guarded()) == 0
+
+
+# --- going on with a run that was cut off
+
+
+@pytest.mark.parametrize("by", ["issue", "retry"])
+def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
+    by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    kept = cut_off_run(place, Roster.from_path(source))
+    with live_sandbox() as sandbox:
+        command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url]
+        assert main(command, environ_for(sandbox)) == 0
+    assert [entry.identifier for entry in sandbox.ledger] == ["driverId=700001", "driverId=700002"]
+    told = capsys.readouterr()
+    assert f"Going on with {place.partial}, which a run that did not finish has left." in told.err
+    assert "1 row of 3 with a token that is still good, left alone." in told.err
+    assert "1 row of which nobody knows whether a token was issued: another is asked for." in told.err
+    assert "3 rows: 3 issued." in told.err
+    assert told.out == f"{place.path}\n"
+    assert [row["auth_token"] for row in lines(place.path)] == [kept.token, *(e.token for e in sandbox.ledger)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
+
+
+def test_a_run_of_another_roster_does_not_go_on_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    cut_off_run(place, Roster.from_path(source))
+    left = place.partial.read_bytes()
+    source.write_text(source.read_text().replace("700001", "700009"))
+    for options in ([], ["--overwrite"]):
+        assert main(["issue", str(source), "--sandbox", *options], {}) == 2
+        told = capsys.readouterr().err
+        assert "its roster was another: row 3 differs" in told
+        assert f"batch-issuer retry {place.path}" in told
+        assert "--restart" in told
+    assert place.partial.read_bytes() == left
+    assert not place.path.exists()
+
+
+@pytest.mark.parametrize("by", ["issue", "retry"])
+def test_restart_keeps_what_was_left_aside_and_begins_anew(
+    by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``retry`` by the results as they were before the run that was cut off."""
+    source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    publish(place, Batch.of_roster(Roster.from_path(source)))
+    kept = cut_off_run(place, Roster.from_path(source))
+    left = place.partial.read_bytes()
+    with live_sandbox() as sandbox:
+        command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--restart"]
+        assert main(command, environ_for(sandbox)) == 0
+    aside = tmp_path / "depot.results.csv.partial.1"
+    assert f"kept as {aside}; it may hold tokens" in capsys.readouterr().err
+    assert aside.read_bytes() == left
+    assert kept.token.encode() in left
+    assert_agrees(place.path, sandbox)
+    assert len(sandbox.ledger) == 3
+    assert not place.partial.exists()
+
+
+@pytest.mark.parametrize("by", ["issue", "retry"])
+def test_results_that_were_changed_after_the_run_was_cut_off_are_left_alone(
+    by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody has worked on them: which of the two counts is for that person to say."""
+    source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    publish(place, Batch.of_roster(Roster.from_path(source)))
+    cut_off_run(place, Roster.from_path(source))
+    place.path.write_bytes(place.path.read_bytes().replace(b"Sample 1", b"Sample One"))
+    os.utime(place.path, (0, place.partial.stat().st_mtime + 1))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main([by, str(source if by == "issue" else place.path), "--sandbox"], {}) == 2
+    told = capsys.readouterr().err
+    assert f"{place.path} was changed after the run that did not finish and left {place.partial}" in told
+    assert "--restart" in told
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_is_no_journal_in_the_place_of_one_is_kept_aside_when_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, partial = write_roster(tmp_path, 2), tmp_path / "depot.results.csv.partial"
+    partial.write_text("precious")
+    for options in ([], ["--overwrite"]):
+        assert main(["issue", str(source), "--sandbox", *options], {}) == 2
+        assert "--restart" in capsys.readouterr().err
+        assert partial.read_text() == "precious"
+    assert main(["issue", str(source), "--sandbox", "--restart"], {}) == 0
+    assert (tmp_path / "depot.results.csv.partial.1").read_text() == "precious"
+    assert not partial.exists()
+
+
+def test_the_sandbox_never_replaces_real_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Destination(tmp_path / "depot.results.csv")
+    drivers = Batch.of_roster(Roster.from_path(write_roster(tmp_path, 2)))
+    publish(place, drivers, issued(drivers.drivers[0], expires_at=datetime.now(UTC) + timedelta(minutes=1)))
+    before = place.path.read_bytes()
+    assert main(["retry", str(place.path), "--sandbox"], {}) == 2
+    assert "tokens of the real API" in capsys.readouterr().err
+    assert place.path.read_bytes() == before

@@ -1,0 +1,257 @@
+"""The quota that runs share, as a user sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from support.raw_server import unused_port
+from support.rosters import (
+    lines,
+    write_roster,
+)
+from support.sandbox import environ_for, live_sandbox
+from support.settings_files import HIDDEN
+
+from batch_issuer.cli import main
+from batch_issuer.quota.leases import End
+from batch_issuer.quota.opening import organization
+from batch_issuer.quota.sqlite_database import state_file, state_folder
+from batch_issuer.quota.sqlite_leases import SqliteLeases
+from batch_issuer.settings.run_settings import Settings
+from batch_issuer.settings.secrets import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from batch_issuer.sandbox import Sandbox
+
+
+def settings_for(sandbox: Sandbox) -> Settings:
+    return Settings(api_token=Secret(sandbox.api_token), base_url=sandbox.url)
+
+
+KEY = {"SAMSARA_API_TOKEN": "key"}
+
+
+@pytest.fixture
+def dead_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A port on which nobody listens, nor will; and nobody tries for long."""
+    monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
+    with unused_port() as port:
+        yield port
+
+
+@contextmanager
+def another_run(
+    settings: Settings, *ends: End, under_way: int = 2, waiting: int = 3, gate: float = 0.0
+) -> Iterator[None]:
+    """A run of this process that has sent requests which ended so, has some under way and some waiting."""
+    leases = SqliteLeases(organization(settings), settings.rate)
+
+    async def at_work() -> None:
+        for number in range(len(ends) + under_way):
+            lease = (await leases.acquire(waiting + 1)).lease
+            assert lease is not None
+            if number < len(ends):
+                leases.release(lease, ends[number])
+        if gate:
+            leases.close_gate(gate)
+        await leases.snapshot()  # all of that is written
+
+    try:
+        asyncio.run(at_work())
+        yield
+    finally:
+        asyncio.run(leases.close())
+
+
+def test_quota_of_nobody_is_all_free(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quota"], KEY) == 0
+    assert capsys.readouterr() == ("0 of 100 slots in use.\n", "")
+
+
+def test_quota_prints_what_all_runs_of_the_organization_have_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+    """Sends nothing and uses none of it; another organization has its own."""
+    eu = Settings(api_token=Secret("key"), base_url="https://api.eu.samsara.com")
+    with another_run(eu, *[End.ANSWERED] * 4, End.LOST, End.UNSENT, gate=30.0):
+        for _ in range(2):
+            assert main(["quota", "--region", "eu"], KEY) == 0
+        assert main(["quota"], KEY) == 0
+    told = capsys.readouterr()
+    lines = [
+        "7 of 100 slots in use.",
+        "2 requests under way.",
+        "5 slots cooling down: the first is free in 1 min, all in 1 min 15 s.",
+        "Every run has to wait, for 30 s more.",
+        "1 run at work, with 3 requests yet to be sent.",
+    ]
+    assert told.out.splitlines() == [*lines, *lines, "0 of 100 slots in use."]
+    assert told.err == ""
+
+
+def test_quota_of_one_reads_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with another_run(Settings(api_token=Secret("key")), End.ANSWERED, under_way=1, waiting=1):
+        assert main(["quota", "--rate", "50/min"], KEY) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("2 of 50 slots in use.\n1 request under way.\n1 slot cooling down: ")
+    assert told.endswith("\n1 run at work, with 1 request yet to be sent.\n")
+
+
+def test_quota_sees_what_another_process_sees(capfd: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "batch_issuer", "quota"]
+    with another_run(Settings(api_token=Secret("key")), End.ANSWERED):
+        subprocess.run(command, env={**os.environ, **KEY}, check=True, timeout=30)
+    assert capfd.readouterr().out.startswith("3 of 100 slots in use.\n2 requests under way.\n1 slot cooling down")
+
+
+def test_issue_says_before_it_starts_what_others_have_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with live_sandbox() as sandbox:
+        command = ["issue", str(write_roster(tmp_path, 3)), "--base-url", sandbox.url]
+        with another_run(settings_for(sandbox), *[End.ANSWERED] * 36):
+            assert main(command, environ_for(sandbox)) == 0
+    told = capsys.readouterr().err
+    why = "38 of 100 slots in use by another run that has 3 more to send"
+    assert f"3 drivers to send at 100/min, {why}: about 1 s." in told
+
+
+def test_runs_one_after_the_other_share_the_quota(tmp_path: Path) -> None:
+    """The second waits for what the first used instead of running into 429s."""
+    with live_sandbox(limit=20, per=1.0) as sandbox:
+        for name in ("north.csv", "south.csv"):
+            options = ["--base-url", sandbox.url, "--rate", "20/s", "--quiet"]
+            assert main(["issue", str(write_roster(tmp_path, 15, name)), *options], environ_for(sandbox)) == 0
+    assert all(entry.counted for entry in sandbox.ledger)
+    assert sandbox.peak() <= 20
+    assert len(sandbox.ledger) == 30
+
+
+def test_the_sandbox_and_check_leave_the_shared_quota_alone(tmp_path: Path) -> None:
+    """Whatever the variable says."""
+    source = str(write_roster(tmp_path, 3))
+    for quota in ("host", "nonsense", f"redis://user:{HIDDEN}@127.0.0.1:1/0"):
+        environ = {"BATCH_ISSUER_QUOTA": quota}
+        assert main(["issue", source, "--sandbox", "--quiet", "--overwrite"], environ) == 0
+        assert main(["check", source], environ) == 0
+        assert not state_folder().exists()
+
+
+def test_what_the_quota_is_kept_in_is_private_and_tells_no_secret(tmp_path: Path) -> None:
+    """While it is in use, and after it."""
+    with live_sandbox() as sandbox:
+        options = ["--base-url", sandbox.url, "--quiet"]
+
+        def look() -> None:
+            assert stat.S_IMODE(state_folder().stat().st_mode) == 0o700
+            for path in state_folder().iterdir():
+                try:
+                    mode, content = path.stat().st_mode, path.read_bytes()
+                except FileNotFoundError:  # SQLite puts its own away, in a thread
+                    continue
+                assert stat.S_IMODE(mode) == 0o600
+                secrets = [sandbox.api_token, *(entry.token for entry in sandbox.ledger)]
+                assert not any(secret.encode() in content for secret in secrets)
+
+        with another_run(settings_for(sandbox), End.ANSWERED):
+            assert main(["issue", str(write_roster(tmp_path, 3)), *options], environ_for(sandbox)) == 0
+            assert len(list(state_folder().iterdir())) > 1
+            look()
+        assert state_file(state_folder()).exists()
+        look()
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["", "quiet"])
+def test_a_quota_that_is_broken_is_warned_of_once_and_the_run_goes_on(
+    quiet: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state_folder().mkdir(parents=True)
+    state_file(state_folder()).write_text("precious, but no database" * 100)
+    with live_sandbox() as sandbox:
+        options = ["--base-url", sandbox.url, *quiet]
+        assert main(["issue", str(write_roster(tmp_path, 30)), *options], environ_for(sandbox)) == 0
+        told = capsys.readouterr().err
+        assert told.count("Warning: the quota cannot be shared with other runs") == 1
+        assert told.count("Warning") == 1
+        assert sandbox.api_token not in told
+        assert main(["quota", "--base-url", sandbox.url], environ_for(sandbox)) == 4
+    what, cure = capsys.readouterr().err.splitlines()
+    assert what.startswith("batch-issuer: the quota cannot be shared with other runs")
+    assert cure.startswith("What to do: ")
+    assert state_file(state_folder()).read_text() == "precious, but no database" * 100
+
+
+def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has stopped in the middle of writing: what was issued before is published."""
+    monkeypatch.setattr("batch_issuer.quota.sqlite_database.LOCK_WAIT", 0.01)
+    monkeypatch.setattr("batch_issuer.quota.quota.RETRY_INTERVAL", 0.05)
+    assert main(["quota"], KEY) == 0
+    holder = sqlite3.connect(state_file(state_folder()), isolation_level=None)
+    try:
+        holder.execute("BEGIN IMMEDIATE")
+        with live_sandbox() as sandbox:
+            options = ["--base-url", sandbox.url, "--give-up-after", "300ms"]
+            assert main(["issue", str(write_roster(tmp_path, 5)), *options], environ_for(sandbox)) == 4
+            assert sandbox.ledger == []
+    finally:
+        holder.close()
+    told = capsys.readouterr().err
+    assert "Waiting: another process holds the lock" in told
+    assert "Stopped: another process holds the lock" in told
+    assert [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")] == ["not_attempted"] * 5
+
+
+def test_a_quota_that_makes_no_sense_is_exit_2_and_its_password_is_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests, dead_port: int
+) -> None:
+    source, port = str(write_roster(tmp_path, 3)), dead_port
+    for arguments, variable in [
+        (["issue", source, "--quota", "everybody"], ""),
+        (["issue", source, "--quota", f"http://user:{HIDDEN}@127.0.0.1"], ""),
+        (["issue", source, "--quota", f"redis://user:{HIDDEN}@[::1"], ""),
+        (["issue", source, "--quota", f"redis://user:{HIDDEN}@127.0.0.1:{port}/0"], ""),
+        (["issue", source, f"--quota=redis://user:{HIDDEN}@127.0.0.1/0", "--rate", "fast"], ""),
+        (["issue", source], f"redis//user:{HIDDEN}@127.0.0.1"),
+        (["issue", source], f"redis://user:{HIDDEN}@127.0.0.1:{port}/0"),
+        (["quota"], f"redis://user:{HIDDEN}@127.0.0.1:{port}/0"),
+        (["quota", "--quota", f"rediss://user:{HIDDEN}@127.0.0.1:{port}/0"], ""),
+        (["quota", "--quota", f"redis://user:{HIDDEN}@127.0.0.1:{port}/0?unknown_option=1"], ""),
+        (["quota", "--quota", "process"], ""),
+        (["quota", "--quotas", f"redis://user:{HIDDEN}@127.0.0.1:{port}/0"], ""),
+        (["check", source, "--quota", f"redis://user:{HIDDEN}@127.0.0.1:{port}/0"], ""),
+    ]:
+        with subtests.test(" ".join(arguments).replace(HIDDEN, "***"), variable=bool(variable)):
+            assert main(arguments, {**KEY, "BATCH_ISSUER_QUOTA": variable}) == 2
+            told = capsys.readouterr()
+            assert told.out == ""
+            what, cure = told.err.splitlines()[-2:]
+            assert what.startswith("batch-issuer: ")
+            assert cure.startswith("What to do: ")
+            assert HIDDEN not in told.err
+            assert [path.name for path in tmp_path.iterdir()] == ["depot.csv"]
+
+
+def test_a_password_in_an_argument_is_warned_of_and_one_in_the_variable_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dead_port: int
+) -> None:
+    address = f"redis://user:{HIDDEN}@127.0.0.1:{dead_port}/0"
+    for command in (["quota"], ["issue", str(write_roster(tmp_path, 1))]):
+        main([*command, "--quota", address], KEY)
+        told = capsys.readouterr().err
+        assert told.startswith("Warning: every user of this computer can see the password in --quota.\n")
+        assert "BATCH_ISSUER_QUOTA" in told
+        assert HIDDEN not in told
+        main(command, {**KEY, "BATCH_ISSUER_QUOTA": address})
+        main([*command, "--quota", f"redis://127.0.0.1:{dead_port}/0"], KEY)
+        assert "Warning" not in capsys.readouterr().err
