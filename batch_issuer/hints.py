@@ -243,3 +243,20 @@ class Hint(Enum):
 
     def __str__(self) -> str:
         return f"{self.who}: {self.cure}"
+
+
+LOST_TOKEN_ENDINGS = (
+    Hint.MAYBE_ISSUED.cure,
+    (
+        "a token may exist for this driver but its value is lost; it expires by itself, "
+        "so run batch-issuer retry for a new one"
+    ),
+)
+"""How the hint of a row ends for which a token may exist: today, and in results files of earlier versions."""
+
+
+def hint_text(hint: str, *, maybe_issued: bool) -> str:
+    """A hint, with what to do about a token that may exist and never came, if that is so."""
+    if not maybe_issued or hint.rstrip().endswith(LOST_TOKEN_ENDINGS):
+        return hint
+    return f"{hint}; {Hint.MAYBE_ISSUED.cure}" if hint else str(Hint.MAYBE_ISSUED)

@@ -7,7 +7,7 @@ import string
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..hints import Hint
+from ..hints import Hint, hint_text
 from ..model import Outcome, Status, shortened
 from .verdicts import VerdictKind
 
@@ -145,20 +145,17 @@ class Attempts:
 
     def _without_token(self, status: Status, error: str, hint: Hint | None) -> Outcome:
         """Any other outcome; the hint of an ``unknown`` one says that a token may exist."""
-        reply, hint = self.reply, hint or Hint.MAYBE_ISSUED
-        cure = str(hint)
-        if status is Status.UNKNOWN and hint is not Hint.MAYBE_ISSUED:
-            cure = f"{cure}; {Hint.MAYBE_ISSUED.cure}"
+        reply, unknown = self.reply, status is Status.UNKNOWN
         outcome = Outcome(
             self.driver.row,
             status,
             self.driver.identifier,
             error=shortened(error),
-            hint=cure,
+            hint=hint_text(str(hint or Hint.MAYBE_ISSUED), maybe_issued=unknown),
             http_status=reply.status if reply else None,
             request_id=reply.request_id if reply else "",
             attempts=self.sent,
-            maybe_issued=status is Status.UNKNOWN,
+            maybe_issued=unknown,
         )
         return self._or_earlier_token(outcome)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..errors import ResultsError, StorageError
-from ..hints import Hint
+from ..hints import LOST_TOKEN_ENDINGS, hint_text
 from ..model import Identifier, IdentifierKind, Outcome, Status
 from ..roster import named
 from ..wording import utc_text
@@ -37,13 +37,6 @@ AUTH_COLUMNS = (
 
 EXACT_COLUMNS = frozenset(AUTH_COLUMNS) - {"auth_error", "auth_hint", "auth_request_id"}
 """Those never guarded: a token and a code must stay byte-exact; the others hold nothing that would run."""
-
-_OLDER_CURE = (
-    "a token may exist for this driver but its value is lost; it expires by itself, "
-    "so run batch-issuer retry for a new one"
-)
-_LOST_TOKEN = (Hint.MAYBE_ISSUED.cure, _OLDER_CURE)
-"""How the hint of a row ends for which a token may exist: today, and in files of earlier versions."""
 
 _STATUSES = {str(status): status for status in Status}
 
@@ -84,13 +77,6 @@ def guarded(cells: Iterable[str]) -> list[str]:
         if found[position]:
             found[position] = guard_cell(found[position])
     return found
-
-
-def hint_text(hint: str, *, maybe_issued: bool) -> str:
-    """A hint that ends with it where a token may exist that never came; of ``unknown`` rows the status tells, too."""
-    if not maybe_issued or hint.rstrip().endswith(_LOST_TOKEN):
-        return hint
-    return f"{hint}; {Hint.MAYBE_ISSUED.cure}" if hint else str(Hint.MAYBE_ISSUED)
 
 
 def outcomes_of(auth: pd.DataFrame, first: int) -> list[Outcome | None]:
@@ -145,7 +131,7 @@ def _outcome_of(
         request_id,
         whole(attempts),
         time(issued_at),
-        status is Status.UNKNOWN or hint.rstrip().endswith(_LOST_TOKEN),
+        status is Status.UNKNOWN or hint.rstrip().endswith(LOST_TOKEN_ENDINGS),
     )
 
 

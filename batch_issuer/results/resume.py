@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..errors import ResultsError
-from ..hints import Hint
+from ..hints import Hint, hint_text
 from ..model import Driver, Identifier, IdentifierKind, Outcome, Status
 from ..roster import HEADER_ROW, Problem, Rows, duplicate, same_drivers
-from .auth_columns import hint_text, outcomes_of
+from .auth_columns import outcomes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
