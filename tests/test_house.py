@@ -17,6 +17,7 @@ ORDER = {
     "errors": (),
     "wording": (),
     "locks": (),
+    "garbage": (),
     "model": (),
     "hints": (),
     "settings": (

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..errors import BatchIssuerError, ResultsError, RosterError, SettingsError
+from ..garbage import collecting_later
 from ..results import Destination, Validity, read_results
-from ..roster import Roster, collecting_later, organization_position, organizations_of, read_bytes, read_table
+from ..roster import Roster, organization_position, organizations_of, read_bytes, read_table
 from ..settings.file import UNASSIGNED, in_file_name
 from ..settings.layers import results_path
 from .records import Job, OrganizationJob

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..errors import ResultsError
+from ..garbage import collecting_later
 from ..model import Outcome
-from ..roster import HEADER_ROW, Problem, Rows, collecting_later, identifier_columns, organizations_of, row_numbers
+from ..roster import HEADER_ROW, Problem, Rows, identifier_columns, organizations_of, row_numbers
 from ..settings.roster_options import RosterOptions
 from .auth_columns import AUTH_COLUMNS, auth_cells, auth_frame
 from .csv_writer import slices

@@ -22,7 +22,7 @@ from .identifiers import Problem, named
 from .naming import Rows
 from .organizations import organization_position, organizations_of
 from .reading import read_bytes, read_table, row_numbers
-from .roster import Roster, collecting_later
+from .roster import Roster
 from .xlsx.sheet import MOST_COLUMNS, MOST_ROWS
 from .xlsx.workbook import read_workbook
 
@@ -37,7 +37,6 @@ __all__ = [
     "Roster",
     "Rows",
     "check_lengths",
-    "collecting_later",
     "decode",
     "delimiter_of",
     "duplicate",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RosterError
+from ..garbage import collecting_later
 from ..model import Driver, Outcome, Status
 from ..settings.roster_options import RosterOptions
 from .columns import identifier_columns, is_password
@@ -26,18 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..model import Identifier, IdentifierKind
-
-
-@contextmanager
-def collecting_later() -> Iterator[None]:
-    """Spare Python its search for cycles meanwhile: it goes over all rows again and again, and reading makes none."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 class Roster:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_config_path
 
 from ..errors import SettingsError
+from ..garbage import collecting_later
 from .options import keys
 
 if TYPE_CHECKING:
@@ -107,15 +108,19 @@ def read_settings_file(path: Path | None) -> SettingsFile:
     """
     if path is None:
         return SettingsFile()
+    with collecting_later():
+        return _Reader(path).file(_content(path))
+
+
+def _content(path: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", "check name and permissions") from None
     except (ValueError, RecursionError) as error:
         where = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a value is too long or too deep"
         where = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else where
         raise SettingsError(f"{path} is no settings file: {where}", "correct it; it has to be TOML") from None
-    return _Reader(path).file(content)
 
 
 class _Reader:
