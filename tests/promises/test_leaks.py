@@ -205,10 +205,16 @@ class Stage:
             ended.set()
             watcher.join()
 
-    def run(self, *arguments: str | Path, code: int | None = 0, python: Sequence[str] = ("-m", "batch_issuer")) -> str:
+    def run(
+        self,
+        *arguments: str | Path,
+        code: int | None = 0,
+        python: Sequence[str] = ("-m", "batch_issuer"),
+        patience: float = PATIENCE,
+    ) -> str:
         """Run a command to its end; what it wrote to stderr."""
         with self.start(*arguments, python=python) as started:
-            started.end(code)
+            started.end(code, patience)
         return started.stderr()
 
     def run_many(
@@ -224,7 +230,8 @@ class Stage:
         """
         listed = self.root / "home" / "commands.json"
         listed.write_text(json.dumps([list(map(str, command)) for command in commands]))
-        told = self.run(listed, python=[*options, "-c", before + MANY])
+        patience = PATIENCE + len(commands)  # each takes a tenth of a second or two
+        told = self.run(listed, python=[*options, "-c", before + MANY], patience=patience)
         ended = re.findall(r"^exit code (\d+)$", (self.told / f"{self._started}.stdout").read_text(), re.MULTILINE)
         assert list(map(int, ended)) == list(codes) or not codes, f"exit codes {ended}, see {self.told}"
         return told
@@ -289,9 +296,9 @@ class Started:
         wait_until(lambda: text in self.stderr() or self.process.poll() is not None, f"{text!r} on stderr")
         assert text in self.stderr(), f"see {self.stderr_path}"
 
-    def end(self, code: int | None = None) -> None:
-        """Wait for its end; ``code`` is what it must be."""
-        self.process.wait(PATIENCE)
+    def end(self, code: int | None = None, patience: float = PATIENCE) -> None:
+        """Wait for its end, ``patience`` seconds at most; ``code`` is what it must be."""
+        self.process.wait(patience)
         assert code is None or self.process.returncode == code, (
             f"exit code {self.process.returncode} instead of {code}, see {self.stderr_path}"
         )
