@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -56,10 +57,17 @@ class LogFile:
         self._look_back()
 
     def _look_back(self) -> None:
-        """Note the size of a file that ends within a line, which a run left that was killed or had no room."""
+        """Note the size of a file that ends within a line, which a run left that was killed or had no room.
+
+        While another process is writing, its line may be seen in part: that one is not torn.
+        """
+        self._torn_at = None
+        if not _lock(self._descriptor, alone=True):
+            return
         size = os.fstat(self._descriptor).st_size
         os.lseek(self._descriptor, max(0, size - 1), os.SEEK_SET)
         self._torn_at = None if os.read(self._descriptor, 1) in (b"", b"\n") else size
+        _unlock(self._descriptor)
 
     def write(self, line: str) -> None:
         """Append a line, given without its end; if that fails it is reported once, and later lines are tried again."""
@@ -70,7 +78,11 @@ class LogFile:
                 self._reopen()
             elif found.st_size == self._torn_at:  # else it was a line that another process was about to write
                 data = b"\n" + data
-            write_all(self._descriptor, data)
+            _lock(self._descriptor, alone=False)
+            try:
+                write_all(self._descriptor, data)
+            finally:
+                _unlock(self._descriptor)
         except OSError as error:
             self._report(error)
             with suppress(OSError):
@@ -94,6 +106,32 @@ class LogFile:
             self._on_trouble(
                 f"the log file {self._path} cannot be written: {reason(error)}; the run goes on without it"
             )
+
+
+if sys.platform == "win32":
+
+    def _lock(_descriptor: int, *, alone: bool) -> bool:  # noqa: ARG001
+        return True
+
+    def _unlock(_descriptor: int) -> None:
+        pass
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int, *, alone: bool) -> bool:
+        """Show that this process is writing, or see that none is (``alone``); never waits."""
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without such locks
+            return True
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _open(path: Path) -> int:
