@@ -64,14 +64,18 @@ async def run_job(
         StorageError: the results could not be published; the journal holds what was issued.
     """
     outcomes: Mapping[int, Outcome] = batch.outcomes
-    asked = [one for one in organizations if one.settings is not None and one.error is None]
+    asked = {one: one.settings for one in organizations if one.settings is not None and one.error is None}
     drivers = _by_organization(batch, batch.drivers, asked)
     if not (any(drivers.values()) or batch.changed or destination.partial.exists()):
         for one in asked:
             one.ending = FINISHED
         return _result(batch, outcomes, organizations, Published(destination.path, 0), destination)
     async with AsyncExitStack() as stack:
-        doors = [door for one in asked if (door := await _open(stack, one, connections)) is not None]
+        doors = [
+            door
+            for one, settings in asked.items()
+            if (door := await _open(stack, one, settings, connections)) is not None
+        ]
         if not doors and (errors := [one.error for one in organizations if one.error is not None]):
             raise errors[0]
         journal = destination.open_journal(batch)
@@ -89,10 +93,9 @@ async def run_job(
     return _result(batch, outcomes, organizations, published, destination)
 
 
-async def _open(stack: AsyncExitStack, one: OrganizationJob, connections: Connections | None) -> _Door | None:
-    settings = one.settings
-    if settings is None:
-        return None
+async def _open(
+    stack: AsyncExitStack, one: OrganizationJob, settings: Settings, connections: Connections | None
+) -> _Door | None:
     try:
         client = await stack.enter_async_context(open_client(settings, connections))
         return _Door(one, settings, client, await stack.enter_async_context(open_quota(settings)))

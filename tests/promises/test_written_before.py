@@ -10,7 +10,6 @@ The command is called in process, and nothing else of the package is used but it
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -18,21 +17,22 @@ import os
 import re
 import shutil
 import socket
-import threading
 import time
 import zipfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from support.sandbox import live_sandbox
 
-from batch_issuer import Sandbox
 from batch_issuer.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from batch_issuer import Sandbox
 
     Facts = dict[str, Any]
     Row = dict[str, str]
@@ -90,22 +90,6 @@ def rows_of(path: Path) -> dict[int, Row]:
 # --- the command
 
 
-@contextmanager
-def live(sandbox: Sandbox) -> Iterator[Any]:
-    """Run a sandbox on a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        asyncio.run_coroutine_threadsafe(sandbox.start(), loop).result(10)
-        yield sandbox
-    finally:
-        asyncio.run_coroutine_threadsafe(sandbox.stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
-
-
 class Servers:
     """Sandboxes for the organizations, by the script they answer with; each runs on until the end of all tests."""
 
@@ -117,7 +101,7 @@ class Servers:
         """So many of them, with empty ledgers."""
         running = self._running.setdefault(script, [])
         while len(running) < count:
-            running.append(self._stack.enter_context(live(Sandbox(limiter="none", script=script))))
+            running.append(self._stack.enter_context(live_sandbox(limiter="none", script=script)))
         for server in running:
             server.ledger.clear()
         return running[:count]
