@@ -2,7 +2,7 @@
 
 ::
 
-    BatchIssuerError            message for a person, tip: what to do next
+    BatchIssuerError            message for a person, hint: what to do next
     ├── UsageError              nothing was sent: fix the input, then start again     (exit code 2)
     │   ├── SettingsError       a flag, an environment variable or an argument
     │   ├── RosterError         the roster cannot be used as a whole
@@ -20,13 +20,13 @@ class BatchIssuerError(Exception):
 
     Attributes:
         message: what happened, to which row, file or setting; one line, never a secret.
-        tip: what to do next; one line, may be empty.
+        hint: what to do next; one line, may be empty.
     """
 
-    def __init__(self, message: str, tip: str = "") -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.tip = tip
+        self.hint = hint
 
 
 class UsageError(BatchIssuerError):

@@ -106,7 +106,7 @@ def judged(data: bytes) -> None:
     try:
         roster = Roster.from_bytes(data, "fuzz", RosterOptions(**told))
     except (RosterError, SettingsError) as error:
-        assert error.tip, "an error without a cure"
+        assert error.hint, "an error without a fix"
         assert len(error.message.splitlines()) == 1, "a message of several lines"
         return
     rows = [*(driver.row for driver in roster.drivers), *(outcome.row for outcome in roster.refused)]
@@ -117,7 +117,7 @@ def judged(data: bytes) -> None:
         assert who.value.isprintable(), "an invisible character is sent"
         assert named(who.kind, who.value) == who, "what is sent reads back as something else"
     for outcome in roster.refused:
-        assert outcome.hint, "a row without a cure"
+        assert outcome.hint, "a row without a fix"
         assert outcome.error.isprintable(), "an error that is not one line"
         assert outcome.status in (Status.INVALID, Status.DUPLICATE)
     text = data.decode("latin-1").replace("\0", "")

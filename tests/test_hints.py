@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import batch_issuer
-from batch_issuer.hints import SCOPE, Hint, Who
+from batch_issuer.hints import SCOPE, Hint, Where
 
 CODE = "\n".join(
     path.read_text(encoding="utf-8")
@@ -20,8 +20,8 @@ CODE = "\n".join(
 @pytest.mark.parametrize("hint", Hint, ids=lambda hint: hint.name)
 def test_every_hint_is_given_by_somebody_and_is_one_line_for_a_person(hint: Hint) -> None:
     assert re.search(rf"\bHint\.{hint.name}\b", CODE)
-    assert hint.who in Who
-    for text in (hint.what, hint.cure, str(hint)):
+    assert hint.where in Where
+    for text in (hint.what, hint.fix, str(hint)):
         assert text.isprintable()
         assert "|" not in text  # it becomes a cell of the README's table
         assert not text.endswith(".")
@@ -32,7 +32,7 @@ def test_no_two_hints_are_about_the_same_or_read_the_same() -> None:
     assert len(Hint.__members__) == len(Hint)
 
 
-@pytest.mark.parametrize("hint", [Hint.KEY_INVALID, Hint.KEY_FORBIDDEN])
+@pytest.mark.parametrize("hint", [Hint.API_TOKEN_INVALID, Hint.API_TOKEN_FORBIDDEN])
 def test_a_refused_key_tells_the_scope_the_region_and_where_keys_are_made(hint: Hint) -> None:
     for word in (SCOPE, "--region eu", "Settings > API Tokens"):
-        assert word in hint.cure
+        assert word in hint.fix

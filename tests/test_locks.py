@@ -193,7 +193,7 @@ def test_a_second_run_is_refused_naming_the_first_and_sends_nothing_until_that_i
             assert re.search(
                 rf": process {first.pid} on {re.escape(platform.node())}, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", told
             )
-            assert "What to do: " in told
+            assert "hint: " in told
         assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == before
         assert len(sandbox.ledger) == 5
         assert main(["status", str(out)], {}) == 1  # looking is no writing

@@ -1,4 +1,4 @@
-"""The command line: one place that turns errors into a message, a tip and an exit code.
+"""The command line: one place that turns errors into a message, a hint and an exit code.
 
 The only place that reads the environment and writes to stdout and stderr; it hands both on. What a command needs is
 imported once it is known which command it is, so that ``--help`` is there at once.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run one command and return its exit code; every error becomes a message, a tip and a code.
+    """Run one command and return its exit code; every error becomes a message, a hint and a code.
 
     Args:
         argv: the arguments without the program's name; those of the process by default.
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         from .screen import say
 
         say(
-            f"batch-issuer: {unexpected(error)}",
-            "What to do: report this line; anything issued is in the results or in the .partial file beside them",
+            f"error: {unexpected(error)}",
+            "hint: report this line; anything issued is in the results or in the .partial file beside them",
         )
         return EXIT_STOPPED_EARLY
 

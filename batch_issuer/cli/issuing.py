@@ -89,7 +89,7 @@ class _Command:
                 raise_descriptor_limit()
             report_options = selection.layers().report_options()
             if report_options.no_notify:
-                say(f"Warning: nobody will be notified: {report_options.no_notify}.")
+                say(f"warning: nobody will be notified: {report_options.no_notify}.")
             if report_options.summary is not None:
                 check_summary(report_options.summary)
             self._open_log(report_options, stack)
@@ -122,7 +122,7 @@ class _Command:
             _check_log(report_options.log_file)
             form: Literal["text", "json"] = "json" if report_options.log_format == "json" else "text"
             self._log = stack.enter_context(
-                EventLog(report_options.log_file, form, on_trouble=lambda line: say(f"Warning: {line}."))
+                EventLog(report_options.log_file, form, on_trouble=lambda line: say(f"warning: {line}."))
             )
 
     def _work(self, jobs: Sequence[Job]) -> None:
@@ -148,7 +148,7 @@ class _Command:
                 continue
             if job.destination.warning not in warned:
                 warned.add(job.destination.warning)
-                say(f"Warning: {job.destination.warning}.")
+                say(f"warning: {job.destination.warning}.")
             lines = about_roster(job.roster) if job.roster is not None else []
             lines += found_lines(job.batch, job.destination, restart=self._options.restart)
             say(*(f"{job.name}: {line}" if job.name and line[:1] != " " else line for line in lines))
@@ -215,7 +215,7 @@ class _Command:
             try:
                 write_summary(report_options.summary, document)
             except BatchIssuerError as error:
-                say(f"Warning: {error.message}. What to do: {error.tip}.")
+                say(f"warning: {error.message}. hint: {error.hint}.")
         address, code = report_options.notify, document["exit_code"]
         if address is not None and (code or report_options.notify_on == "always"):
             try:
@@ -224,7 +224,7 @@ class _Command:
             except BatchIssuerError as error:
                 problem = error.message
             if problem:
-                say(f"Warning: nobody could be notified: {problem}.")
+                say(f"warning: nobody could be notified: {problem}.")
 
     def _tell(self, jobs: Sequence[Job], summaries: Sequence[OrganizationSummary]) -> int:
         code = worst(one.exit_code for one in summaries)

@@ -65,9 +65,7 @@ def run_async(job: Coroutine[object, object, T], *, descriptors: int = 0) -> T:
     async def quietly() -> T:
         asyncio.get_running_loop().set_default_executor(_Unattended())
         asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: say(
-                f"batch-issuer: {unexpected(context.get('exception'))}", "What to do: report this line"
-            )
+            lambda _, context: say(f"error: {unexpected(context.get('exception'))}", "hint: report this line")
         )
         return await job
 

@@ -135,8 +135,8 @@ def _tell_early(endings: Mapping[str, Ending]) -> bool:
     early = {whose: ending for whose, ending in endings.items() if ending.kind is not EndingKind.FINISHED}
     for whose, ending in early.items():
         say(f"Stopped{f', {whose}' if len(endings) > 1 else ''}: {ending.message}.")
-        if ending.tip:
-            say(f"What to do: {ending.tip}.")
+        if ending.hint:
+            say(f"hint: {ending.hint}.")
     return bool(early)
 
 
@@ -146,12 +146,12 @@ def _tell_lacking(report: JobResult, endings: Iterable[Ending]) -> None:
     from ..pipeline.endings import EndingKind
 
     explained = {Hint.NOT_ATTEMPTED}
-    if any(ending.kind is EndingKind.KEY_REFUSED for ending in endings):
-        explained |= {Hint.KEY_INVALID, Hint.KEY_FORBIDDEN}
-    still_valid = [one for one in report.lacking if one.token and not one.error]
+    if any(ending.kind is EndingKind.UNAUTHORIZED for ending in endings):
+        explained |= {Hint.API_TOKEN_INVALID, Hint.API_TOKEN_FORBIDDEN}
+    still_valid = [one for one in report.without_token if one.token and not one.error]
     if still_valid:
         say(f"{amount(len(still_valid), 'row')} with an earlier token that is still valid and was not renewed.")
-    shown = [one for one in report.lacking if one.error and one.hint not in map(str, explained)]
+    shown = [one for one in report.without_token if one.error and one.hint not in map(str, explained)]
     if shown:
         what = "without a good token" if any(outcome.token for outcome in shown) else "without a token"
         say(f"{amount(len(shown), 'row')} {what}:", *table([failure(one) for one in shown], MOST_PROBLEMS_SHOWN))
@@ -191,7 +191,7 @@ def tell(
     if report.path != destination.path:
         say(
             f"{destination.path} was changed meanwhile, or another program has it open: the results have another name.",
-            f"What to do: look at both, and give the name to {report.path} if you can do without the other.",
+            f"hint: look at both, and give the name to {report.path} if you can do without the other.",
         )
     elif options.quiet and report.complete:
         return
@@ -227,7 +227,7 @@ def tell_all(summaries: Sequence[OrganizationSummary]) -> None:
 def say_error(error: BatchIssuerError, name: str = "") -> None:
     """An error, and what to do about it."""
     of = f"{name}: " if name else ""
-    say(f"batch-issuer: {of}{error.message}", *([f"What to do: {error.tip}"] if error.tip else []))
+    say(f"error: {of}{error.message}", *([f"hint: {error.hint}"] if error.hint else []))
 
 
 def warn_of_secrets(options: Namespace) -> None:
@@ -237,13 +237,13 @@ def warn_of_secrets(options: Namespace) -> None:
 
     if may_hold_password(options.quota or ""):
         say(
-            "Warning: every user of this computer can see the password in --quota.",
-            f"What to do: put the address into the environment variable {QUOTA_VARIABLE} instead.",
+            "warning: every user of this computer can see the password in --quota.",
+            f"hint: put the address into the environment variable {QUOTA_VARIABLE} instead.",
         )
     if getattr(options, "notify", None) and not options.quiet:
         say(
-            "Warning: every user of this computer can see the address in --notify.",
-            f"What to do: put it into the environment variable {NOTIFY_VARIABLE} instead.",
+            "warning: every user of this computer can see the address in --notify.",
+            f"hint: put it into the environment variable {NOTIFY_VARIABLE} instead.",
         )
 
 
@@ -268,10 +268,10 @@ def organization_lines(roster: Roster) -> Iterator[str]:
 def status_lines(summary: FileStatus) -> Iterator[str]:
     """A `FileStatus` for a person."""
     yield counted(summary.rows, summary.counts.items())
-    spoilt = f", {summary.spoilt} spoilt" if summary.spoilt else ""
+    corrupted = f", {summary.corrupted} corrupted" if summary.corrupted else ""
     unknown = f", {summary.unknown_expiry} without a readable expiry" if summary.unknown_expiry else ""
     purged = f", {summary.purged} purged" if summary.purged else ""
-    yield f"{amount(summary.valid, 'token')} valid now, {summary.expired} expired{spoilt}{unknown}{purged}."
+    yield f"{amount(summary.valid, 'token')} valid now, {summary.expired} expired{corrupted}{unknown}{purged}."
     if summary.next_expiry and summary.last_expiry:
         yield f"The next one expires at {local(summary.next_expiry)}, the last one at {local(summary.last_expiry)}."
     for hint, failures in summary.problems.items():
@@ -291,7 +291,7 @@ def as_json(summary: FileStatus) -> dict[str, object]:
             "valid": summary.valid,
             "expired": summary.expired,
             "unknown_expiry": summary.unknown_expiry,
-            "spoilt": summary.spoilt,
+            "corrupted": summary.corrupted,
             "purged": summary.purged,
         },
         "next_expiry": utc_text(summary.next_expiry) or None,

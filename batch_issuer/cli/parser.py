@@ -234,7 +234,7 @@ def _values(kind: Kind) -> dict[str, Any]:
         try:
             return kind.of_text(text)
         except SettingsError as error:
-            raise argparse.ArgumentTypeError(f"{error.message}; {error.tip}") from None
+            raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from None
 
     return {"type": convert}
 

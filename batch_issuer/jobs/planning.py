@@ -257,8 +257,8 @@ class Planner:
             try:
                 output.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
-                tip = "make room there, or choose another"
-                raise ResultsError(f"the folder {output.parent} cannot be made: {error.strerror}", tip) from None
+                hint = "make room there, or choose another"
+                raise ResultsError(f"the folder {output.parent} cannot be made: {error.strerror}", hint) from None
         return output
 
     # --- retry

@@ -42,7 +42,7 @@ class OrganizationJob:
         ending: why its run ended; None if it had none, or while it is running.
         usage: what its run sent; None if it had none.
         outcomes: of its rows, in order.
-        lacking: those of them without a good token; see `JobResult`.
+        without_token: those of them without a good token; see `JobResult`.
         results: where they are; None without any.
         moved: whether that is not the name that they were to have.
     """
@@ -57,7 +57,7 @@ class OrganizationJob:
     ending: Ending | None = None
     usage: Usage | None = None
     outcomes: Sequence[Outcome] = field(default=(), repr=False)
-    lacking: Sequence[Outcome] = field(default=(), repr=False)
+    without_token: Sequence[Outcome] = field(default=(), repr=False)
     results: Path | None = None
     moved: bool = False
 
@@ -74,7 +74,7 @@ class JobResult:
     Attributes:
         ending: why it ended; of several organizations, the worst.
         outcomes: one for each row, in order.
-        lacking: those of its organizations without a good token: none at all, one that had expired when it came, an
+        without_token: those without a good token: none at all, one that had expired when it came, an
             earlier one that could not be renewed, or one of a row that is contested.
         path: where the results are; another name than intended if another program kept that from being replaced.
         guarded_cells: roster cells that got an apostrophe in the results file, so that no spreadsheet runs them.
@@ -82,7 +82,7 @@ class JobResult:
 
     ending: Ending
     outcomes: Sequence[Outcome] = field(repr=False)
-    lacking: Sequence[Outcome] = field(repr=False)
+    without_token: Sequence[Outcome] = field(repr=False)
     path: Path
     guarded_cells: int
 
@@ -94,7 +94,7 @@ class JobResult:
     @property
     def complete(self) -> bool:
         """Whether every row has a good token."""
-        return not self.lacking
+        return not self.without_token
 
 
 @dataclass(slots=True, eq=False)

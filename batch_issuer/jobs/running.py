@@ -151,7 +151,7 @@ def _note(one: OrganizationJob, run: Run) -> None:
     one.ended_at, one.ending, one.usage = utc_now(), run.ending, run.usage
     renewed = len(run.finished) > len(run.drivers)  # then a row has several
     one.outcomes = list(run.outcomes.values()) if renewed else run.finished
-    one.lacking = [outcome for outcome in one.outcomes if not outcome.token]
+    one.without_token = [outcome for outcome in one.outcomes if not outcome.token]
 
 
 async def _all(runs: Sequence[Run]) -> None:
@@ -169,8 +169,8 @@ def _publish(batch: Batch, outcomes: Mapping[int, Outcome], destination: Destina
         return destination.publish(batch, outcomes)
     except StorageError as error:
         if not unkept:
-            tip = f"{error.tip}, then batch-issuer retry {destination.path} goes on; all is in {destination.partial}"
-            raise StorageError(error.message, tip) from None
+            hint = f"{error.hint}, then batch-issuer retry {destination.path} goes on; all is in {destination.partial}"
+            raise StorageError(error.message, hint) from None
         rescued = destination.rescue(batch, outcomes)
         if rescued is not None:
             raise StorageError(
@@ -179,7 +179,7 @@ def _publish(batch: Batch, outcomes: Mapping[int, Outcome], destination: Destina
                 "if it is still there, lacks the last tokens",
             ) from None
         lost = f"; tokens of this run that are not in {destination.partial} are lost"
-        raise StorageError(f"{error.message}{lost}", error.tip) from None
+        raise StorageError(f"{error.message}{lost}", error.hint) from None
 
 
 def _result(
@@ -202,16 +202,16 @@ def _result(
         )
 
     in_order = [outcomes[row] for row in batch.row_numbers()]
-    all_of, lacking_of = (
+    all_of, without_token_of = (
         _by_organization(batch, each, organizations)
         for each in (in_order, [outcome for outcome in in_order if lacks(outcome)])
     )
     for one in organizations:
         one.ended_at, one.results, one.moved = utc_now(), published.path, published.path != destination.path
-        one.outcomes, one.lacking = all_of[one.name], lacking_of[one.name]
+        one.outcomes, one.without_token = all_of[one.name], without_token_of[one.name]
     endings = [one.ending for one in organizations if one.ending is not None]
     worst = max(endings, key=lambda ending: SEVERITY.index(ending.kind), default=FINISHED)
-    lacking = {outcome.row: outcome for each in lacking_of.values() for outcome in each}
+    without_token = {outcome.row: outcome for each in without_token_of.values() for outcome in each}
     return JobResult(
-        worst, in_order, [lacking[row] for row in sorted(lacking)], published.path, published.guarded_cells
+        worst, in_order, [without_token[row] for row in sorted(without_token)], published.path, published.guarded_cells
     )

@@ -112,6 +112,6 @@ class Backpressure:
                 self._patience.reset()
             return
         if trouble.waits:
-            self._patience.start(Ending(EndingKind.GAVE_UP, trouble.message, trouble.tip))
+            self._patience.start(Ending(EndingKind.GAVE_UP, trouble.message, trouble.hint))
         if not (was_away and trouble.waits):
-            self._emit(QuotaTrouble(trouble.message, trouble.tip, self._patience.seconds if trouble.waits else None))
+            self._emit(QuotaTrouble(trouble.message, trouble.hint, self._patience.seconds if trouble.waits else None))

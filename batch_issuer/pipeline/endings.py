@@ -14,7 +14,7 @@ class EndingKind(StrEnum):
     """Why a run ended."""
 
     FINISHED = "finished"
-    KEY_REFUSED = "key refused"
+    UNAUTHORIZED = "API token refused"
     WRONG_ADDRESS = "wrong address"
     GAVE_UP = "gave up"
     DEADLINE = "deadline"
@@ -24,11 +24,11 @@ class EndingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a run ended: ``message`` says what happened, ``tip`` what to do; ``signal`` is the number of one, if any."""
+    """Why a run ended: ``message`` says what happened, ``hint`` what to do; ``signal`` is the number of one, if any."""
 
     kind: EndingKind
     message: str = ""
-    tip: str = ""
+    hint: str = ""
     signal: int | None = None
 
 
@@ -41,7 +41,7 @@ SEVERITY = (
     EndingKind.GAVE_UP,
     EndingKind.WRONG_ADDRESS,
     EndingKind.STORAGE,
-    EndingKind.KEY_REFUSED,
+    EndingKind.UNAUTHORIZED,
     EndingKind.INTERRUPTED,
 )
 """The endings, the worst one last."""

@@ -56,7 +56,7 @@ class QuotaTrouble:
     """The budget cannot be shared with other runs: for good (``patience`` is None), or the run waits so long for it."""
 
     message: str
-    tip: str
+    hint: str
     patience: float | None
 
 

@@ -34,7 +34,7 @@ from .renewal import ExpiryTracker
 from .time_limits import Deadline, Patience
 from .token_owners import TokenOwners
 from .usage import Usage
-from .verdicts import VerdictKind, judge, key_refused
+from .verdicts import VerdictKind, judge, unauthorized
 from .work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -170,12 +170,12 @@ class Run:
         self._emit(Stopping(ending, sum(request.sent for request in self._in_flight)))
 
     def _end_for_storage(self, error: StorageError) -> None:
-        self._end(Ending(EndingKind.STORAGE, error.message, error.tip))
+        self._end(Ending(EndingKind.STORAGE, error.message, error.hint))
 
     def _deadline(self) -> Deadline | None:
         if self._settings.deadline is None:
             return None
-        ending = Ending(EndingKind.DEADLINE, "the deadline came", Hint.DEADLINE.cure)
+        ending = Ending(EndingKind.DEADLINE, "the deadline came", Hint.DEADLINE.fix)
         return Deadline(self._settings.deadline, lambda: self._end(ending), self._abandon, self._wall_clock)
 
     def _abandon(self) -> None:
@@ -302,9 +302,9 @@ class Run:
                 self._hold_back(attempts, reply, verdict)
             case VerdictKind.REJECTED:
                 self._finish(attempts.rejected())
-            case VerdictKind.KEY_REFUSED:
+            case VerdictKind.UNAUTHORIZED:
                 self._finish(attempts.rejected())
-                self._end(key_refused(reply, verdict))
+                self._end(unauthorized(reply, verdict))
             case VerdictKind.RETRY | VerdictKind.RETRY_MAYBE_ISSUED:
                 self._fail(attempts, reply, verdict)
 

@@ -19,7 +19,7 @@ class VerdictKind(Enum):
 
     ISSUED = "keep the token"
     REJECTED = "the row has failed; another request would not help"
-    KEY_REFUSED = "stop the run: every other row would be refused too"
+    UNAUTHORIZED = "stop the run: every other row would be refused too"
     THROTTLED = "the server asks to wait: all rows do; costs the row nothing"
     UNREACHABLE = "the request never left: all rows wait; costs the row nothing"
     RETRY = "try again; no token was issued"
@@ -70,9 +70,9 @@ def judge(reply: Reply) -> Verdict:
 def _by_status(reply: Reply) -> tuple[VerdictKind, Hint]:
     match reply.status:
         case 401:
-            return VerdictKind.KEY_REFUSED, Hint.KEY_INVALID
+            return VerdictKind.UNAUTHORIZED, Hint.API_TOKEN_INVALID
         case 403:
-            return VerdictKind.KEY_REFUSED, Hint.KEY_FORBIDDEN
+            return VerdictKind.UNAUTHORIZED, Hint.API_TOKEN_FORBIDDEN
         case 404:  # the API's own 404 carries a request id, that of a wrong address does not
             return VerdictKind.REJECTED, Hint.UNKNOWN_DRIVER if reply.request_id else Hint.ADDRESS
         case 405:
@@ -92,13 +92,13 @@ def _by_status(reply: Reply) -> tuple[VerdictKind, Hint]:
             return VerdictKind.RETRY_MAYBE_ISSUED, Hint.SERVER
 
 
-def key_refused(reply: Reply, verdict: Verdict) -> Ending:
+def unauthorized(reply: Reply, verdict: Verdict) -> Ending:
     """What a 401 or 403 means for the whole run."""
-    ending = _ending(EndingKind.KEY_REFUSED, f"the API token was refused ({reply.message})", verdict)
+    ending = _ending(EndingKind.UNAUTHORIZED, f"the API token was refused ({reply.message})", verdict)
     if verdict.genuine:
         return ending
     perhaps = "perhaps a proxy or firewall refused, not Samsara: check --region or --base-url and the network; else"
-    return replace(ending, tip=f"{perhaps} {ending.tip}")
+    return replace(ending, hint=f"{perhaps} {ending.hint}")
 
 
 def not_the_api(reply: Reply, verdict: Verdict) -> Ending:
@@ -115,11 +115,11 @@ def gave_up(reply: Reply, verdict: Verdict) -> Ending:
         message = f"the server is in trouble ({message})"
     elif hint in (Hint.ADDRESS, Hint.REFUSED):
         message = f"something else answers in place of the Samsara API ({message})"
-        return Ending(EndingKind.GAVE_UP, message, Hint.ADDRESS.cure)
+        return Ending(EndingKind.GAVE_UP, message, Hint.ADDRESS.fix)
     elif hint is Hint.MAYBE_ISSUED:
-        return Ending(EndingKind.GAVE_UP, f"no answer comes ({message})", Hint.SILENCE.cure)
+        return Ending(EndingKind.GAVE_UP, f"no answer comes ({message})", Hint.SILENCE.fix)
     return _ending(EndingKind.GAVE_UP, message, verdict)
 
 
 def _ending(kind: EndingKind, message: str, verdict: Verdict) -> Ending:
-    return Ending(kind, message, verdict.hint.cure if verdict.hint else "")
+    return Ending(kind, message, verdict.hint.fix if verdict.hint else "")

@@ -50,12 +50,12 @@ class Trouble:
     """The shared budget has a problem.
 
     Attributes:
-        message, tip: what happened, and how to fix it.
+        message, hint: what happened, and how to fix it.
         waits: whether requests wait until it is over; else the run continues with a budget of its own.
     """
 
     message: str
-    tip: str
+    hint: str
     waits: bool
 
 
@@ -154,11 +154,11 @@ class Quota:
     async def _handle(self, trouble: QuotaError) -> None:
         if self._shared is not None and isinstance(trouble, QuotaBrokenError):
             broken, self._shared = self._shared, None
-            self.on_trouble(Trouble(trouble.message, trouble.tip, waits=False))
+            self.on_trouble(Trouble(trouble.message, trouble.hint, waits=False))
             await broken.close()
             return
         self._troubled = True
-        self.on_trouble(Trouble(trouble.message, trouble.tip, waits=True))
+        self.on_trouble(Trouble(trouble.message, trouble.hint, waits=True))
         await asyncio.sleep(RETRY_INTERVAL)
 
     async def _wait_for_change(self, seconds: float | None) -> None:

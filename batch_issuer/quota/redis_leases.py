@@ -96,7 +96,7 @@ class RedisLeases:
         except BaseException as error:
             await leases.close()
             if isinstance(error, QuotaError):
-                raise SettingsError(error.message, error.tip) from None
+                raise SettingsError(error.message, error.hint) from None
             raise
         return leases
 
@@ -118,25 +118,25 @@ class RedisLeases:
     def _explained(self, error: Exception) -> QuotaError:
         causes = error, error.__cause__, error.__context__
         if any(isinstance(cause, ssl.SSLError | FileNotFoundError) for cause in causes):
-            tip = "for a certificate of your own, end the address with ?ssl_ca_certs=/path/ca.pem"
-            return QuotaError(f"{self._place} has no certificate that this computer trusts", tip)
+            hint = "for a certificate of your own, end the address with ?ssl_ca_certs=/path/ca.pem"
+            return QuotaError(f"{self._place} has no certificate that this computer trusts", hint)
         match error:
             case AuthenticationError():
-                tip = "check them in the address"
-                return QuotaError(f"{self._place} refuses the user name or password, or wants one", tip)
+                hint = "check them in the address"
+                return QuotaError(f"{self._place} refuses the user name or password, or wants one", hint)
             case InvalidResponse():
                 return QuotaError(f"{self._place} is not a Redis server", "check the address")
             case ResponseError():
-                tip = "check the database and the rights of the user in the address"
-                return QuotaError(f"{self._place} refuses to keep the quota", tip)
+                hint = "check the database and the rights of the user in the address"
+                return QuotaError(f"{self._place} refuses to keep the quota", hint)
             case NoAnswerError() | TimeoutError():
                 problem = "does not answer"
             case NoConnectionError() | OSError():
                 problem = "cannot be reached"
             case _:
                 problem = f"refuses to keep the quota ({type(error).__name__})"
-        tip = "start it or check its address and the network; --quota host shares with this computer's runs only"
-        return QuotaError(f"{self._place} {problem}", tip)
+        hint = "start it or check its address and the network; --quota host shares with this computer's runs only"
+        return QuotaError(f"{self._place} {problem}", hint)
 
     async def acquire(self, waiting: int) -> Answer:
         """See `Leases`."""

@@ -204,11 +204,11 @@ class Worker:
                 "end or continue a batch-issuer that was stopped midway, or use --quota process",
             )
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            tip = "delete it when no run is at work"
+            hint = "delete it when no run is at work"
         else:
-            tip = "see that its folder can be written and its disk has room"
+            hint = "see that its folder can be written and its disk has room"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        return QuotaBrokenError(f"the quota cannot be shared with other runs, for its file {path}: {reason}", tip)
+        return QuotaBrokenError(f"the quota cannot be shared with other runs, for its file {path}: {reason}", hint)
 
     def release(self) -> None:
         """Drop one user; after the last one the database is closed."""

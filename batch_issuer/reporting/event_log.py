@@ -44,7 +44,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "row_done": ("row", "status", "http_status", "request_id", "attempts", "error", "hint"),
     "gate_closed": ("seconds", "reason"),
     "gate_opened": (),
-    "quota_trouble": ("message", "tip", "patience"),
+    "quota_trouble": ("message", "hint", "patience"),
     "first_token": ("lifetime", "expires_at", "seconds_left", "at_once"),
     "clock_off": ("seconds",),
     "renewing": ("drivers",),
@@ -73,7 +73,7 @@ def _told(event: Event) -> tuple[str, tuple[Value, ...]]:
         case GateOpened():
             return "gate_opened", ()
         case QuotaTrouble():
-            return "quota_trouble", (event.message, event.tip, event.patience)
+            return "quota_trouble", (event.message, event.hint, event.patience)
         case FirstToken():
             return "first_token", (event.lifetime, event.expires_at, event.seconds_left, event.at_once)
         case ClockOff():

@@ -65,7 +65,7 @@ def exit_code_of_ending(ending: Ending, *, complete: bool, moved: bool) -> int:
             return EXIT_STOPPED_EARLY
         case EndingKind.FINISHED:
             return EXIT_COMPLETE if complete else EXIT_ROWS_WITHOUT_TOKEN
-        case EndingKind.KEY_REFUSED:
+        case EndingKind.UNAUTHORIZED:
             return EXIT_KEY_REFUSED
         case EndingKind.INTERRUPTED:
             return EXIT_SIGNAL + ending.signal if ending.signal else EXIT_INTERRUPTED

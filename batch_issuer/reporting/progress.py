@@ -160,7 +160,7 @@ class Progress:
                 if event.patience is None:
                     self._warn(
                         run,
-                        f"Warning: {event.message}. This run goes on with a quota of its own. To mend it: {event.tip}.",
+                        f"warning: {event.message}. This run has a quota of its own. To fix it: {event.hint}.",
                     )
                 else:
                     self._say(run, f"Waiting: {event.message}. {_for_up_to(event.patience)}")
@@ -170,7 +170,7 @@ class Progress:
                 off = f"{duration_text(abs(event.seconds))} {'ahead' if event.seconds > 0 else 'behind'}"
                 self._warn(
                     run,
-                    f"Warning: this computer's clock is {off} of Samsara's, so tokens look "
+                    f"warning: this computer's clock is {off} of Samsara's, so tokens look "
                     f"{'expired too soon' if event.seconds > 0 else 'valid too long'} to it. Set the clock right.",
                 )
             case Renewing():
@@ -196,9 +196,9 @@ class Progress:
             return
         self._warn(
             run,
-            f"Warning: tokens are valid for {lifetime}: {first}, before the last one is issued, in about "
+            f"warning: tokens are valid for {lifetime}: {first}, before the last one is issued, in about "
             f"{duration_text(event.seconds_left)}. At most {event.at_once} drivers can hold a valid token at the same "
-            "time. What to do: split the roster by depot or shift, and issue for each shortly before it is needed.",
+            "time. hint: split the roster by depot or shift, and issue for each shortly before it is needed.",
         )
 
     def _count(self, run: _Run, status: Status) -> None:

@@ -42,7 +42,7 @@ class OrganizationSummary:
         organization: its name in the settings; blank without one.
         exit_code: as if it had been alone.
         ending: the kind of its `Ending`, or ``not started``.
-        message, tip: why it ended, what to do; blank where all is well.
+        message, hint: why it ended, what to do; blank where all is well.
         roster, results: the files; blank where there is none.
         rows: how many there are.
         tokens: how many of them have a token.
@@ -60,7 +60,7 @@ class OrganizationSummary:
     exit_code: int
     ending: str
     message: str = ""
-    tip: str = ""
+    hint: str = ""
     roster: str = ""
     results: str = ""
     rows: int = 0
@@ -83,7 +83,7 @@ class OrganizationSummary:
             "exit_code": self.exit_code,
             "ending": self.ending,
             "message": self.message,
-            "tip": self.tip,
+            "hint": self.hint,
             "roster": self.roster or None,
             "results": self.results or None,
             "rows": self.rows,
@@ -112,22 +112,22 @@ def summarize(one: OrganizationJob, error: BaseException | None = None) -> Organ
     ending = one.ending or FINISHED
     expiries = sorted(outcome.expires_at for outcome in one.outcomes if outcome.token and outcome.expires_at)
     if error is not None:
-        code, kind, message, tip = _failure(error)
+        code, kind, message, hint = _failure(error)
     else:
-        code = exit_code_of_ending(ending, complete=not one.lacking, moved=one.moved)
-        kind, message, tip = str(ending.kind), ending.message, ending.tip
+        code = exit_code_of_ending(ending, complete=not one.without_token, moved=one.moved)
+        kind, message, hint = str(ending.kind), ending.message, ending.hint
     return OrganizationSummary(
         organization=one.name,
         exit_code=code,
         ending=kind,
         message=message,
-        tip=tip,
+        hint=hint,
         roster=one.roster,
         results=str(one.results or "") if error is None else "",
         rows=len(one.outcomes),
         tokens=sum(bool(outcome.token) for outcome in one.outcomes),
         counts=Counter(str(outcome.status) for outcome in one.outcomes),
-        without_token=len(one.lacking),
+        without_token=len(one.without_token),
         started_at=one.started_at,
         ended_at=one.ended_at or datetime.now(UTC),
         rate=one.settings.rate if one.settings else None,
@@ -141,10 +141,10 @@ def summarize(one: OrganizationJob, error: BaseException | None = None) -> Organ
 
 def summarize_failure(error: BaseException, started_at: datetime) -> OrganizationSummary:
     """The summary of a command that ended before it was known which organizations it was for."""
-    code, kind, message, tip = _failure(error)
+    code, kind, message, hint = _failure(error)
     now = datetime.now(UTC)
     return OrganizationSummary(
-        organization="", exit_code=code, ending=kind, message=message, tip=tip, started_at=started_at, ended_at=now
+        organization="", exit_code=code, ending=kind, message=message, hint=hint, started_at=started_at, ended_at=now
     )
 
 
@@ -152,7 +152,7 @@ def _failure(error: BaseException) -> tuple[int, str, str, str]:
     """The exit code of an error, the ending that it was, and what to say of it."""
     kind = str(EndingKind.STORAGE) if isinstance(error, StorageError) else "not started"
     if isinstance(error, BatchIssuerError):
-        return exit_code_of(error), kind, error.message, error.tip
+        return exit_code_of(error), kind, error.message, error.hint
     if isinstance(error, KeyboardInterrupt):
         return exit_code_of(error), kind, "it was interrupted", ""
     return exit_code_of(error), kind, unexpected(error), "report this line"
@@ -216,7 +216,7 @@ def write_summary(path: Path, document: dict[str, Any]) -> None:
     try:
         check_summary(path)
     except SettingsError as error:
-        raise StorageError(error.message, error.tip) from None
+        raise StorageError(error.message, error.hint) from None
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -232,7 +232,7 @@ class Destination:
         try:
             batch = Batch.of_results(read_results(self.partial), self.partial.name, validity, options, unfinished=True)
         except UsageError as error:
-            raise ResultsError(error.message, f"{error.tip}; or add --restart to keep the file aside") from None
+            raise ResultsError(error.message, f"{error.hint}; or add --restart to keep the file aside") from None
         if self.path.exists():
             results = self.path.stat()  # one that was copied or moved here keeps the time of its last change
             if max(results.st_mtime_ns, results.st_ctime_ns) > self.partial.stat().st_mtime_ns:

@@ -52,7 +52,7 @@ class ResumePlan:
         try:
             self._before = outcomes_of(results.auth, HEADER_ROW + 1)
         except ResultsError as error:
-            raise ResultsError(f"{name}, {error.message}", error.tip) from None
+            raise ResultsError(f"{name}, {error.message}", error.hint) from None
         self._sent = [before.identifier if before and binds(before) else None for before in self._before]
         # Rows of organizations that the settings do not know, or no more, are told apart by what their cells say.
         self._groups = [one.error if isinstance(one, Problem) else one for one in whose]

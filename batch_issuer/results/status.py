@@ -21,7 +21,7 @@ UNREADABLE = "(unreadable)"
 
 
 class Failure(NamedTuple):
-    """A row that somebody has to look at: without a token, or with a remark that names a cure."""
+    """A row that somebody has to look at: without a token, or with a remark that names a fix."""
 
     row: int
     status: str
@@ -37,7 +37,7 @@ class FileStatus:
     Attributes:
         rows: how many there are.
         counts: how many of them have which ``auth_status``; they add up to ``rows``.
-        spoilt: tokens that a spreadsheet program changed, themselves or their codes, or that stand in several rows.
+        corrupted: tokens that a spreadsheet program changed, themselves or their codes, or that stand in several rows.
         valid, expired, unknown_expiry: all other tokens, by what their ``auth_expires_at`` says.
         purged: rows whose token had expired and was blanked.
         next_expiry, last_expiry: of the valid tokens, UTC; None without one.
@@ -46,7 +46,7 @@ class FileStatus:
 
     rows: int
     counts: dict[str, int]
-    spoilt: int
+    corrupted: int
     valid: int
     expired: int
     unknown_expiry: int
@@ -80,9 +80,9 @@ def failures_in(results: Results) -> list[Failure]:
         for row, status, who, error, hint in zip(results.rows, *columns, strict=True)
     )
     found = (
-        failure._replace(error="its token or code was changed, or stands in two rows", hint=str(Hint.SPOILT))
+        failure._replace(error="its token or code was changed, or stands in two rows", hint=str(Hint.CORRUPTED))
         if bad
-        else failure._replace(error="its auth_status is none", hint=str(Hint.SPOILT))
+        else failure._replace(error="its auth_status is none", hint=str(Hint.CORRUPTED))
         if failure.status == UNREADABLE
         else failure
         for failure, bad in zip(found, _spoilt(results), strict=True)
@@ -107,7 +107,7 @@ def status_of(results: Results, now: datetime) -> FileStatus:
     return FileStatus(
         rows=len(results.frame),
         counts=count_statuses(results),
-        spoilt=sum(bad_tokens),
+        corrupted=sum(bad_tokens),
         valid=len(valid),
         expired=len(known) - len(valid),
         unknown_expiry=len(expiries) - len(known),

@@ -44,7 +44,7 @@ class Validity:
         return cls(timedelta(seconds=seconds), datetime.now(UTC), real)
 
     def lives(self, outcome: Outcome) -> bool:
-        """Whether a row holds a token that may still be redeemed: complete, not spoilt, not known to have expired."""
+        """Whether a row holds a token that may still be redeemed: complete, intact, not known to have expired."""
         return (
             outcome.status is Status.ISSUED
             and outcome.identifier is not None

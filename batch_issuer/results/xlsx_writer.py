@@ -56,16 +56,16 @@ def check_fits(table: pd.DataFrame, more_columns: int) -> None:
     Raises:
         ResultsError: says which.
     """
-    tip = "give the results a name that ends with .csv"
+    hint = "give the results a name that ends with .csv"
     if len(table) >= MOST_ROWS or table.shape[1] + more_columns > MOST_COLUMNS:
-        raise ResultsError(f"an Excel sheet holds {MOST_ROWS} rows and {MOST_COLUMNS} columns at most", tip)
+        raise ResultsError(f"an Excel sheet holds {MOST_ROWS} rows and {MOST_COLUMNS} columns at most", hint)
     for position, column in enumerate(table.columns):
         for row, cell in enumerate((str(column), *table.iloc[:, position]), 1):
             if len(cell) * 2 > MOST_CHARACTERS and _units(cell) > MOST_CHARACTERS:
                 raise ResultsError(
                     f"row {row}, column {str(column)[:40]!r}: a cell of an Excel sheet holds {MOST_CHARACTERS} "
                     "characters at most",
-                    tip,
+                    hint,
                 )
 
 

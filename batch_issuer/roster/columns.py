@@ -103,18 +103,18 @@ def identifier_columns(header: Sequence[str], name: str, options: RosterOptions,
     for kind, columns in _candidates(header, options).items():
         wanted = options.columns.get(kind)
         if wanted and not columns:
-            tip = f"its columns are: {_listed(header)}"
+            hint = f"its columns are: {_listed(header)}"
             if is_password(wanted):
-                tip = "columns of passwords are never read"
-            raise RosterError(f"{name} has no column {wanted!r}, which is to hold the {LABELS[kind]}", tip)
+                hint = "columns of passwords are never read"
+            raise RosterError(f"{name} has no column {wanted!r}, which is to hold the {LABELS[kind]}", hint)
         if len(columns) > 1 and options.identify_by and kind not in options.identify_by:
             continue
         if len(columns) > 1:
             both = " and ".join(repr(column.name) for column in columns)
-            tip = f'say which with --map {kind.name.lower()}="{columns[0].name}", or rename or delete the other'
+            hint = f'say which with --map {kind.name.lower()}="{columns[0].name}", or rename or delete the other'
             if len({plain(column.name) for column in columns}) == 1:
-                tip = "rename or delete one of them"
-            raise RosterError(f"{name}: columns {both} could both be the {LABELS[kind]}", tip)
+                hint = "rename or delete one of them"
+            raise RosterError(f"{name}: columns {both} could both be the {LABELS[kind]}", hint)
         if columns:
             found[kind] = columns[0]
     sent = {kind: found[kind] for kind in options.identify_by or found if kind in found}

@@ -167,8 +167,8 @@ def _fill_up(
             continue
         if cells and not (fills_up is not None and fills_up(cells, header)):
             said = f"{name}, row {number + position + 1}: {len(cells)} cells, but the header has {len(header)}"
-            tip = "look for a missing or extra separator, or for a cell with a separator and no quotation marks"
-            raise RosterError(said, tip)
+            hint = "look for a missing or extra separator, or for a cell with a separator and no quotation marks"
+            raise RosterError(said, hint)
         rows[position] = [*cells, *blank[:lacking]] if cells else blank
         added += lacking
     return added

@@ -104,19 +104,19 @@ def decode(data: bytes, name: str, encoding: str | None = None, *, ours: bool = 
         text = data.decode(codec)
     except UnicodeDecodeError as error:
         line = _line(data, error.start, codec)
-        tip = SAVE_AS_CSV if by_mark or ours else _tip(data, error, codec)
-        raise RosterError(f"{name}, line {line}: not {codec.upper()} text", tip) from None
+        hint = SAVE_AS_CSV if by_mark or ours else _tip(data, error, codec)
+        raise RosterError(f"{name}, line {line}: not {codec.upper()} text", hint) from None
     except UnicodeError:  # not of these bytes but of the codec
         raise RosterError(f"{name}: not {codec.upper()} text", SAVE_AS_CSV) from None
     text = text.removeprefix("\ufeff") if ours else text.lstrip("\ufeff")  # two programs may have added one each
     if by_mark:
         _refuse_others(text[:_LOOKED_AT].encode(errors="replace"), name)
     if "\0" in text:
-        tip = "save it again as CSV UTF-8"
+        hint = "save it again as CSV UTF-8"
         if not (by_mark or encoding or ours) and len(data) // 3 < data.count(0):
             likely = "utf-16-be" if data.startswith(b"\0") else "utf-16-le"
-            tip = f"add --encoding {likely}, or {tip}"
-        raise RosterError(f"{name} holds NUL characters", tip)
+            hint = f"add --encoding {likely}, or {hint}"
+        raise RosterError(f"{name} holds NUL characters", hint)
     return text
 
 
@@ -130,9 +130,9 @@ def is_utf8(data: bytes) -> bool:
 
 
 def _refuse_others(data: bytes, name: str) -> None:
-    for beginning, kind, tip in _OTHERS:
+    for beginning, kind, hint in _OTHERS:
         if re.match(beginning, data):
-            raise RosterError(f"{name} is {kind}, not a CSV file", tip)
+            raise RosterError(f"{name} is {kind}, not a CSV file", hint)
 
 
 def _known(encoding: str) -> str:
@@ -148,8 +148,8 @@ def _known(encoding: str) -> str:
     except (LookupError, ValueError):
         name = "undefined"
     if name.replace("-", "_") in _NO_ENCODINGS:
-        tip = "for example windows-1252, windows-1250, utf-16-le, mac-roman, gb18030"
-        raise SettingsError(f"{encoding[:40]!a} is no encoding", tip)
+        hint = "for example windows-1252, windows-1250, utf-16-le, mac-roman, gb18030"
+        raise SettingsError(f"{encoding[:40]!a} is no encoding", hint)
     return name
 
 

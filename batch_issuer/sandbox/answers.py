@@ -1,4 +1,4 @@
-"""What the sandbox answers: in the API's words, or spoilt by a fault that was asked for.
+"""What the sandbox answers: in the API's words, or corrupted by a fault that was asked for.
 
 Faults, by name:
 

@@ -27,16 +27,16 @@ def checked_base_url(text: str) -> str:
     Raises:
         SettingsError: the address could leak the key (plain http, credentials inside) or is none.
     """
-    tip = "for example https://api.samsara.com, or choose --region us, eu or ca"
+    hint = "for example https://api.samsara.com, or choose --region us, eu or ca"
     # Not quoted unless it is harmless: it may hold a password.
     parts = split_address(text.strip())
     if parts is None:
-        raise SettingsError("the base URL is not a web address", tip)
+        raise SettingsError("the base URL is not a web address", hint)
     host = parts.hostname
     if "@" in text:
-        raise SettingsError("the base URL must not contain a user name or password", tip)
+        raise SettingsError("the base URL must not contain a user name or password", hint)
     if not host or parts.scheme not in ("https", "http") or not re.fullmatch(r"[^\s?#\\]+", text.strip()):
-        raise SettingsError("the base URL is not a web address this tool can use", tip)
+        raise SettingsError("the base URL is not a web address this tool can use", hint)
     if parts.scheme == "http" and not is_loopback(host):
         raise SettingsError(
             f"the base URL {text!r} would send the API token unencrypted",
@@ -82,11 +82,11 @@ def checked_notify(address: Secret | None) -> Secret | None:
     if address is None:
         return None
     parts = split_address(address.reveal().strip())
-    tip = "give the https:// address that Slack, Teams, Healthchecks or another service told you"
+    hint = "give the https:// address that Slack, Teams, Healthchecks or another service told you"
     if parts is None or not parts.hostname or re.search(r"\s", address.reveal().strip()):
-        raise SettingsError("the address to notify is not a web address", tip)
+        raise SettingsError("the address to notify is not a web address", hint)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
-        raise SettingsError("the address to notify does not begin with https://, so others could read along", tip)
+        raise SettingsError("the address to notify does not begin with https://, so others could read along", hint)
     return Secret(address.reveal().strip())
 
 

@@ -134,8 +134,8 @@ class _Reader:
     def file(self, content: dict[str, Any]) -> SettingsFile:
         for name in content:
             if name not in SECTIONS:
-                tip = "there are the sections [defaults], [roster], [report] and [organizations.NAME]"
-                raise SettingsError(f"{self._path}: there is no setting {name[:40]!r}", tip)
+                hint = "there are the sections [defaults], [roster], [report] and [organizations.NAME]"
+                raise SettingsError(f"{self._path}: there is no setting {name[:40]!r}", hint)
         organizations = content.get("organizations", {})
         if not isinstance(organizations, dict):
             raise SettingsError(f"{self._path}: organizations is no section", "write [organizations.NAME]")
@@ -157,8 +157,8 @@ class _Reader:
         if not name.strip() or not name.isprintable() or len(name) > 80:  # noqa: PLR2004 - file names have 255 bytes
             raise SettingsError(f"{self._path}: {name[:40]!r} is no name of an organization", "choose a short one")
         if in_file_name(name).casefold() == UNASSIGNED:
-            tip = "that is what rows without an organization are called; choose another name"
-            raise SettingsError(f"{self._path}: an organization cannot be called {name!r}", tip)
+            hint = "that is what rows without an organization are called; choose another name"
+            raise SettingsError(f"{self._path}: an organization cannot be called {name!r}", hint)
         plain = _plain(name)
         if not plain:
             raise SettingsError(f"{self._path}: {name!r} is no name of an organization", "use letters or digits")
@@ -193,7 +193,7 @@ class _Reader:
                 f"{self._path}: {key} under [{section}] is of the wrong kind", f"it must be {kind.expected}"
             ) from None
         except SettingsError as error:
-            raise SettingsError(f"{self._path}: {key} under [{section}]: {error.message}", error.tip) from None
+            raise SettingsError(f"{self._path}: {key} under [{section}]: {error.message}", error.hint) from None
 
 
 def _plain(name: str) -> str:

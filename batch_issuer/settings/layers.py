@@ -288,7 +288,7 @@ class Layers:
             try:
                 address = address.read(self._environ)
             except SettingsError as error:  # no reason to issue no tokens
-                address, no_notify = None, f"{error.message}; {error.tip}"
+                address, no_notify = None, f"{error.message}; {error.hint}"
         values = {name: self.find(name).value for name in _OF_REPORT}
         return ReportOptions(notify=checked_notify(address), no_notify=no_notify, **values)
 

@@ -112,7 +112,7 @@ class Option:
         try:
             return self.kind.of_text(text) if text else None
         except SettingsError as error:
-            raise SettingsError(f"{self.variable}: {error.message}", error.tip) from None
+            raise SettingsError(f"{self.variable}: {error.message}", error.hint) from None
 
 
 # --- the table

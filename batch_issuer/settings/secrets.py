@@ -128,12 +128,12 @@ class Reference:
             raise SettingsError(f"{self.what} in {path} is no text", "write it there as plain text") from None
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: nobody's home; ValueError: a NUL
             why = error.strerror if isinstance(error, OSError) else "there is no such path"
-            tip = "check name and permissions"
-            raise SettingsError(f"{self.what} cannot be read from {str(path)!r}: {why}", tip) from None
+            hint = "check name and permissions"
+            raise SettingsError(f"{self.what} cannot be read from {str(path)!r}: {why}", hint) from None
 
     def _ask_command(self, environ: Mapping[str, str]) -> str:
         arguments = self._arguments()
-        tip = "run the command yourself to see what it says"
+        hint = "run the command yourself to see what it says"
         if not arguments:
             raise SettingsError(f"the command for {self.what} is empty", "name a password manager's command")
         try:
@@ -146,7 +146,7 @@ class Reference:
             )
         except (OSError, ValueError) as error:  # ValueError: a NUL
             why = error.strerror if isinstance(error, OSError) else "it holds a NUL"
-            raise SettingsError(f"{self} for {self.what} cannot be run: {why}", tip) from None
+            raise SettingsError(f"{self} for {self.what} cannot be run: {why}", hint) from None
         with process:
             try:
                 output, _ = process.communicate(timeout=COMMAND_SECONDS)
@@ -155,10 +155,10 @@ class Reference:
                 if process.stdout is not None:
                     process.stdout.close()  # what it has started itself may hold it open for ever
                 raise SettingsError(
-                    f"{self} for {self.what} did not end within {COMMAND_SECONDS:g} s", f"{tip}; is it locked?"
+                    f"{self} for {self.what} did not end within {COMMAND_SECONDS:g} s", f"{hint}; is it locked?"
                 ) from None
         if process.returncode:
-            raise SettingsError(f"{self} for {self.what} failed with exit code {process.returncode}", tip)
+            raise SettingsError(f"{self} for {self.what} failed with exit code {process.returncode}", hint)
         lines = output[:MOST_BYTES].decode(errors="replace").strip().splitlines()
         return lines[0] if lines else ""
 

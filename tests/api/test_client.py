@@ -229,8 +229,8 @@ def test_the_client_itself_reads_no_proxy_from_the_environment(monkeypatch: pyte
 
 VERDICTS = {
     400: (VerdictKind.REJECTED, Hint.REFUSED),
-    401: (VerdictKind.KEY_REFUSED, Hint.KEY_INVALID),
-    403: (VerdictKind.KEY_REFUSED, Hint.KEY_FORBIDDEN),
+    401: (VerdictKind.UNAUTHORIZED, Hint.API_TOKEN_INVALID),
+    403: (VerdictKind.UNAUTHORIZED, Hint.API_TOKEN_FORBIDDEN),
     404: (VerdictKind.REJECTED, Hint.UNKNOWN_DRIVER),
     405: (VerdictKind.REJECTED, Hint.ADDRESS),
     408: (VerdictKind.RETRY, Hint.SERVER),
@@ -318,7 +318,7 @@ def test_the_sandboxs_own_refusals_reject_the_row() -> None:
             assert (judge(unknown).hint, judge(refused).hint) == (Hint.UNKNOWN_DRIVER, Hint.REFUSED)
             assert refused.message == "HTTP 400: Driver is deactivated."
         async with Sandbox(api_token="another") as sandbox:  # noqa: S106 - invented
-            assert gist(await ask(sandbox.url)) == (401, True, VerdictKind.KEY_REFUSED)
+            assert gist(await ask(sandbox.url)) == (401, True, VerdictKind.UNAUTHORIZED)
 
     run(main())
 

@@ -96,7 +96,7 @@ def test_status_as_json_has_the_same_numbers_and_all_rows_to_look_at(
     assert found["unfinished"] is False
     assert found["rows"] == 60
     assert found["counts"] == {"issued": 55, "failed": 2, "invalid": 2, "duplicate": 1}
-    assert found["tokens"] == {"valid": 55, "expired": 0, "unknown_expiry": 0, "spoilt": 0, "purged": 0}
+    assert found["tokens"] == {"valid": 55, "expired": 0, "unknown_expiry": 0, "corrupted": 0, "purged": 0}
     held = [row for row in lines(out) if row["auth_token"]]
     expiries = sorted(row["auth_expires_at"] for row in held)
     assert (found["next_expiry"], found["last_expiry"]) == (expiries[0], expiries[-1])
@@ -253,6 +253,6 @@ def test_status_calls_no_token_valid_that_retry_would_ask_for_anew(
     publish(place, drivers, *(issued(driver, token, expires_at=soon) for driver, token in pairs))
     assert main(["status", str(place.path)], {}) == 1
     told = capsys.readouterr().out
-    assert "1 token valid now, 0 expired, 3 spoilt." in told
-    assert f"3 rows: {Hint.SPOILT}" in told
+    assert "1 token valid now, 0 expired, 3 corrupted." in told
+    assert f"3 rows: {Hint.CORRUPTED}" in told
     assert "twice" not in told

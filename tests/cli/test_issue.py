@@ -198,7 +198,7 @@ def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
     assert "Stopped: the server is in trouble (HTTP 503: This is a fault of the sandbox.)." in said
-    assert "What to do: the server had an internal problem; run batch-issuer retry later." in said
+    assert "hint: the server had an internal problem; run batch-issuer retry later." in said
 
 
 def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,7 +255,7 @@ def test_a_roster_in_which_every_row_is_invalid_is_exit_1_and_sends_nothing(tmp_
     assert [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")] == ["invalid"] * 2
 
 
-# --- before the first request: one line, a cure, exit 2
+# --- before the first request: one line, a fix, exit 2
 
 
 def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
@@ -335,10 +335,10 @@ def test_bad_input_is_one_line_with_a_cure_and_exit_2(
             assert main(arguments, {"SAMSARA_API_TOKEN": "key"}) == 2
             told = capsys.readouterr()
             assert told.out == ""
-            what, cure = told.err.splitlines()[-2:]
-            assert what.startswith("batch-issuer: ")
+            what, fix = told.err.splitlines()[-2:]
+            assert what.startswith("error: ")
             assert message in what
-            assert cure.startswith("What to do: ")
+            assert fix.startswith("hint: ")
             assert sorted(tmp_path.iterdir()) == before
 
 
@@ -349,7 +349,7 @@ def test_a_port_that_is_taken_is_reported_in_the_words_of_the_system(capsys: pyt
         port = taken.getsockname()[1]
         assert main(["sandbox", "--port", str(port)], {}) == 2
     told = capsys.readouterr().err
-    assert f"batch-issuer: port {port} cannot be used: {os.strerror(errno.EADDRINUSE)}\n" in told
+    assert f"error: port {port} cannot be used: {os.strerror(errno.EADDRINUSE)}\n" in told
 
 
 def test_results_with_tokens_are_replaced_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

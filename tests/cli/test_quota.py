@@ -180,13 +180,13 @@ def test_a_quota_that_is_broken_is_warned_of_once_and_the_run_goes_on(
         options = ["--base-url", sandbox.url, *quiet]
         assert main(["issue", str(write_roster(tmp_path, 30)), *options], environ_for(sandbox)) == 0
         told = capsys.readouterr().err
-        assert told.count("Warning: the quota cannot be shared with other runs") == 1
-        assert told.count("Warning") == 1
+        assert told.count("warning: the quota cannot be shared with other runs") == 1
+        assert told.count("warning") == 1
         assert sandbox.api_token not in told
         assert main(["quota", "--base-url", sandbox.url], environ_for(sandbox)) == 4
-    what, cure = capsys.readouterr().err.splitlines()
-    assert what.startswith("batch-issuer: the quota cannot be shared with other runs")
-    assert cure.startswith("What to do: ")
+    what, fix = capsys.readouterr().err.splitlines()
+    assert what.startswith("error: the quota cannot be shared with other runs")
+    assert fix.startswith("hint: ")
     assert state_file(state_folder()).read_text() == "precious, but no database" * 100
 
 
@@ -235,9 +235,9 @@ def test_a_quota_that_makes_no_sense_is_exit_2_and_its_password_is_not_shown(
             assert main(arguments, {**KEY, "BATCH_ISSUER_QUOTA": variable}) == 2
             told = capsys.readouterr()
             assert told.out == ""
-            what, cure = told.err.splitlines()[-2:]
-            assert what.startswith("batch-issuer: ")
-            assert cure.startswith("What to do: ")
+            what, fix = told.err.splitlines()[-2:]
+            assert what.startswith("error: ")
+            assert fix.startswith("hint: ")
             assert HIDDEN not in told.err
             assert [path.name for path in tmp_path.iterdir()] == ["depot.csv"]
 
@@ -249,9 +249,9 @@ def test_a_password_in_an_argument_is_warned_of_and_one_in_the_variable_is_not(
     for command in (["quota"], ["issue", str(write_roster(tmp_path, 1))]):
         main([*command, "--quota", address], KEY)
         told = capsys.readouterr().err
-        assert told.startswith("Warning: every user of this computer can see the password in --quota.\n")
+        assert told.startswith("warning: every user of this computer can see the password in --quota.\n")
         assert "BATCH_ISSUER_QUOTA" in told
         assert HIDDEN not in told
         main(command, {**KEY, "BATCH_ISSUER_QUOTA": address})
         main([*command, "--quota", f"redis://127.0.0.1:{dead_port}/0"], KEY)
-        assert "Warning" not in capsys.readouterr().err
+        assert "warning" not in capsys.readouterr().err

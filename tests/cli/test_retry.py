@@ -22,9 +22,9 @@ def test_issue_of_results_names_retry(tmp_path: Path, capsys: pytest.CaptureFixt
     path = earlier_results(tmp_path, 3, 2).path
     before = path.read_bytes()
     assert main(["issue", str(path), "--sandbox"], {}) == 2
-    what, cure = capsys.readouterr().err.splitlines()
+    what, fix = capsys.readouterr().err.splitlines()
     assert "it is a results file, not a roster" in what
-    assert "batch-issuer retry" in cure
+    assert "batch-issuer retry" in fix
     assert path.read_bytes() == before
 
 

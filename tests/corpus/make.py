@@ -38,7 +38,7 @@ class Case:
         content: its bytes; None for one that LibreOffice itself wrote.
         rows: for each row what is sent, or ``invalid HINT``, or ``duplicate``.
         refused: a part of the message, where the whole file is refused.
-        cure: a part of what to do, if so.
+        fix: a part of what to do, if so.
         options: of `RosterOptions`, by name, as flags have them.
         notes: parts of what is said of the roster.
         remarks: numbers of rows that are sent with a remark.
@@ -48,7 +48,7 @@ class Case:
     content: bytes | None
     rows: Sequence[str] = ()
     refused: str = ""
-    cure: str = ""
+    fix: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     remarks: Sequence[int] = ()
@@ -223,7 +223,7 @@ CASES = [
         "excel/csv-german-without-word.csv",
         text("Driver ID;Name", f"{A};Jörg Muster", encoding="cp1252"),
         refused="line 2: not UTF-8",
-        cure="--encoding windows-1252",
+        fix="--encoding windows-1252",
     ),
     Case(
         "excel/csv-polish.csv",
@@ -246,7 +246,7 @@ CASES = [
         "excel/csv-macintosh-without-word.csv",
         text("Driver ID;Name", f"{A};J\u00f6rg Muster", end="\r", encoding="mac-roman"),
         refused="line 2: not UTF-8",
-        cure="--encoding mac-roman",
+        fix="--encoding mac-roman",
     ),
     Case(
         "excel/csv-msdos.csv",
@@ -426,7 +426,7 @@ CASES = [
         "excel/two-rosters.xlsx",
         workbook(TWO, TWO, names=("North", "South")),
         refused="'North', 'South' could each be the roster",
-        cure="--sheet",
+        fix="--sheet",
     ),
     Case(
         "excel/two-rosters-one-named.xlsx",
@@ -445,7 +445,7 @@ CASES = [
         "excel/no-such-sheet.xlsx",
         workbook(TWO),
         refused="no sheet 'Nord'",
-        cure="'Drivers'",
+        fix="'Drivers'",
         options={"sheet": "Nord"},
     ),
     Case(
@@ -461,40 +461,40 @@ CASES = [
         "excel/a-cell-beyond-the-header.xlsx",
         workbook(HEAD + row(2, number(A), words("ann", "stray"))),
         refused="row 2: column C has no name in the header",
-        cure="name the column",
+        fix="name the column",
     ),
     Case(
         "excel/title-above-the-header.xlsx",
         workbook(row(1, words("Drivers of depot North")) + row(2, words("ID")) + row(3, number(A))),
         refused="no column that names drivers",
-        cure="the first row must be the header",
+        fix="the first row must be the header",
     ),
     Case("excel/strict-open-xml.xlsx", workbook(TWO, strict=True), BOTH),
     Case(
         "excel/with-password.xlsx",
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(64),
         refused="with a password",
-        cure="save it as .xlsx",
+        fix="save it as .xlsx",
     ),
     Case(
         "excel/97-2003.xls",
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(64),
         refused="an old Excel workbook (.xls)",
-        cure="save it as .xlsx",
+        fix="save it as .xlsx",
     ),
-    Case("excel/cut-short.xlsx", workbook(TWO)[:-40], refused="a damaged workbook", cure="save it again"),
+    Case("excel/cut-short.xlsx", workbook(TWO)[:-40], refused="a damaged workbook", fix="save it again"),
     Case(
         "excel/web-page-called.xls",
         b"<html><body><table><tr><td>ID</td></tr></table>",
         refused="a web page or XML",
-        cure="CSV UTF-8",
+        fix="CSV UTF-8",
     ),
     # --- other spreadsheets
     Case(
         "openpyxl/formulas-never-computed.xlsx",
         workbook(row(1, words("ID", "Username")) + row(2, number(A), "<c><f>LOWER(A1)</f><v></v></c>")),
         refused="row 2, column B: a formula without result",
-        cure="open the file in the spreadsheet program and save it",
+        fix="open the file in the spreadsheet program and save it",
     ),
     Case("google-sheets/download.csv", text("Driver ID,Name", f"{A},Ann", f"{B},Jörg").rstrip(), BOTH),
     Case("google-sheets/download.tsv", text("Driver ID\tName", f"{A}\tAnn", f"{B}\tBob, Jr.").rstrip(), BOTH),
@@ -504,7 +504,7 @@ CASES = [
         "libreoffice/spreadsheet.ods",
         zipped({"mimetype": "application/vnd.oasis.opendocument.spreadsheet", "content.xml": "<office/>"}),
         refused="a workbook that is not .xlsx",
-        cure="save it as .xlsx",
+        fix="save it as .xlsx",
     ),
     # --- programs and databases
     Case(
@@ -543,7 +543,7 @@ CASES = [
         "powershell/type-line.csv",
         text("#TYPE System.Management.Automation.PSCustomObject", '"DriverId","Name"', f'"{A}","Ann"'),
         refused="row 2: 2 cells, but the header has 1",
-        cure="separator",
+        fix="separator",
     ),
     Case(
         "sap/totals-at-the-bottom.csv",
@@ -610,13 +610,13 @@ CASES = [
         text("Username,Employee", "ann.example,Ann", "bob.sample,Bob", "2,"),
         [USER + "ann.example", USER + "bob.sample", "invalid TOTALS"],
     ),
-    Case("rest-api/answer.json", b'{"data": [{"driverId": 1}]}', refused="is JSON", cure="export the table"),
+    Case("rest-api/answer.json", b'{"data": [{"driverId": 1}]}', refused="is JSON", fix="export the table"),
     Case("python-gzip/nightly.csv.gz", gzipped(text("Driver ID,Name", f"{A},Ann", f"{B},Bob")), BOTH),
     Case(
         "python-gzip/cut-short.csv.gz",
         gzipped(text("Driver ID,Name", f"{A},Ann"))[:-9],
         refused="a damaged gzip file",
-        cure="copy it again",
+        fix="copy it again",
     ),
     # --- people
     Case(
@@ -653,7 +653,7 @@ CASES = [
         "typed-by-hand/two-columns.csv",
         text("ID,Samsara ID", f"1,{A}"),
         refused="'ID' and 'Samsara ID' could both be the driver ID",
-        cure="--map driver_id=",
+        fix="--map driver_id=",
     ),
     Case(
         "typed-by-hand/two-columns-decided.csv",
@@ -665,34 +665,34 @@ CASES = [
         "typed-by-hand/no-header.csv",
         text(f"{A},ann.example,hunter2", f"{B},bob.sample,hunter3"),
         refused="(not shown: the first row looks like a driver's",
-        cure="the first row must be the header",
+        fix="the first row must be the header",
     ),
     Case(
         "typed-by-hand/other-columns.csv",
         text("Name,Depot", "Ann,North"),
         refused="its columns are: Name, Depot",
-        cure="--map",
+        fix="--map",
     ),
     Case(
         "typed-by-hand/a-cell-short.csv",
         text("Driver ID,Name", A),
         refused="row 2: 1 cells, but the header has 2",
-        cure="separator",
+        fix="separator",
     ),
     Case(
         "typed-by-hand/every-row-a-cell-too-long.csv",
         text("Driver ID,Name", f"North,{A},Ann", f"South,{B},Bob"),
         refused="row 2: 3 cells, but the header has 2",
-        cure="separator",
+        fix="separator",
     ),
     Case(
         "typed-by-hand/open-quote.csv",
         text("Driver ID,Name", f'{A},"Ann', f"{B},Bob"),
         refused="not valid CSV",
-        cure="quotation mark",
+        fix="quotation mark",
     ),
-    Case("typed-by-hand/empty.csv", b"", refused="is empty", cure="header row"),
-    Case("typed-by-hand/header-only.csv", text("Driver ID,Name"), refused="a header but no rows", cure="add a row"),
+    Case("typed-by-hand/empty.csv", b"", refused="is empty", fix="header row"),
+    Case("typed-by-hand/header-only.csv", text("Driver ID,Name"), refused="a header but no rows", fix="add a row"),
     Case(
         "copied-from-a-web-page/invisible-characters.csv",
         text(
@@ -719,16 +719,16 @@ CASES = [
         "mainframe/utf-16-without-mark.txt",
         text("Driver ID,Name", f"{A},Ann", encoding="utf-16-le"),
         refused="NUL characters",
-        cure="--encoding utf-16-le",
+        fix="--encoding utf-16-le",
     ),
     # --- more that is refused, or read, as it should be
     Case(
         "excel/web-page-called.csv",
         text("<html xmlns:x='urn:schemas-microsoft-com:office:excel'>", "<table><tr><td>ID</td></tr></table>"),
         refused="a web page or XML",
-        cure="CSV UTF-8",
+        fix="CSV UTF-8",
     ),
-    Case("excel/symbolic-link.slk", text("ID;PWXL;N;E", "P;PGeneral"), refused="row 2: 2 cells", cure="separator"),
+    Case("excel/symbolic-link.slk", text("ID;PWXL;N;E", "P;PGeneral"), refused="row 2: 2 cells", fix="separator"),
     Case(
         "excel/separator-line-tab.csv",
         text("\ufeffsep=\t", "Driver ID\tName", f"{A}\tAnn; or, Anna", f"{B}\tBob", encoding="utf-16-le"),
@@ -745,13 +745,13 @@ CASES = [
         "psql/aligned.txt",
         text("", " driver_id       | username", "-----------------+---------", f" {A} | ann", end="\n"),
         refused="the first row is blank",
-        cure="the first row must be the header",
+        fix="the first row must be the header",
     ),
     Case(
         "sqlcmd/rows-affected.txt",
         text("Username|Name", "ann.example|Ann", "", "(1 rows affected)"),
         refused="row 4: 1 cells, but the header has 2",
-        cure="separator",
+        fix="separator",
     ),
     Case(
         "mysql/outfile-nulls.tsv",
@@ -837,7 +837,7 @@ CASES = [
             about='<calcPr calcId="124519" fullCalcOnLoad="1"/>',
         ),
         refused="row 2, column A: a formula without result",
-        cure="open the file in the spreadsheet program and save it",
+        fix="open the file in the spreadsheet program and save it",
     ),
     Case(
         "samsara-api/two-keys-flattened.csv",
@@ -849,7 +849,7 @@ CASES = [
         "sap/utf-16-web-page.xls",
         text("\ufeff<html>", "<table><tr><td>ID</td></tr></table>", encoding="utf-16-le"),
         refused="a web page or XML",
-        cure="CSV UTF-8",
+        fix="CSV UTF-8",
     ),
     Case(
         "google-sheets/read-as-windows-1252.csv",

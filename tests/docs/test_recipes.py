@@ -74,14 +74,14 @@ def test_the_line_for_cron_issues_for_all_and_mails_nothing(installed: Path) -> 
 
 
 def test_the_line_for_cron_mails_only_the_organization_that_failed(installed: Path) -> None:
-    """A missing roster is one clear line and its cure; the path of the other's results goes to stdout."""
+    """A missing roster is one clear line and its fix; the path of the other's results goes to stdout."""
     (line,) = readme.block("recipe: cron").strip().splitlines()
     with live_sandbox(limiter="none") as north, live_sandbox(limiter="none") as south:
         depots(installed, north, south)
         (installed / "1.csv").unlink()
         ran = as_cron(line, installed)
         assert ran.returncode == 2
-        assert re.match(r"batch-issuer: org1: there is no file 1\.csv in .*\nWhat to do: ", ran.stderr)
+        assert re.match(r"error: org1: there is no file 1\.csv in .*\nhint: ", ran.stderr)
         assert len(north.ledger) == 2
         assert not south.ledger
 
@@ -194,4 +194,4 @@ def test_a_full_disk_is_one_clear_line_and_the_right_code(tmp_path: Path) -> Non
         )
         assert not sandbox.ledger
     assert ran.returncode == 2
-    assert re.match(r"batch-issuer: the results cannot be written to .*: File too large\nWhat to do: ", ran.stderr)
+    assert re.match(r"error: the results cannot be written to .*: File too large\nhint: ", ran.stderr)

@@ -137,7 +137,7 @@ def test_a_file_is_issued_for_a_roster_and_its_result_adds_up(tmp_path: Path) ->
         expected = {Status.ISSUED: 55, Status.FAILED: 2, Status.INVALID: 2, Status.DUPLICATE: 1}
         assert result.counts() == expected
         assert [outcome.row for outcome in result.outcomes] == list(range(2, 62))
-        assert result.lacking == [outcome for outcome in result.outcomes if not outcome.token]
+        assert result.without_token == [outcome for outcome in result.outcomes if not outcome.token]
         assert not result.complete
         assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
@@ -183,7 +183,7 @@ def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_lack
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         kept = cut_off_run(place, roster, timedelta(seconds=200))
         result = await issue_file(roster, settings, place.path)
-        (lacking,) = result.lacking
+        (lacking,) = result.without_token
         assert (lacking.row, lacking.token, lacking.expires_at) == (kept.row, kept.token, kept.expires_at)
         assert "HTTP 404" in lacking.error
         assert result.counts() == {Status.ISSUED: 3}
@@ -221,7 +221,7 @@ def test_restarting_a_retry_goes_by_the_results_as_they_were_before(tmp_path: Pa
 def test_a_retry_asks_for_what_has_no_token_and_leaves_the_others_alone(tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         first = await issue_file(Roster.from_bytes(THREE, "depot.csv"), settings, tmp_path / "out.csv")
-        (lacking,) = first.lacking
+        (lacking,) = first.without_token
         second = await retry_file(tmp_path / "out.csv", settings)
         assert [entry.identifier for entry in sandbox.ledger[3:]] == [str(lacking.identifier)]
         assert second.complete
@@ -244,7 +244,7 @@ def test_with_nothing_to_do_nothing_is_sent_and_nothing_written(text: str, lacki
         result = await retry_file(out, settings)
         after = out.stat()
         assert result.ending.kind is EndingKind.FINISHED
-        assert [outcome.row for outcome in result.lacking] == lacking
+        assert [outcome.row for outcome in result.without_token] == lacking
         assert result.complete == (not lacking)
         assert sandbox.ledger == []
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -380,7 +380,7 @@ def test_a_redis_server_that_is_not_there_is_a_settings_error_before_anything_is
             roster = Roster.from_path(SAMPLES / "depot.csv")
             with pytest.raises(SettingsError, match="cannot be reached") as caught:
                 await issue_file(roster, replace(settings, quota=address), tmp_path / "out.csv")
-            assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+            assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
             assert sandbox.ledger == []
 
         with_sandbox(job)

@@ -112,10 +112,8 @@ def test_a_missing_roster_or_key_stops_only_its_own_organization(
     assert group.run("issue", "--all", "--quiet") == 2
     assert [row["auth_status"] for row in group.results("east")] == ["issued"] * 3
     told = capsys.readouterr().err
-    assert "batch-issuer: north: there is no file" in told
-    assert (
-        "batch-issuer: south: the API token of south is missing: the environment variable KEY_2 holds nothing" in told
-    )
+    assert "error: north: there is no file" in told
+    assert "error: south: the API token of south is missing: the environment variable KEY_2 holds nothing" in told
     assert "east" not in told.split("--- all organizations")[0]
 
 
@@ -246,7 +244,7 @@ def test_a_missing_key_stops_only_its_own_rows_of_a_shared_file(
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), "-o", str(out), "--summary", str(group.folder / "s.json")) == 2
     assert [row["auth_status"] for row in lines(out)] == ["issued", "not_attempted"]
-    assert "batch-issuer: south: the API token of south is missing" in capsys.readouterr().err
+    assert "error: south: the API token of south is missing" in capsys.readouterr().err
     entries = json.loads((group.folder / "s.json").read_text())["organizations"]
     assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [
         ("north", 0, 1),
@@ -537,7 +535,7 @@ def test_organizations_are_issued_for_from_python(group: Group) -> None:
     assert isinstance(found["south"].error, SettingsError)
     assert "KEY_1" in summarize(found["south"]).message
     assert found["west"].ending is not None
-    assert found["west"].ending.kind is EndingKind.KEY_REFUSED
+    assert found["west"].ending.kind is EndingKind.UNAUTHORIZED
 
 
 def test_one_organization_is_issued_for_by_its_name(group: Group) -> None:
@@ -546,7 +544,7 @@ def test_one_organization_is_issued_for_by_its_name(group: Group) -> None:
     group.write()
     settings = read_settings_file(group.file)
     (one,) = asyncio.run(issue_organizations(settings, ["south"], environ=group.environ, flags={"quota": "process"}))
-    assert (one.name, len(one.outcomes), one.lacking) == ("south", 3, [])
+    assert (one.name, len(one.outcomes), one.without_token) == ("south", 3, [])
     assert one.usage is not None
     assert one.usage.requests == len(group.asked("south")) == 3
     assert not group.asked("north")
@@ -590,4 +588,4 @@ def test_organizations_are_stopped_by_one_signal(group: Group) -> None:
         )
     )
     assert [one.ending for one in found] == [ending, ending]
-    assert all(len(one.outcomes) == 50 and one.lacking for one in found)
+    assert all(len(one.outcomes) == 50 and one.without_token for one in found)

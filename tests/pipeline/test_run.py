@@ -173,8 +173,8 @@ def test_without_a_network_no_row_fails_and_no_attempt_is_used() -> None:
 
 def test_a_network_that_stays_away_ends_the_run() -> None:
     ran = Recorder(250, server_with(rest=UNREACHABLE))
-    assert ran.ending == Ending(EndingKind.GAVE_UP, "no connection", ran.ending.tip)
-    assert "internet connection" in ran.ending.tip
+    assert ran.ending == Ending(EndingKind.GAVE_UP, "no connection", ran.ending.hint)
+    assert "internet connection" in ran.ending.hint
     assert ran.counts() == {"not_attempted": 250}
     assert 600.0 <= ran.elapsed < 601.0
     assert len(ran.waits) < 120  # growing waits, one canary at a time
@@ -240,8 +240,8 @@ def test_a_reply_sent_before_the_pause_does_not_renew_patience() -> None:
 def test_a_wrong_key_costs_one_request() -> None:
     ran = Recorder(250, server_with(rest=REVOKED))
     assert len(ran.server.arrivals) == 1
-    assert ran.ending.kind is EndingKind.KEY_REFUSED
-    assert "Write Driver Auth Token" in ran.ending.tip
+    assert ran.ending.kind is EndingKind.UNAUTHORIZED
+    assert "Write Driver Auth Token" in ran.ending.hint
     assert ran.counts() == {"failed": 1, "not_attempted": 249}
 
 
@@ -252,7 +252,7 @@ def test_a_key_revoked_in_mid_run_keeps_every_token_issued_before() -> None:
     assert all(ran.server.issued[str(outcome.identifier)] == [(outcome.code, outcome.token)] for outcome in issued)
     assert len(ran.server.arrivals) <= 50 + 16
     assert len(ran.outcomes) == 250
-    assert ran.ending.kind is EndingKind.KEY_REFUSED
+    assert ran.ending.kind is EndingKind.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("after", [0.0, 0.07, 0.5, 30.0, 60.5])
@@ -356,7 +356,7 @@ def test_an_outage_that_stays_ends_the_run_and_touches_few_rows() -> None:
     ran = Recorder(500, server_with(*[OK] * 60, rest=BUSY))
     assert ran.ending.kind is EndingKind.GAVE_UP
     assert "HTTP 503: busy" in ran.ending.message
-    assert "retry" in ran.ending.tip
+    assert "retry" in ran.ending.hint
     assert ran.counts()["issued"] == 60
     assert ran.counts()["unknown"] <= 100
     assert sum(outcome.attempts for outcome in ran.outcomes) <= 60 + 120
@@ -457,7 +457,7 @@ def test_a_wrong_address_is_told_after_three_replies_at_most(reply: Reply, count
     ran = Recorder(count, server_with(rest=reply))
     assert ran.ending.kind is EndingKind.WRONG_ADDRESS
     assert reply.message in ran.ending.message
-    assert "--region" in ran.ending.tip
+    assert "--region" in ran.ending.hint
     assert len(ran.server.arrivals) <= 3
     assert not ran.counts()["issued"]
     assert ran.elapsed < 10.0
@@ -467,7 +467,7 @@ def test_a_certificate_that_is_not_trusted_ends_the_run_at_once_but_not_in_mid_r
     no_tls = Reply(left=False, fault=Fault.TLS, message="the certificate of x is not trusted")
     ran = Recorder(250, server_with(rest=no_tls))
     assert ran.ending.kind is EndingKind.WRONG_ADDRESS
-    assert "SSL_CERT_FILE" in ran.ending.tip
+    assert "SSL_CERT_FILE" in ran.ending.hint
     assert ran.elapsed < 3.0
     later = Recorder(150, server_with(*[OK] * 20, *[no_tls] * 9))
     assert later.counts() == {"issued": 150}
@@ -521,7 +521,7 @@ def test_an_earlier_token_that_comes_again_stays_with_the_code_it_was_issued_for
 def test_a_deadline_ends_the_run_in_time(deadline: timedelta | datetime) -> None:
     ran = Recorder(500, server_with(), deadline=deadline)
     assert ran.ending.kind is EndingKind.DEADLINE
-    assert "--deadline" in ran.ending.tip
+    assert "--deadline" in ran.ending.hint
     assert ran.counts() == {"issued": 200, "not_attempted": 300}
     assert ran.elapsed <= 70.0
     started = ran.events[0]
@@ -594,7 +594,7 @@ def test_an_earlier_token_gives_way_to_the_new_one() -> None:
     "reply", [REJECTED, REVOKED, BUSY, SILENCE, UNUSABLE, Reply(408, message="HTTP 408")], ids=lambda r: r.message
 )
 def test_an_earlier_token_is_kept_with_all_that_redeeming_it_needs_if_there_is_no_new_one(reply: Reply) -> None:
-    """And says so, with the reason and a cure."""
+    """And says so, with the reason and a fix."""
     (outcome,) = Recorder(1, server_with(rest=reply), before=EARLIER).outcomes
     assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
     assert outcome.error == f"this is the earlier token; no new one: {reply.message}"
@@ -984,11 +984,11 @@ def test_beside_another_client_that_takes_40_percent_it_finishes(name: str, *, w
 def test_a_shared_quota_that_stays_away_ends_the_run() -> None:
     """It waits as long as for the network, says why, and keeps what it has."""
     ran = Recorder(40, server_with(), trouble=lambda now: AWAY if now > 0.5 else None, give_up_after=20.0)
-    assert ran.ending == Ending(EndingKind.GAVE_UP, AWAY.message, AWAY.tip)
+    assert ran.ending == Ending(EndingKind.GAVE_UP, AWAY.message, AWAY.hint)
     assert ran.counts() == {"issued": len(ran.server.arrivals), "not_attempted": 40 - len(ran.server.arrivals)}
     assert 20.0 <= ran.elapsed < 22.0
     troubles = [event for event in ran.events if isinstance(event, QuotaTrouble)]
-    assert set(troubles) == {QuotaTrouble(AWAY.message, AWAY.tip, 20.0)}
+    assert set(troubles) == {QuotaTrouble(AWAY.message, AWAY.hint, 20.0)}
 
 
 def test_a_shared_quota_that_is_away_from_the_start_sends_nothing() -> None:
@@ -1030,7 +1030,7 @@ def test_a_shared_quota_that_is_broken_is_told_once_and_the_run_goes_on_alone(at
     assert ran.counts() == {"issued": 150}
     assert ran.server.peak(P) == 100
     troubles = [event for event in ran.events if isinstance(event, QuotaTrouble)]
-    assert troubles == [QuotaTrouble(BROKEN.message, BROKEN.tip, None)]
+    assert troubles == [QuotaTrouble(BROKEN.message, BROKEN.hint, None)]
 
 
 @pytest.mark.parametrize("reply", [UNREACHABLE, BUSY], ids=["no network", "503"])
@@ -1220,7 +1220,7 @@ def test_one_signal_stops_several_runs_and_each_has_its_own_ending() -> None:
         await late.run()
         assert done.ending is not None
         assert refused.ending is not None
-        assert (done.ending.kind, refused.ending.kind) == (EndingKind.FINISHED, EndingKind.KEY_REFUSED)
+        assert (done.ending.kind, refused.ending.kind) == (EndingKind.FINISHED, EndingKind.UNAUTHORIZED)
         assert running.ending is late.ending is stop.ending is ending
         assert running.outcomes[2].token
         assert len(running.outcomes) == len(late.outcomes) == 250

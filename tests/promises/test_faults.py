@@ -54,7 +54,7 @@ OPTIONS = (
 GIVES_UP = PATIENCE + 40.0
 """Seconds that a run takes at most: once it lost patience, what is in flight is waited for; and before, slots were."""
 
-HINTS = [hint.cure for hint in Hint]
+HINTS = [hint.fix for hint in Hint]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Cell:
         match self.fault.kind:
             case Kind.HARMLESS:
                 return 0
-            case Kind.KEY_REFUSED:
+            case Kind.UNAUTHORIZED:
                 return 3
             case Kind.REJECTED | Kind.EXPIRED:
                 return 1
@@ -191,9 +191,9 @@ def assert_makes_sense(row: dict[str, str]) -> None:
     assert error
     assert error.isprintable()
     assert len(error) <= 300
-    who, _, cure = hint.partition(": ")
-    assert who in {hint.who for hint in Hint}
-    assert any(cure.startswith(known) for known in HINTS)
+    who, _, fix = hint.partition(": ")
+    assert who in {hint.where for hint in Hint}
+    assert any(fix.startswith(known) for known in HINTS)
 
 
 @contextmanager
@@ -244,11 +244,11 @@ def test_every_fault_ends_in_a_true_result_soon_with_a_cure(
         assert took <= GIVES_UP
         if cell.exit_code in (3, 4):
             assert "Stopped: " in said
-            assert "What to do: " in said
+            assert "hint: " in said
             assert "To go on: batch-issuer retry" in said
         if cell.exit_code in (0, 4):
             assert {row["auth_status"] for row in rows} <= {"issued", "unknown", "not_attempted", "failed"}
-        if kind is Kind.KEY_REFUSED:
+        if kind is Kind.UNAUTHORIZED:
             assert sum(cell.strikes(number + 1) for number in range(len(place.gateway.arrivals))) <= 16
         if cell.stays and cell.where == "first" and (kind in (Kind.FOREIGN, Kind.NO_TLS)):
             assert "this is not the Samsara API" in said

@@ -584,11 +584,11 @@ def edited_cells(path: Path) -> Iterator[Path]:
     }.items():
         yield write_table(path.with_name(f"{name}.results.csv"), rows)
     text = path.read_text(encoding="utf-8-sig")
-    for name, spoilt in {
+    for name, corrupted in {
         "half": text[: text.index(body[2][code]) + 20],
         "quote": text.replace(body[1][token], '"' + body[1][token]),
     }.items():
-        path.with_name(f"{name}.results.csv").write_text(spoilt)
+        path.with_name(f"{name}.results.csv").write_text(corrupted)
         yield path.with_name(f"{name}.results.csv")
 
 
@@ -596,7 +596,7 @@ EVERY_CHANGE = tuple(product(range(len(AUTH_COLUMNS) + 2), [by for by in range(-
 
 
 def spoilt_results(variants: Sequence[tuple[int, int]], stage: Stage) -> None:
-    """Results that somebody has spoilt, and all that can be done with them."""
+    """Results that somebody has corrupted, and all that can be done with them."""
     stage.write_roster(4, "Unknown,7404404,", "No ID,,")
     with stage.sandbox() as sandbox:
         run = ("--base-url", sandbox.url, *QUICK)
@@ -820,7 +820,7 @@ SCENARIOS = (
     Scenario("a server that echoes another kind of key", partial(a_server_that_echoes, ODD_KEY), False, soak=True),
     Scenario("signals and kills", signals_and_kills),
     Scenario("kept aside", kept_aside, soak=True),
-    Scenario("spoilt results", partial(spoilt_results, [(2, -1), (2, 1), (2, 3), (3, 3), (3, 4), (1, -1)])),
+    Scenario("corrupted results", partial(spoilt_results, [(2, -1), (2, 1), (2, 3), (3, 3), (3, 4), (1, -1)])),
     Scenario("expired and purged", expired_and_purged, soak=True),
     Scenario("a proxy with a password", a_proxy_with_a_password),
     Scenario("a proxy that cannot be used", a_proxy_that_cannot_be_used, issues=False, soak=True),
@@ -829,7 +829,7 @@ SCENARIOS = (
     Scenario("a folder that vanishes", a_folder_that_vanishes),
     Scenario("a full disk", a_disk_that_is_full),
     Scenario("bugs", bugs),
-    Scenario("results spoilt in every way", partial(spoilt_results, EVERY_CHANGE), soak=True),
+    Scenario("results corrupted in every way", partial(spoilt_results, EVERY_CHANGE), soak=True),
     *(Scenario(f"{fault} for every row", partial(one_fault_for_every_row, fault), soak=True) for fault in FAULTS),
 )
 
@@ -999,7 +999,7 @@ def texts_of(error: BaseException) -> Iterator[Piece]:
     yield Piece("repr of the exception", repr(error).encode())
     yield Piece("its traceback", "".join(traceback.format_exception(error)).encode())
     if isinstance(error, BatchIssuerError):
-        yield Piece("its tip", f"{error.message} {error.tip} {error.args}".encode())
+        yield Piece("its hint", f"{error.message} {error.hint} {error.args}".encode())
     for before in (error.__cause__, error.__context__):
         yield from texts_of(before) if before else ()
 

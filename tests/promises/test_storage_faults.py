@@ -181,7 +181,7 @@ def fail_each_call(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch, calls:
         for nth in count(1):
             place.with_old_results()
             disk = FailingDisk(place.folder, calls, number, nth, lasting=lasting)
-            with disk.spoilt(monkeypatch):
+            with disk.corrupted(monkeypatch):
                 code = place.issue()
             place.assert_safe(code, disk.hit)
             if "write" in calls and code != 0:
@@ -218,7 +218,7 @@ def test_a_journal_that_goes_on_after_a_line_that_failed_has_no_gap(
         place.with_old_results()
         lines = FailingDisk(place.folder, ["write"], errno.ENOSPC, nth, lasting=False)
         results = FailingDisk(place.folder, ["file"], errno.ENOSPC, 1, lasting=True)
-        with lines.spoilt(monkeypatch), results.spoilt(monkeypatch):
+        with lines.corrupted(monkeypatch), results.corrupted(monkeypatch):
             code = place.issue()
         assert code == 4
         assert place.partial.exists()
@@ -234,7 +234,7 @@ def test_a_run_whose_lines_cannot_be_flushed_stops_long_before_its_end(
     """EIO from the first fsync after a request: exit 4, and what came by then is kept."""
     place.roster = write_roster(place.roster.parent, 1000)
     disk = FailingDisk(place.folder, ["fsync"], errno.EIO, 3, lasting=False)
-    with disk.spoilt(monkeypatch):
+    with disk.corrupted(monkeypatch):
         code = place.issue("--rate", "200/s", "--burst", "1")
     assert code == 4
     assert "Input/output error" in place.told
@@ -252,7 +252,7 @@ def test_a_refresh_that_fails_leaves_the_results_as_they_were(
     for nth in count(1):
         place.out.write_bytes(expired)
         disk = FailingDisk(place.folder, ["file", "fsync", "replace", "rename"], errno.EIO, nth, lasting=True)
-        with disk.spoilt(monkeypatch):
+        with disk.corrupted(monkeypatch):
             code = place.retry() if command == "retry" else main(["purge", str(place.out)], {})
         if not disk.hit:
             assert code == 0
@@ -312,7 +312,7 @@ def spy_on_room(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> list[t
 def test_a_file_system_that_promises_no_room_is_no_obstacle(
     number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FailingDisk(place.folder, ["posix_fallocate"], number, 1, lasting=True).spoilt(monkeypatch):
+    with FailingDisk(place.folder, ["posix_fallocate"], number, 1, lasting=True).corrupted(monkeypatch):
         assert place.issue() == 0
     assert_complete(place.out, place.sandbox)
 
@@ -698,7 +698,7 @@ def test_files_are_private_from_birth_whatever_the_umask(
     disk = FailingDisk(place.folder, ["write", "file"], errno.ENOSPC, 3, lasting=True)
     with umask(mask), monkeypatch.context() as patch:
         patch.setattr(os, "open", births.spied(os.open))
-        with disk.spoilt(monkeypatch):
+        with disk.corrupted(monkeypatch):
             assert place.issue("--quota", "host") == 4
         assert place.partial.exists()
         assert place.issue("--quota", "host", "--restart") == 0
@@ -829,11 +829,11 @@ def test_a_warning_is_printed_unless_the_user_wants_quiet(for_all_to_see: Path, 
     for_all_to_see.chmod(0o755)
     place.folder.chmod(0o777)
     assert place.issue() == 0
-    assert f"Warning: {EVERYBODY} {place.folder}" in place.told
+    assert f"warning: {EVERYBODY} {place.folder}" in place.told
     assert place.retry() == 0
-    assert "Warning: " in place.told
+    assert "warning: " in place.told
     assert place.issue("--quiet") == 0
     assert place.told == ""
     place.folder.chmod(0o700)
     assert place.issue() == 0
-    assert "Warning" not in place.told
+    assert "warning" not in place.told

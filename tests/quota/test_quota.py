@@ -429,7 +429,7 @@ def test_without_trouble_nothing_is_told() -> None:
 def test_a_run_waits_while_its_leases_are_away_says_so_and_goes_on(since: float, until: float) -> None:
     """Nothing leaves meanwhile, but for one that had its slot; told soon, and again when they are back, once."""
     ran = Troubled(50, lambda now: AWAY if since <= now < until else None)
-    waiting = Trouble(AWAY.message, AWAY.tip, waits=True)
+    waiting = Trouble(AWAY.message, AWAY.hint, waits=True)
     assert ran.changes == [waiting, None]
     assert ran.told[-1][1] is None
     assert until <= ran.told[-1][0] <= until + 2.0
@@ -449,7 +449,7 @@ def test_while_it_waits_for_slots_nothing_is_told_of_leases_that_are_away_for_a_
 def test_a_run_whose_leases_break_goes_on_with_its_own_which_count_what_it_had_sent(at: float) -> None:
     """Told once; the promise holds across the break, as the server counts."""
     ran = Troubled(70, lambda now: BROKEN if now >= at else None)
-    assert [trouble for _, trouble in ran.told] == [Trouble(BROKEN.message, BROKEN.tip, waits=False)]
+    assert [trouble for _, trouble in ran.told] == [Trouble(BROKEN.message, BROKEN.hint, waits=False)]
     assert ran.leases.closed
     assert ran.server.peak(P) == 20
     assert ran.server.refusals == 0

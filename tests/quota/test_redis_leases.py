@@ -338,7 +338,7 @@ def test_a_server_that_cannot_be_used_is_an_error_before_anything_is_sent(addres
 
     with pytest.raises(SettingsError, match=said) as caught:
         asyncio.run(main())
-    assert "top-secret" not in f"{caught.value!r} {caught.value.tip}"
+    assert "top-secret" not in f"{caught.value!r} {caught.value.hint}"
 
 
 def test_a_wrong_password_is_told_without_showing_it(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_wrong_password_is_told_without_showing_it(tmp_path: Path) -> None:
         wrong = Secret(f"redis://:wrong-secret@127.0.0.1:{port}/0")
         with pytest.raises(SettingsError, match="password") as caught:
             asyncio.run(RedisLeases.connected(wrong, "password", RATE))
-    assert "secret" not in f"{caught.value!r} {caught.value.tip}"
+    assert "secret" not in f"{caught.value!r} {caught.value.hint}"
 
 
 async def one_slot(url: str) -> bool:
@@ -375,7 +375,7 @@ def test_a_server_behind_tls_is_used_if_its_certificate_is_trusted_and_only_then
         assert asyncio.run(one_slot(f"{address}?ssl_ca_certs={tmp_path / 'ca.pem'}"))
         with pytest.raises(SettingsError, match="no certificate that this computer trusts") as caught:
             asyncio.run(one_slot(address))
-        assert "ssl_ca_certs" in caught.value.tip
+        assert "ssl_ca_certs" in caught.value.hint
 
 
 def test_memory_and_redis_leases_have_the_same_methods() -> None:

@@ -902,7 +902,7 @@ def test_a_file_that_cannot_be_used_is_trouble_for_good(folder: Path, broken: Ca
                 with pytest.raises(QuotaBrokenError, match="cannot be shared") as trouble:
                     await ask(1)
                 assert str(state_file(folder)) in trouble.value.message
-                assert trouble.value.tip
+                assert trouble.value.hint
         wait_until_gone(ours)
 
     asyncio.run(use())

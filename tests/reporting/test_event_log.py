@@ -72,7 +72,7 @@ SAMPLES: dict[str, tuple[Event, dict[str, Any]]] = {
     "gate_opened": (GateOpened(), {}),
     "quota_trouble": (
         QuotaTrouble("away", "start it", 600.0),
-        {"message": "away", "tip": "start it", "patience": 600.0},
+        {"message": "away", "hint": "start it", "patience": 600.0},
     ),
     "first_token": (
         FirstToken(3600.0, NOW, 121.5, 6000),
@@ -81,8 +81,8 @@ SAMPLES: dict[str, tuple[Event, dict[str, Any]]] = {
     "clock_off": (ClockOff(-12.5), {"seconds": -12.5}),
     "renewing": (Renewing(3), {"drivers": 3}),
     "stopping": (
-        Stopping(Ending(EndingKind.KEY_REFUSED, "HTTP 401"), 2),
-        {"ending": "key refused", "message": "HTTP 401", "in_flight": 2},
+        Stopping(Ending(EndingKind.UNAUTHORIZED, "HTTP 401"), 2),
+        {"ending": "API token refused", "message": "HTTP 401", "in_flight": 2},
     ),
 }
 ENDED: dict[str, Any] = {"ending": "finished", "message": "all done", "rows": 9, "issued": 8, "results": "a b.csv"}
@@ -222,7 +222,7 @@ def test_what_has_no_value_is_left_out(form: Form) -> None:
         parsed_line(form, line)
         for line in logged(form, QuotaTrouble("m", "t", None), FirstToken(float("inf"), NOW, float("nan"), None))
     )
-    assert tuple(trouble) == ("time", "event", "pid", "message", "tip")
+    assert tuple(trouble) == ("time", "event", "pid", "message", "hint")
     assert tuple(token) == ("time", "event", "pid", "expires_at")
 
 
@@ -268,7 +268,7 @@ def test_whatever_the_texts_an_event_is_one_line_that_reads_back(
         {"event": "row_done", "row": row, "status": "failed", "request_id": organization, "attempts": 0}
         | {"error": error, "hint": hint},
         {"event": "gate_closed", "seconds": round(seconds, 3), "reason": error},
-        {"event": "quota_trouble", "message": error, "tip": hint},
+        {"event": "quota_trouble", "message": error, "hint": hint},
         {"event": "stopping", "ending": "deadline", "message": hint, "in_flight": 0},
     ]
     assert found == [as_read(form, {"time": NOW_SHOWN} | common | each) for each in fields]
@@ -366,7 +366,7 @@ def test_a_file_that_cannot_be_opened_is_told_before_anything_is_sent(unusable: 
     with pytest.raises(SettingsError) as caught:
         open_log(path)
     assert caught.value.message.startswith(f"the log file {path} cannot be opened: {reason}")
-    assert "--log-file" in caught.value.tip
+    assert "--log-file" in caught.value.hint
 
 
 @pytest.mark.parametrize("left", [b"", b"whole\n", b"ha"])

@@ -212,7 +212,7 @@ def test_the_same_reason_is_told_again_only_after_a_driver_got_a_token() -> None
 
 AWAY = QuotaError("the server of the quota is away", "start it")
 BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
-WARNING = "Warning: the file of the quota is broken. This run goes on with a quota of its own. To mend it: mend it.\n"
+WARNING = "warning: the file of the quota is broken. This run goes on with a quota of its own. To mend it: mend it.\n"
 
 
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO], ids=["terminal", "file"])

@@ -85,7 +85,7 @@ class Night:
     [
         ("", 0, "finished", {"issued": 3}),
         ("ok,404,ok", 1, "finished", {"issued": 2, "failed": 1}),
-        ("ok,401*", 3, "key refused", {"issued": 1, "failed": 1, "not_attempted": 1}),
+        ("ok,401*", 3, "API token refused", {"issued": 1, "failed": 1, "not_attempted": 1}),
         ("html*", 4, "wrong address", {}),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_night_without_a_roster_is_one_clear_line_a_summary_and_exit_2(
     with live_sandbox() as sandbox:
         night = Night(tmp_path, sandbox, "--quiet", source=str(tmp_path / "missing.csv"))
     assert night.code == 2
-    assert capsys.readouterr().err.splitlines()[0].startswith("batch-issuer: there is no file")
+    assert capsys.readouterr().err.splitlines()[0].startswith("error: there is no file")
     (entry,) = night.summary["organizations"]
     assert (entry["exit_code"], entry["ending"], entry["rows"]) == (2, "not started", 0)
     assert "missing.csv" in entry["message"]
@@ -176,7 +176,7 @@ def test_a_notification_that_fails_changes_nothing_and_its_address_stays_secret(
         night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH, "--notify-on", "always")
     assert night.code == 0
     told = capsys.readouterr()
-    assert "Warning: nobody could be notified: " in told.err
+    assert "warning: nobody could be notified: " in told.err
     for shown in (told.err, told.out, (tmp_path / "run.log").read_text(), (tmp_path / "s.json").read_text()):
         assert "hunter2" not in shown
 
@@ -240,7 +240,7 @@ OUTCOMES = st.builds(
             exit_code=st.sampled_from(WORST_FIRST),
             ending=st.sampled_from([*map(str, EndingKind), "not started"]),
             message=TEXTS,
-            tip=TEXTS,
+            hint=TEXTS,
             roster=TEXTS,
             results=TEXTS,
             rows=st.integers(0, 9),
@@ -266,7 +266,7 @@ def test_every_summary_fits_the_schema_and_says_one_sentence(summaries: list[Org
 @given(st.lists(OUTCOMES, max_size=4), st.booleans())
 def test_a_record_is_summed_up_without_its_secrets(outcomes: list[Outcome], failed: bool) -> None:
     """Neither the record's repr nor its summary shows a token; the figures add up."""
-    one = OrganizationJob(name="north", outcomes=outcomes, lacking=[each for each in outcomes if not each.token])
+    one = OrganizationJob(name="north", outcomes=outcomes, without_token=[each for each in outcomes if not each.token])
     one.error = StorageError("no room") if failed else None
     found = summarize(one)
     document = summary_document([found], NOW, NOW)

@@ -157,7 +157,7 @@ def test_a_row_whose_status_or_driver_was_damaged_is_refused_without_showing_it(
     cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
     with pytest.raises(ResultsError, match=f"row 7: its {column}") as caught:
         outcome_of({**cells, column: cell}.values(), 7)
-    assert TOKEN not in caught.value.message + caught.value.tip
+    assert TOKEN not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,9 @@ def test_a_time_as_it_is_written_is_read_with_spaces_around_it_too(text: str) ->
     ("hint", "told"),
     [
         ("", str(Hint.MAYBE_ISSUED)),
-        (str(Hint.SERVER), f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}"),
+        (str(Hint.SERVER), f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.fix}"),
         (str(Hint.MAYBE_ISSUED), str(Hint.MAYBE_ISSUED)),
-        (f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}", f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}"),
+        (f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.fix}", f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.fix}"),
     ],
 )
 def test_that_a_token_may_exist_is_told_once_and_read_back(status: Status, hint: str, told: str) -> None:

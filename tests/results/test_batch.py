@@ -48,7 +48,7 @@ def issued_to(who: Identifier, left: timedelta = timedelta(minutes=15)) -> Outco
 
 
 def without_token(status: Status, who: Identifier | None, attempts: int = 0) -> Outcome:
-    return Outcome(2, status, who, error="why", hint="cure", attempts=attempts)
+    return Outcome(2, status, who, error="why", hint="fix", attempts=attempts)
 
 
 def batch_of(
@@ -113,13 +113,13 @@ def test_until_counts_from_now_on() -> None:
     assert validity.real
 
 
-SPOILT = {
+CORRUPTED = {
     "token": ["", " ", "#NAME?", "#REF!", "#####", "Err:508", "Err:509", "1.2E+17", "1,2E+17", "1E+17", "-1.2e+17"],
     "code": ["", " ", "#NAME?", "Abc", "1bcdefghijklmnop", "Abcdefghijkl mnop", "Abcdefghijklmn\n", "Äbcdefghijklmno"],
 }
 
 
-@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in SPOILT.items() for text in texts])
+@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in CORRUPTED.items() for text in texts])
 def test_a_token_or_code_that_a_spreadsheet_program_spoilt_is_not_good(field: str, text: str) -> None:
     token = issued_to(driver(11))
     assert VALIDITY.suffices(token)
@@ -148,7 +148,7 @@ def test_a_token_of_the_sandbox_is_good_for_the_sandbox_only() -> None:
 
 # --- who is asked for
 
-ASKED = {"short", "expired", "spoilt", "failed", "unknown", "not_attempted", "new", "mended", "damaged"}
+ASKED = {"short", "expired", "corrupted", "failed", "unknown", "not_attempted", "new", "mended", "damaged"}
 KINDS = st.sampled_from(sorted(ASKED | {"good", "invalid", "twin", "other"}))
 WITH_BEFORE = {"short", "failed", "unknown", "not_attempted", "damaged"}
 
@@ -160,7 +160,7 @@ def row_of_kind(kind: str, number: int) -> tuple[str, Outcome | None]:
         "good": (who.value, issued_to(who, LEAST)),
         "short": (who.value, issued_to(who, LEAST - SECOND)),
         "expired": (who.value, issued_to(who, -SECOND)),
-        "spoilt": (who.value, replace(issued_to(who), token="#NAME?")),  # noqa: S106 - no token any more
+        "corrupted": (who.value, replace(issued_to(who), token="#NAME?")),  # noqa: S106 - no token any more
         "failed": (who.value, without_token(Status.FAILED, who, attempts=2)),
         "unknown": (who.value, without_token(Status.UNKNOWN, who, attempts=2)),
         "not_attempted": (who.value, without_token(Status.NOT_ATTEMPTED, who)),
@@ -432,7 +432,7 @@ def test_a_shifted_row_is_refused_without_showing_a_token_or_code(by: int, place
         shown = f"{planned.outcomes} {planned.drivers}"  # nothing of it was left in the auth_ columns
         assert planned.kept == []
     except ResultsError as error:
-        shown = f"{error.message} {error.tip}"
+        shown = f"{error.message} {error.hint}"
     assert TOKEN not in shown
     assert CODE not in shown
 

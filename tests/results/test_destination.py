@@ -73,7 +73,7 @@ def refusal_to_begin(
     before = sorted(place.path.parent.iterdir()) if place.path.parent.is_dir() else None
     with pytest.raises(ResultsError) as caught:
         begin(place, text, source=source, overwrite=overwrite, restart=restart)
-    assert caught.value.tip
+    assert caught.value.hint
     assert before is None or sorted(place.path.parent.iterdir()) == before
     return caught.value
 
@@ -131,8 +131,8 @@ def test_results_with_tokens_are_replaced_only_when_told_and_retry_is_suggested(
     publish(place, rows, issued(rows.drivers[0]))
     refused = refusal_to_begin(place)
     assert "holds tokens" in refused.message
-    assert f"batch-issuer retry {place.path}" in refused.tip
-    assert "--overwrite" in refused.tip
+    assert f"batch-issuer retry {place.path}" in refused.hint
+    assert "--overwrite" in refused.hint
     assert [driver.row for driver in begin(place, overwrite=True).drivers] == [2, 3]
 
 
@@ -156,7 +156,7 @@ def test_any_other_file_is_never_replaced_told_or_not(place: Destination, data: 
 def test_a_name_that_no_csv_file_can_have_or_that_promises_another_format_is_refused(name: str) -> None:
     with pytest.raises(ResultsError) as caught:
         Destination(Path(name))
-    assert caught.value.tip
+    assert caught.value.hint
 
 
 def test_the_name_of_the_journal_means_the_results(tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_a_journal_of_another_roster_is_refused_told_to_overwrite_or_not(
     refused = refusal_to_begin(place, text, overwrite=overwrite)
     assert "its roster was another" in refused.message
     assert difference in refused.message
-    assert "--restart" in refused.tip
-    assert "batch-issuer retry" in refused.tip
+    assert "--restart" in refused.hint
+    assert "batch-issuer retry" in refused.hint
     assert place.partial.read_bytes() == before
     assert [driver.row for driver in begin(place, text, restart=True).drivers][:2] == [2, 3]
 
@@ -217,7 +217,7 @@ def test_a_journal_of_another_roster_is_refused_told_to_overwrite_or_not(
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_in_the_place_of_the_journal_that_is_none_is_refused(place: Destination, overwrite: bool) -> None:
     place.partial.write_bytes(b"precious")
-    assert "--restart" in refusal_to_begin(place, overwrite=overwrite).tip
+    assert "--restart" in refusal_to_begin(place, overwrite=overwrite).hint
     assert place.partial.read_bytes() == b"precious"
 
 
@@ -244,7 +244,7 @@ def test_results_that_somebody_worked_on_after_the_run_was_cut_off_are_not_repla
     edited = place.path.read_bytes()
     with place, pytest.raises(ResultsError, match="was changed after the run") as caught:
         place.reopen(FIVE_MINUTES)
-    assert "--restart" in caught.value.tip
+    assert "--restart" in caught.value.hint
     with place:
         assert place.reopen(FIVE_MINUTES, restart=True).cells["Depot"].tolist()[1] == "Harbour"
     assert place.path.read_bytes() == edited
@@ -446,7 +446,7 @@ def test_when_the_disk_is_full_the_old_results_and_the_journal_stay(place: Desti
         journal = place.partial.read_bytes()
         with files_up_to(100), pytest.raises(StorageError) as caught:
             place.publish(rows, all_issued(rows))
-        assert TOKEN not in caught.value.message + caught.value.tip
+        assert TOKEN not in caught.value.message + caught.value.hint
         assert place.path.read_bytes() == b"old results"
         assert place.partial.read_bytes() == journal
         place.publish(rows, all_issued(rows))  # with room again

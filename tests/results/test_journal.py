@@ -201,7 +201,7 @@ def test_when_the_disk_is_full_it_keeps_whole_lines_and_says_so(place: Destinati
         with files_up_to(place.partial.stat().st_size + 700), pytest.raises(StorageError) as caught:
             record_on(journal)
         assert os.strerror(errno.EFBIG) in caught.value.message
-        assert TOKEN not in caught.value.message + caught.value.tip
+        assert TOKEN not in caught.value.message + caught.value.hint
         assert len(kept) > 1
         assert [line["auth_token"] for line in lines(place.partial)[len(rows) :]] == kept
         journal.record(issued(driver, code="later"))  # there is room again: the next line is whole, too
@@ -359,7 +359,7 @@ def test_one_without_a_line_for_every_row_is_not_gone_on_with(place: Destination
     place.partial.write_bytes(data[: ends[0]] + data[ends[1] : ends[4]])
     with place, pytest.raises(ResultsError, match="does not hold every row") as caught:
         place.reopen(FIVE_MINUTES)
-    assert "--restart" in caught.value.tip
+    assert "--restart" in caught.value.hint
     assert place.partial.read_bytes() == data[: ends[0]] + data[ends[1] : ends[4]]
 
 

@@ -140,7 +140,7 @@ def test_whatever_is_in_it_the_numbers_add_up(rows: list[dict[str, str]]) -> Non
     summary = status_of(results, AT)
     held = [row for row in rows if row["auth_token"]]
     assert sum(summary.counts.values()) == summary.rows == len(rows)
-    assert summary.valid + summary.expired + summary.unknown_expiry + summary.spoilt == len(held)
+    assert summary.valid + summary.expired + summary.unknown_expiry + summary.corrupted == len(held)
     assert summary.purged == sum(row["auth_status"] == "issued" for row in rows) - sum(
         row["auth_status"] == "issued" for row in held
     )
@@ -191,8 +191,8 @@ def test_a_row_that_is_short_left_of_its_status_is_refused(place: Destination, l
     place.path.write_text("\n".join([header, ",".join(cells), *others]))
     with pytest.raises(RosterError, match="row 2: 12 cells, but the header has 13") as caught:
         read_results(place.path)
-    assert caught.value.tip
-    assert TOKEN not in caught.value.message + caught.value.tip
+    assert caught.value.hint
+    assert TOKEN not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize("width", [1, 2])

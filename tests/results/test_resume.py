@@ -72,7 +72,7 @@ def row_without_token(number: int | str, status: str = "failed", **changes: str)
         "auth_status": status,
         "auth_identifier": "" if status == "invalid" else f"driverId={number}",
         "auth_error": "HTTP 404: Object not found." if status == "failed" else "why",
-        "auth_hint": "cure",
+        "auth_hint": "fix",
         "auth_http_status": "404" if sent else "",
         "auth_request_id": "r-0" if sent else "",
         "auth_attempts": "1" if sent else "0",
@@ -134,7 +134,7 @@ def results(tmp_path: Path) -> Path:
 
 def test_good_tokens_are_left_alone_and_all_else_is_asked_for_exactly_once(results: Path, sandbox: Sandbox) -> None:
     good = [held(11), held(12, auth_expires_at=utc(6)), held(13, Depot="=1+1")]
-    spoilt = [
+    corrupted = [
         held(21, auth_token="#NAME?"),  # noqa: S106 - no token any more
         held(22, auth_token="Err:508"),  # noqa: S106
         held(23, auth_token="1.2E+17"),  # noqa: S106
@@ -150,7 +150,7 @@ def test_good_tokens_are_left_alone_and_all_else_is_asked_for_exactly_once(resul
         row_without_token(53, "not_attempted"),
         by_hand(54),
     ]
-    again = [*spoilt, *dead, *copied, *without]
+    again = [*corrupted, *dead, *copied, *without]
     before = [good[0], *again[:8], good[1], *again[8:], good[2]]
     save(results, *before)
     line = results.read_bytes().splitlines()[1]
@@ -304,7 +304,7 @@ def test_a_cell_that_names_another_driver_refuses_the_row_every_time(
         after = lines(results)[0]
         assert after["auth_error"] == "the row is the one of driverId=11, but its cells now name driverId=12"
         assert after["auth_hint"].startswith(str(Hint.ANOTHER_DRIVER))
-        assert (Hint.MAYBE_ISSUED.cure in after["auth_hint"]) == (row["auth_status"] == "unknown")
+        assert (Hint.MAYBE_ISSUED.fix in after["auth_hint"]) == (row["auth_status"] == "unknown")
         assert {**after, "auth_error": "", "auth_hint": ""} == {
             **row,
             "Driver ID": "12",
@@ -397,7 +397,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "an inserted cell before the token": (encoded(with_new_cell(1, TOKEN)), "row 2: its auth_identifier names no"),
     "a deleted header cell": (encoded(without_cell(0, 0)), "row 2: its auth_status is none of"),
     "a word for an identifier": (encoded(with_cell(1, "auth_identifier", "someone")), "row 2: its auth_identifier"),
-    "a spoilt identifier": (encoded(with_cell(1, "auth_identifier", "#NAME?")), "row 2: its auth_identifier"),
+    "a corrupted identifier": (encoded(with_cell(1, "auth_identifier", "#NAME?")), "row 2: its auth_identifier"),
     "an unknown kind": (encoded(with_cell(1, "auth_identifier", "email=a")), "row 2: its auth_identifier"),
     "a kind alone": (encoded(with_cell(1, "auth_identifier", "driverId=")), "row 2: its auth_identifier"),
     "an identifier that no API takes": (encoded(with_cell(1, "auth_identifier", "driverId=x")), "row 2: its auth_id"),
@@ -414,7 +414,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "two columns for one kind": (encoded(with_column(0, ["ID", "1", "2", "3"])), "'ID' and 'Driver ID' could both be"),
     "the 8-bit encoding of Windows": (
         text_of(with_cell(2, "Depot", "Zürich")).encode("cp1252"),
-        'line 3: not UTF-8 text\nWhat to do: in the spreadsheet program choose "Save as" and the type "CSV UTF-8"',
+        'line 3: not UTF-8 text\nhint: in the spreadsheet program choose "Save as" and the type "CSV UTF-8"',
     ),
     "no whole workbook": (b"PK\x03\x04xl/worksheets/auth_token", "a damaged workbook"),
     "a roster": (b"Driver ID\n11\n", "is not a results file"),
@@ -432,7 +432,7 @@ def test_what_is_not_certain_is_refused_with_the_reason_and_nothing_else(
     assert retry(results, sandbox) == 2
     told = capsys.readouterr()
     assert reason in told.err
-    assert "What to do: " in told.err
+    assert "hint: " in told.err
     assert SECRET not in told.err + told.out
     assert CODE not in told.err + told.out
     assert results.read_bytes() == data
@@ -731,7 +731,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with_from_its_journal_alone(
     named: str, results: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without the roster, and without results of an earlier run."""
-    unknown = Outcome(3, Status.UNKNOWN, token_for(3, 12).identifier, error="cut off", hint="cure", attempts=1)
+    unknown = Outcome(3, Status.UNKNOWN, token_for(3, 12).identifier, error="cut off", hint="fix", attempts=1)
     leave_journal(results, token_for(2, 11), unknown, issue=[11, 12, 13])
     assert retry(Path(f"{results}{named}"), sandbox) == 0
     told = capsys.readouterr()

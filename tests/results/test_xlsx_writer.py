@@ -278,7 +278,7 @@ def test_what_no_sheet_can_hold_is_refused_before_the_first_request(text: str, m
     with place, pytest.raises(ResultsError) as caught:
         place.open_journal(batch(text))
     assert message in caught.value.message
-    assert ".csv" in caught.value.tip
+    assert ".csv" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 

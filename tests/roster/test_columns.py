@@ -58,7 +58,7 @@ def test_a_kind_without_column_is_not_looked_for() -> None:
 def test_a_named_column_that_is_missing_is_refused_with_those_that_are_there() -> None:
     error = refusal_of(["Name", "Depot"], columns={DRIVER_ID: "Fahrer-Nr."})
     assert "no column 'Fahrer-Nr.', which is to hold the driver ID" in error.message
-    assert "Name, Depot" in error.tip
+    assert "Name, Depot" in error.hint
 
 
 def test_one_column_cannot_hold_two_kinds() -> None:
@@ -68,8 +68,8 @@ def test_one_column_cannot_hold_two_kinds() -> None:
 def test_a_column_of_passwords_is_never_taken_for_an_identifier() -> None:
     with pytest.raises(RosterError) as caught:
         Roster.from_bytes(b"Name,Password\na,hunter2\n", "x.csv", RosterOptions(columns={USERNAME: "Password"}))
-    assert "passwords are never read" in caught.value.tip
-    assert "hunter2" not in f"{caught.value.message}{caught.value.tip}"
+    assert "passwords are never read" in caught.value.hint
+    assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_column_of_passwords_is_never_taken_for_an_identifier() -> None:
 def test_two_columns_that_could_be_the_same_are_named_with_the_flag_that_decides(header: list[str], flag: str) -> None:
     error = refusal_of(header)
     assert f"{header[0]!r} and {header[-1]!r} could both be" in error.message
-    assert flag in error.tip
+    assert flag in error.hint
     kind = IdentifierKind[flag.split("=", maxsplit=1)[0].removeprefix("--map ").upper()]
     assert columns(header, columns={kind: header[-1]}) == {kind: header[-1]}
 

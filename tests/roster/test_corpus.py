@@ -1,4 +1,4 @@
-"""Small rosters as the programs of this world write them: each comes to what it should, or is refused with the cure."""
+"""Small rosters as the programs of this world write them: each comes to what it should, or is refused with the fix."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def check_case(case: Case, file: Path) -> None:
         with pytest.raises(RosterError) as caught:
             Roster.from_path(file, options_of(case))
         assert case.refused in caught.value.message
-        assert case.cure in caught.value.tip
+        assert case.fix in caught.value.hint
         assert caught.value.message.startswith(file.name)
-        assert "hunter" not in f"{caught.value.message} {caught.value.tip}"
+        assert "hunter" not in f"{caught.value.message} {caught.value.hint}"
         return
     roster = Roster.from_path(file, options_of(case))
     assert comes_to(roster) == list(case.rows)

@@ -134,7 +134,7 @@ def test_any_bytes_are_a_table_of_strings_or_a_roster_error_of_one_line(data: by
     if refused:
         assert refused.message.startswith("depot.csv")
         assert len(refused.message.splitlines()) == 1
-        assert refused.tip
+        assert refused.hint
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_cannot_be_read_is_refused_with_the_place(data: bytes, message: str
     with pytest.raises(RosterError) as caught:
         read_table(data, "depot.csv")
     assert caught.value.message.startswith(message)
-    assert caught.value.tip
+    assert caught.value.hint
 
 
 def test_a_cell_over_the_limit_of_the_csv_module_is_a_roster_error_with_its_row() -> None:

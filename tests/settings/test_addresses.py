@@ -81,7 +81,7 @@ def test_plain_http_to_another_computer_is_refused(text: str) -> None:
 )
 def test_credentials_in_a_base_url_are_refused_without_being_shown(text: str) -> None:
     error = refusal(base_url=text)
-    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.hint
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_the_address_of_a_redis_server_is_kept_as_a_secret(address: str) -> None
 )
 def test_what_the_quota_cannot_be_shared_with_is_refused_without_being_shown(quota: str | Secret) -> None:
     error = refusal(quota=quota)
-    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
-    assert "redis://" in error.tip
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.hint
+    assert "redis://" in error.hint
 
 
 # --- proxies
@@ -268,4 +268,4 @@ def test_a_proxy_that_is_no_web_address_is_refused_without_being_shown(proxy: st
     with pytest.raises(SettingsError) as caught:
         proxy_for(API, {"HTTPS_PROXY": proxy})
     assert "HTTPS_PROXY" in caught.value.message
-    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint

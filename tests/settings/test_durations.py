@@ -40,7 +40,7 @@ def test_a_time_is_read_as_seconds(text: str, expected: float) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         seconds(text)
-    assert caught.value.tip
+    assert caught.value.hint
 
 
 @given(st.text(max_size=12))
@@ -91,7 +91,7 @@ def test_a_deadline_is_a_time_of_day_or_a_duration(text: str, expected: time | t
 def test_any_other_deadline_is_a_settings_error_that_says_how_to_write_it(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         deadline(text)
-    assert "06:00" in caught.value.tip
+    assert "06:00" in caught.value.hint
 
 
 @pytest.mark.parametrize(("now", "day"), [("05:59", 1), ("06:00", 2), ("06:01", 2), ("23:00", 2)])

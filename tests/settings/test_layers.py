@@ -61,7 +61,7 @@ def test_a_missing_api_token_is_told_with_the_variable_the_scope_and_a_way_to_tr
     assert "SAMSARA_API_TOKEN" in caught.value.message
     assert SCOPE == "Write Driver Auth Token"
     for word in ("SAMSARA_API_TOKEN", SCOPE, "--sandbox"):
-        assert word in caught.value.tip
+        assert word in caught.value.hint
 
 
 def test_blanks_around_the_api_token_do_not_matter() -> None:
@@ -74,7 +74,7 @@ def test_blanks_around_the_api_token_do_not_matter() -> None:
 def test_an_api_token_that_is_not_one_word_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         made({API_TOKEN_VARIABLE: text})
-    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
 
 
 def test_the_sandbox_never_looks_at_the_api_token_nor_uses_a_proxy() -> None:
@@ -232,8 +232,8 @@ def test_the_quota_is_shared_as_the_flag_says_else_the_variable_else_with_this_h
 def test_a_quota_that_cannot_be_shared_that_way_is_refused_without_being_shown(quota: str, by: str) -> None:
     with pytest.raises(SettingsError) as caught:
         made(quota=quota) if by == "flag" else made({QUOTA_VARIABLE: quota})
-    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
-    assert "redis://" in caught.value.tip
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert "redis://" in caught.value.hint
 
 
 def test_settings_do_not_show_the_password_of_the_quota() -> None:

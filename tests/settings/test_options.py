@@ -62,11 +62,11 @@ def test_an_entry_is_a_key_of_the_settings_file_with_its_errors(tmp_path: Path) 
         with pytest.raises(SettingsError) as caught:
             read_settings_file(path)
         assert f"patience under [{section}] is of the wrong kind" in caught.value.message
-        assert caught.value.tip == "it must be a whole number"
+        assert caught.value.hint == "it must be a whole number"
         path.write_text(f"[{section}]\npatients = 4\n")
         with pytest.raises(SettingsError) as caught:
             read_settings_file(path)
-        assert "patience" in caught.value.tip
+        assert "patience" in caught.value.hint
     path.write_text("[roster]\npatience = 4\n")
     with pytest.raises(SettingsError, match="no setting 'patience' under"):
         read_settings_file(path)

@@ -76,8 +76,8 @@ def test_a_flag_that_cannot_be_meant_is_refused_with_what_can(
     (tmp_path / "depot.csv").write_text("Driver ID\n1\n")
     assert main(["check", str(tmp_path / "depot.csv"), *flags]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("batch-issuer: ")
-    assert "What to do: " in told
+    assert told.startswith("error: ")
+    assert "hint: " in told
 
 
 # --- the settings file
@@ -125,7 +125,7 @@ def test_a_file_with_a_mistake_is_refused_naming_the_key(text: str, message: str
     with pytest.raises(SettingsError) as caught:
         options(f"--config={written(tmp_path, text)}")
     assert message in caught.value.message
-    assert caught.value.tip
+    assert caught.value.hint
 
 
 def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ MESSY = (
 def test_check_tells_what_will_be_sent_what_not_and_what_to_look_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In rows as the spreadsheet numbers them; a cure that rows share is told once; passwords are never shown."""
+    """In rows as the spreadsheet numbers them; a fix that rows share is told once; passwords are never shown."""
     (tmp_path / "depot.csv").write_text(MESSY)
     code, out, err = check(capsys, tmp_path / "depot.csv")
     assert code == 1

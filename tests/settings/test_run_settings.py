@@ -34,12 +34,12 @@ def test_settings_show_no_secret(record: object) -> None:
 )
 def test_an_api_token_that_is_no_single_ascii_word_is_refused_without_being_shown(text: str) -> None:
     error = refusal(api_token=Secret(text))
-    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.hint
 
 
 def test_an_api_token_in_the_open_is_refused_without_being_shown() -> None:
     error = refusal(api_token=HIDDEN)
-    assert HIDDEN not in error.message + error.tip
+    assert HIDDEN not in error.message + error.hint
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
@@ -79,7 +79,7 @@ def test_a_rate_is_read(text: str, limit: int, period: float) -> None:
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Rate.parse(text)
-    assert caught.value.tip
+    assert caught.value.hint
 
 
 @given(st.text(max_size=15))
@@ -113,7 +113,7 @@ def test_a_burst_up_to_the_limit_of_the_rate_is_taken(burst: int | None) -> None
 
 @pytest.mark.parametrize("burst", [-1, 0, 101])
 def test_a_burst_that_does_not_fit_the_rate_is_refused(burst: int) -> None:
-    assert "1 to 100" in refusal(rate=Rate(100, 60), burst=burst).tip
+    assert "1 to 100" in refusal(rate=Rate(100, 60), burst=burst).hint
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,10 @@ def refusal_of_reference(
     with pytest.raises(SettingsError) as caught:
         read(kind, place, environ)
     assert WHAT in caught.value.message
-    assert caught.value.tip
-    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
-    assert "\n" not in caught.value.message + caught.value.tip
-    return f"{caught.value.message} {caught.value.tip}"
+    assert caught.value.hint
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert "\n" not in caught.value.message + caught.value.hint
+    return f"{caught.value.message} {caught.value.hint}"
 
 
 def kept(folder: Path, content: str | bytes = HIDDEN, mode: int = 0o600, name: str = "key") -> Path:
@@ -281,7 +281,7 @@ def test_the_arguments_of_a_command_are_not_told(tmp_path: Path) -> None:
         assert HIDDEN not in str(where)
         with pytest.raises(SettingsError) as caught:
             where.read({})
-        assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+        assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
 
 
 @contextmanager

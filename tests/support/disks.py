@@ -56,7 +56,7 @@ def assert_told(told: str) -> None:
     """One who reads the messages knows what happened and what to do, and sees nothing that is for programmers."""
     assert "Traceback" not in told, told
     assert "this is a bug" not in told, told
-    assert "What to do: " in told, told
+    assert "hint: " in told, told
 
 
 # --- calls of this process that fail
@@ -88,7 +88,7 @@ class FailingDisk:
         self._count = 0
 
     @contextlib.contextmanager
-    def spoilt(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def corrupted(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         with monkeypatch.context() as patch:
             write = os.write
             patch.setattr(os, "write", self._announced(write))

@@ -45,7 +45,7 @@ class Kind(Enum):
     REJECTED = "the row has failed"
     FOREIGN = "the row has failed; if that goes on for other rows, too, all wait; or this is not the API"
     IN_OTHER_WORDS = "the row has failed; if that goes on for other rows, too, all wait"
-    KEY_REFUSED = "the run is over"
+    UNAUTHORIZED = "the run is over"
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>to the gu
 BODIES: dict[str, object] = {"envelope": ENVELOPE, "text": b"upstream connect error", "HTML": PAGE}
 STATUSES = {
     **dict.fromkeys((400, 404, 405, 409, 413), Kind.REJECTED),
-    **dict.fromkeys((401, 403), Kind.KEY_REFUSED),
+    **dict.fromkeys((401, 403), Kind.UNAUTHORIZED),
     429: Kind.THROTTLED,
     **dict.fromkeys((408, 500, 502, 503, 504), Kind.UNANSWERED),
 }

@@ -55,7 +55,7 @@ def up_to_date() -> str:
     def help_block(match: re.Match[str]) -> str:
         return f"{match[1]}\n```text\n{parsers[match[2].strip()].format_help()}```\n"
 
-    rows = [f"| {hint.what} | {hint.who} | {hint.cure} |" for hint in Hint]
+    rows = [f"| {hint.what} | {hint.where} | {hint.fix} |" for hint in Hint]
     hints = "\n".join(["| what happened | who mends it | what to do |", "|---|---|---|", *rows])
     events = [f"| `{name}` | {', '.join(f'`{field}`' for field in fields) or '-'} |" for name, fields in EVENTS.items()]
     table = "\n".join(["| event | fields |", "|---|---|", *events])

@@ -55,17 +55,17 @@ def refusal(**changes: Any) -> SettingsError:
     """Why `settings` with these changes cannot be."""
     with pytest.raises(SettingsError) as caught:
         settings(**changes)
-    assert caught.value.tip
+    assert caught.value.hint
     return caught.value
 
 
 def told(error: SettingsError) -> str:
     """What is said of an error: one line each, and nothing that is nobody's business."""
-    assert error.tip
+    assert error.hint
     assert error.message.isprintable()
-    assert error.tip.isprintable()
-    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
-    return f"{error.message} {error.tip}"
+    assert error.hint.isprintable()
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.hint
+    return f"{error.message} {error.hint}"
 
 
 def layers_of(

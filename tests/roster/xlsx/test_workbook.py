@@ -42,7 +42,7 @@ def refusal_of_workbook(data: bytes) -> RosterError:
     with pytest.raises(RosterError) as caught:
         Roster.from_bytes(data, "x.xlsx")
     assert caught.value.message.startswith("x.xlsx")
-    assert caught.value.tip
+    assert caught.value.hint
     return caught.value
 
 
