@@ -80,8 +80,7 @@ class _Command:
             planner = stack.enter_context(
                 Planner(
                     selection,
-                    overwrite=getattr(options, "overwrite", False),
-                    restart=options.restart,
+                    overwrite=options.overwrite,
                     sandbox=options.sandbox,
                 )
             )
@@ -150,7 +149,7 @@ class _Command:
                 warned.add(job.destination.warning)
                 say(f"warning: {job.destination.warning}.")
             lines = about_roster(job.roster) if job.roster is not None else []
-            lines += found_lines(job.batch, job.destination, restart=self._options.restart)
+            lines += found_lines(job.batch, job.destination)
             say(*(f"{job.name}: {line}" if job.name and line[:1] != " " else line for line in lines))
 
     async def _run(self, jobs: Sequence[Job], number: int) -> None:

@@ -9,7 +9,7 @@ import shlex
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from ..settings.options import resume_flags, resume_variables
+from ..settings.resume_command import resume_flags, resume_variables
 from ..wording import amount, local, utc_text
 from .screen import out, say, spans
 
@@ -99,9 +99,9 @@ def table(failures: Sequence[Failure], most: int | None = None) -> Iterator[str]
         yield f"  … and {len(failures) - most} more, all in the results file."
 
 
-def found_lines(batch: Batch, destination: Destination, *, restart: bool) -> Iterator[str]:
+def found_lines(batch: Batch, destination: Destination) -> Iterator[str]:
     """What earlier runs left of the rows, if there were any."""
-    if destination.partial.exists() and not restart:
+    if destination.resumes:
         yield f"Going on with {destination.partial}, which a run that did not finish has left."
     if batch.kept:
         yield f"{amount(len(batch.kept), 'row')} of {len(batch)} with a token that is still good, left alone."
@@ -233,17 +233,12 @@ def say_error(error: BatchIssuerError, name: str = "") -> None:
 def warn_of_secrets(options: Namespace) -> None:
     """Arguments are no place for a secret."""
     from ..settings.addresses import may_hold_password
-    from ..settings.layers import NOTIFY_VARIABLE, QUOTA_VARIABLE
+    from ..settings.layers import QUOTA_VARIABLE
 
     if may_hold_password(options.quota or ""):
         say(
             "warning: every user of this computer can see the password in --quota.",
             f"hint: put the address into the environment variable {QUOTA_VARIABLE} instead.",
-        )
-    if getattr(options, "notify", None) and not options.quiet:
-        say(
-            "warning: every user of this computer can see the address in --notify.",
-            f"hint: put it into the environment variable {NOTIFY_VARIABLE} instead.",
         )
 
 

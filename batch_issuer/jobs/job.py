@@ -94,13 +94,12 @@ async def issue_frame(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     return frame.assign(**{column: auth[column].to_numpy() for column in auth.columns})
 
 
-async def issue_file(  # noqa: PLR0913 - all but three by name
+async def issue_file(
     roster: Roster,
     settings: Settings,
     output: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    restart: bool = False,
     connections: Connections | None = None,
     stop: StopSignal | None = None,
     observe: Observer | None = None,
@@ -114,8 +113,7 @@ async def issue_file(  # noqa: PLR0913 - all but three by name
         roster: the rows.
         settings: where to send the requests, with which API token, how fast.
         output: the results file.
-        overwrite: whether earlier results with tokens may be replaced.
-        restart: keep the journal of an interrupted run aside, and start over.
+        overwrite: start over: replace earlier results, and set the journal of an interrupted run aside.
         connections: those to use, if other jobs run at the same time.
         stop: ends the run in good order.
         observe: receives the events of the run.
@@ -126,7 +124,7 @@ async def issue_file(  # noqa: PLR0913 - all but three by name
         StorageError: the results could not be published; the journal holds what was issued.
     """
     with Destination(output) as destination:
-        batch = destination.begin(roster, _validity(settings), overwrite=overwrite, restart=restart)
+        batch = destination.begin(roster, _validity(settings), overwrite=overwrite)
         return await _alone(batch, destination, settings, connections, stop, observe)
 
 
@@ -134,7 +132,7 @@ async def retry_file(
     results: str | os.PathLike[str],
     settings: Settings,
     *,
-    restart: bool = False,
+    overwrite: bool = False,
     connections: Connections | None = None,
     stop: StopSignal | None = None,
     observe: Observer | None = None,
@@ -144,7 +142,7 @@ async def retry_file(
     Args:
         results: the file.
         settings: where to send the requests, with which API token, how fast.
-        restart: keep the journal of an interrupted run aside, and go by the results as they were before.
+        overwrite: use the results as they are, and set the journal of an interrupted run aside.
         connections: those to use, if other jobs run at the same time.
         stop: ends the run in good order.
         observe: receives the events of the run.
@@ -156,7 +154,7 @@ async def retry_file(
         StorageError: the results could not be published; the journal holds what was issued.
     """
     with Destination(results) as destination:
-        batch = destination.reopen(_validity(settings), restart=restart)
+        batch = destination.reopen(_validity(settings), overwrite=overwrite)
         return await _alone(batch, destination, settings, connections, stop, observe)
 
 

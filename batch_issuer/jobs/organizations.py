@@ -102,7 +102,6 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
     flags: Mapping[str, Any] | None = None,
     date: datetime | None = None,
     overwrite: bool = False,
-    restart: bool = False,
     connections: Connections | None = None,
     stop: StopSignal | None = None,
     observers: Mapping[str, Observer] | None = None,
@@ -115,8 +114,7 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
         environ: environment variables, which the settings may refer to.
         flags: settings that go before all others, named and written as in the settings file.
         date: for ``{date}`` in the names of results, with its zone; now by default.
-        overwrite: whether earlier results with tokens may be replaced.
-        restart: keep the journals of interrupted runs aside, and start over.
+        overwrite: start over: replace earlier results, and set the journals of interrupted runs aside.
         connections: those to use, if other jobs run at the same time.
         stop: ends all runs in good order.
         observers: of the runs, by the organization's name.
@@ -130,7 +128,7 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
     """
     environ = environ or {}
     selection = Selection(file, flags=typed(flags or {}), environ=environ)
-    with Planner(selection, date=date, overwrite=overwrite, restart=restart) as planner:
+    with Planner(selection, date=date, overwrite=overwrite) as planner:
         jobs = planner.issue_all(names)
         ca_file = environ.get("SSL_CERT_FILE") or None
         await run_jobs(jobs, connections=connections, stop=stop, observers=observers, ca_file=ca_file)

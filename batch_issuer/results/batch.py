@@ -153,7 +153,7 @@ class Batch:
             RosterError: two columns could name the drivers.
         """
         if results.rows != list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(results.rows))):
-            raise ResultsError(f"{name} does not hold every row", "begin anew with --restart")
+            raise ResultsError(f"{name} does not hold every row", "start over with --overwrite")
         with collecting_later():
             header = [str(column) for column in results.cells.columns]
             options = options or RosterOptions()

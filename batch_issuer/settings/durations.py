@@ -19,7 +19,7 @@ def seconds(text: str) -> float:
     """
     match = re.fullmatch(rf"\s*(\d{{1,9}}(?:\.\d{{0,9}})?)\s*({'|'.join(UNITS)}|)\s*", text, re.ASCII)
     if not match:
-        raise SettingsError(f"{text!r} is not a time", "write it as 30s, 5m or 250ms")
+        raise SettingsError(f"{text!r} is not a valid duration", "write it as 30s, 5m or 250ms")
     return float(match[1]) * UNITS[match[2] or "s"]
 
 

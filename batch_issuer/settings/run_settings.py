@@ -35,7 +35,7 @@ class Rate:
         """
         match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9}(?:\.\d{1,9})?)?\s*(s|sec|min|m|h)\s*", text, re.ASCII)
         if not match:
-            raise SettingsError(f"{text!r} is not a rate", "write it as 100/min, 100/6s or 5/s")
+            raise SettingsError(f"{text!r} is not a valid rate", "write it as 100/min, 100/6s or 5/s")
         limit, count, unit = match.groups()
         return cls(int(limit), seconds(f"{count or 1}{unit}"))
 

@@ -192,7 +192,7 @@ def test_a_file_for_each_organization_is_refused_for_a_roster_that_they_share(
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), *flag) == 2
     told = capsys.readouterr().err
-    assert "all.csv holds drivers of several organizations, so its results are one file" in told
+    assert "all.csv contains drivers of several organizations, so it has one results file" in told
     assert "-o" in told
     assert "roster_file" in told
     assert not group.asked("north")
@@ -260,8 +260,8 @@ def test_rosters_of_their_own_never_share_a_results_file(group: Group, capsys: p
     group._sections[0] += 'output = "results/{organization}-{date}.csv"\n'
     assert group.run("issue", "--all") == 2
     told = capsys.readouterr().err
-    assert told.count("is to hold the results of north and of south") >= 2
-    assert "write {organization} into output" in told
+    assert told.count("north and south have the same results file") >= 2
+    assert "add {organization} to output" in told
     assert (len(group.asked("east")), len(group.asked("north")), len(group.asked("south"))) == (2, 0, 0)
 
 
@@ -302,7 +302,7 @@ def test_results_of_several_go_into_no_file_of_one_organization(
     shared = group.folder / "all.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared)) == 2
-    assert "all.csv holds drivers of several organizations" in capsys.readouterr().err
+    assert "all.csv contains drivers of several organizations" in capsys.readouterr().err
     assert not group.asked("north")
     assert group.run("issue", str(shared), "-o", str(group.folder / "one.csv")) == 0
     assert [row["auth_status"] for row in lines(group.folder / "one.csv")] == ["issued", "issued"]
@@ -335,7 +335,7 @@ def test_retry_of_an_organization_without_rows_is_refused(group: Group, capsys: 
     shared.write_text("Username,Organization\ndriver.1,north\n")
     assert group.run("issue", str(shared), "-o", str(out)) == 0
     assert group.run("retry", str(out), "--org", "south") == 2
-    assert "no row of one.csv is of south" in capsys.readouterr().err
+    assert "no row of one.csv belongs to south" in capsys.readouterr().err
 
 
 def test_check_takes_a_roster_of_which_organization_it_may_be(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
@@ -459,7 +459,7 @@ def test_retry_knows_the_organization_by_the_name_of_the_results(group: Group) -
         (["issue", "--all", "--token-command", "echo key"], "'north' and 'south' have the same API token"),
         (
             ["issue", "--org", "north", "-o", "{nothing}.csv"],
-            "'{nothing}' in the name of the results stands for nothing",
+            "unknown placeholder '{nothing}' in the name of the results",
         ),
         (["retry", "north.csv"], "is to say whose a driver is"),
     ],

@@ -374,7 +374,7 @@ def test_no_file_is_renamed_while_it_is_open_which_windows_refuses(
     for name in ("replace", "rename"):
         monkeypatch.setattr(os, name, as_on_windows(getattr(os, name)))
     assert place.issue() == 0, place.told
-    assert place.issue("--restart") == 0, place.told
+    assert place.issue() == 0, place.told
 
 
 def open_files() -> set[str]:
@@ -701,7 +701,7 @@ def test_files_are_private_from_birth_whatever_the_umask(
         with disk.corrupted(monkeypatch):
             assert place.issue("--quota", "host") == 4
         assert place.partial.exists()
-        assert place.issue("--quota", "host", "--restart") == 0
+        assert place.issue("--quota", "host") == 0
         births.look()
     assert stat.S_IMODE(place.out.stat().st_mode) == 0o600
     (aside,) = place.folder.glob("*.partial.*")
@@ -731,9 +731,9 @@ def test_a_symbolic_link_in_the_place_of_a_file_is_refused_and_not_followed(
     suffix: str, dangling: bool, place: ResultsFolder
 ) -> None:
     victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
-    assert place.issue() == 2
+    assert place.run("issue", place.roster, "-o", place.out) == 2
     assert_told(place.told)
-    assert place.issue("--restart") == 2
+    assert place.issue() == 2
     assert place.retry() == 2
     assert main(["purge", str(place.out)], {}) == 2
     assert place.sent == 0

@@ -62,12 +62,23 @@ def test_the_schema_is_one_and_refuses_what_is_no_summary() -> None:
 class Night:
     """One run, and what is left of it for monitors."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox, *flags: str, source: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sandbox: Sandbox,
+        *flags: str,
+        source: str | None = None,
+        notify: str = "",
+        notify_on: str = "failure",
+    ) -> None:
         self.folder = folder
+        settings = folder / "night.toml"
+        settings.write_text(f'[report]\nnotify_on = "{notify_on}"\n')
         path = source or str(write_roster(folder, 3))
         reports = ["--summary", str(folder / "s.json"), "--log-file", str(folder / "run.log"), "--log-format", "json"]
         where = ["--base-url", sandbox.url, *QUICK]
-        self.code = main(["issue", path, *where, *reports, *flags], {"SAMSARA_API_TOKEN": sandbox.api_token})
+        environ = {"SAMSARA_API_TOKEN": sandbox.api_token, "BATCH_ISSUER_NOTIFY": notify}
+        self.code = main(["issue", path, "--config", str(settings), *where, *reports, *flags], environ)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -143,19 +154,19 @@ def test_the_log_has_a_line_for_each_row_and_nothing_secret(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("script", "flags", "told"),
+    ("script", "notify_on", "told"),
     [
-        ("404", (), True),
-        ("", (), False),
-        ("", ("--notify-on", "always"), True),
-        ("401*", ("--notify-on", "failure"), True),
+        ("404", "failure", True),
+        ("", "failure", False),
+        ("", "always", True),
+        ("401*", "failure", True),
     ],
 )
 def test_a_notification_is_one_post_with_a_sentence_and_the_summary(
-    tmp_path: Path, script: str, flags: tuple[str, ...], told: bool
+    tmp_path: Path, script: str, notify_on: str, told: bool
 ) -> None:
     with live_sandbox(limiter="none", script=script) as sandbox, live_raw_server(http(200)) as chat:
-        night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH + "/{exit_code}", *flags)
+        night = Night(tmp_path, sandbox, notify=chat.url + SECRET_PATH + "/{exit_code}", notify_on=notify_on)
     assert len(chat.requests) == told
     for request in chat.requests:
         assert request.line.split()[:2] == ["POST", f"{SECRET_PATH}/{night.code}"]
@@ -173,7 +184,7 @@ def test_a_notification_that_fails_changes_nothing_and_its_address_stays_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: bytes
 ) -> None:
     with live_sandbox(limiter="none") as sandbox, live_raw_server(answer) as chat:
-        night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH, "--notify-on", "always")
+        night = Night(tmp_path, sandbox, notify=chat.url + SECRET_PATH, notify_on="always")
     assert night.code == 0
     told = capsys.readouterr()
     assert "warning: nobody could be notified: " in told.err
@@ -183,7 +194,7 @@ def test_a_notification_that_fails_changes_nothing_and_its_address_stays_secret(
 
 def test_nobody_listens_to_a_notification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with live_sandbox(limiter="none") as sandbox:
-        night = Night(tmp_path, sandbox, "--notify", f"http://127.0.0.1:1{SECRET_PATH}", "--notify-on", "always")
+        night = Night(tmp_path, sandbox, notify=f"http://127.0.0.1:1{SECRET_PATH}", notify_on="always")
     assert night.code == 0
     assert "nobody could be notified: no connection (Connection refused)" in capsys.readouterr().err
 

@@ -359,7 +359,7 @@ def test_one_without_a_line_for_every_row_is_not_gone_on_with(place: Destination
     place.partial.write_bytes(data[: ends[0]] + data[ends[1] : ends[4]])
     with place, pytest.raises(ResultsError, match="does not hold every row") as caught:
         place.reopen(FIVE_MINUTES)
-    assert "--restart" in caught.value.hint
+    assert "--overwrite" in caught.value.hint
     assert place.partial.read_bytes() == data[: ends[0]] + data[ends[1] : ends[4]]
 
 

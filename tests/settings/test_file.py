@@ -93,7 +93,7 @@ TIMES = ("timeout", "give_up_after", "min_validity")
 ALLOWED: dict[str, set[str]] = {
     **{key: {"whole"} for key in ("burst", "concurrency")},
     **{key: {"whole", "float"} for key in TIMES},
-    **{key: set() for key in ("region", "rate", "deadline", "log_format", "notify_on", "identify_by", "map")},
+    **{key: set() for key in ("region", "rate", "deadline", "log_format", "notify_on", "identify_by", "map", "output")},
     "token_command": {"text", "list"},
 }
 """Kinds of values that are right for a key; a text, where it says nothing."""
@@ -101,9 +101,10 @@ ALLOWED: dict[str, set[str]] = {
 SAY_MORE = {
     "map": {"table": "'x' is no kind of identifier"},
     "identify_by": {"text": "is no kind of identifier"},
-    "rate": {"text": "is not a rate"},
+    "output": {"text": "has no ending"},
+    "rate": {"text": "is not a valid rate"},
     "deadline": {"text": "is not a deadline"},
-    **{key: {"text": "is not a time", "infinite": "is not a time"} for key in TIMES},
+    **{key: {"text": "is not a valid duration", "infinite": "is not a valid duration"} for key in TIMES},
 }
 """Of values that are of the right kind and wrong all the same."""
 
@@ -303,7 +304,9 @@ def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
         {
             "defaults": {"token_file": "keys/a", "output": "out/{date}.csv"},
             "report": {"log_file": "~/run.log", "summary": absolute, "notify_file": "../hook"},
-            "organizations": {"north": {"token_file": absolute, "roster_file": "~/depot.csv", "output": "~/{roster}"}},
+            "organizations": {
+                "north": {"token_file": absolute, "roster_file": "~/depot.csv", "output": "~/{roster}.csv"}
+            },
         },
     )
     monkeypatch.chdir(tmp_path)
@@ -318,7 +321,7 @@ def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
     assert file.organizations["north"][0].values == {
         "token_file": Path(absolute),
         "roster_file": tmp_path / "home/depot.csv",
-        "output": str(tmp_path / "home/{roster}"),
+        "output": str(tmp_path / "home/{roster}.csv"),
     }
     assert layers_of(Path("etc/b.toml"), "--output", "x.csv").output() == "x.csv"
 
@@ -326,7 +329,7 @@ def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
 @posix
 @pytest.mark.parametrize("key", ["token_file", "output"])
 def test_the_home_folder_of_a_user_who_does_not_exist_is_refused(key: str, tmp_path: Path) -> None:
-    assert f"{key} under [defaults]" in refusal_of_file(tmp_path, {"defaults": {key: "~no-such-user-here/x"}})
+    assert f"{key} under [defaults]" in refusal_of_file(tmp_path, {"defaults": {key: "~no-such-user-here/x.csv"}})
 
 
 @pytest.mark.parametrize(
@@ -337,7 +340,7 @@ def test_a_time_is_a_number_of_seconds_or_a_text(text: str, expected: float, tmp
     assert found == {"timeout": pytest.approx(expected)}
 
 
-@pytest.mark.parametrize("pattern", ["out/{date}.csv", "{organization}/{roster}-{date}.csv", "plain.csv", "{date"])
+@pytest.mark.parametrize("pattern", ["out/{date}.csv", "{organization}/{roster}-{date}.csv", "plain.csv", "{date.csv"])
 def test_the_placeholders_of_a_pattern_are_known_by_file_and_flag(pattern: str, tmp_path: Path) -> None:
     file = written(tmp_path, {"defaults": {"output": pattern}})
     assert layers_of(file).output() == str(tmp_path / pattern)
@@ -351,7 +354,7 @@ def test_other_placeholders_are_refused_with_those_there_are(pattern: str, tmp_p
     with pytest.raises(SettingsError) as caught:
         layers_of(None, "--output", pattern).output()
     for said in (told(caught.value), refusal_of_file(tmp_path, {"defaults": {"output": pattern}})):
-        assert "there are {organization}, {date}, {roster}" in said
+        assert "use {organization}, {date} or {roster}" in said
 
 
 def test_braces_in_the_folder_of_the_file_are_no_placeholders(tmp_path: Path) -> None:
