@@ -57,6 +57,12 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
 
 
 def _run(options: Namespace, environ: Mapping[str, str]) -> int:
+    if options.command == "help":
+        from ..reporting.exit_codes import EXIT_COMPLETE
+        from .manual import show_help
+
+        show_help(options.topic)
+        return EXIT_COMPLETE
     if options.command in ("issue", "retry"):
         from . import issuing as home
     else:

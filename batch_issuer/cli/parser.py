@@ -115,6 +115,12 @@ Faults: any status from 400 to 599, or reset, lost, hang, slow, truncated,
 html, badjson, shape. A driver ID that ends in 404404 is unknown to the
 sandbox, one that ends in 400400 is deactivated.
 """,
+    "help": """\
+examples:
+  batch-issuer help                 list the pages
+  batch-issuer help first-time
+  batch-issuer help issue           same as batch-issuer issue --help
+""",
 }
 
 
@@ -176,6 +182,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("config", "config [options]", "show which settings apply, and where each is from")
     add("quota", "quota [options]", "show how much of the organization's quota is in use")
     _add_server(add("sandbox", "sandbox [--port N] [options]", "run the local stand-in for the API"))
+    manual = add("help", "help [TOPIC]", "show a page of the manual")
+    manual.add_argument("topic", metavar="TOPIC", nargs="?", help="a page, or a command (default: list the pages)")
     for name, command in commands.choices.items():
         add_flags(command, [option.name for option in OPTIONS.values() if name in option.commands])
     return parser

@@ -5,7 +5,7 @@
 
 The server counts a sliding window (or as its figure says), 100 requests a minute; a reply is there 100 ms after its
 request left, the way there and the way back sharing them by chance, or after 10 to 300 ms. Prints the figures and the
-README's table, and draws `duration.svg`: how many requests reached the server within the 60 s before each moment.
+table of durations, and draws `duration.svg`: how many requests reached the server within the 60 s before each moment.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ PANELS = {
 
 # --- the table
 
+TABLE_HEAD = "| drivers | fastest possible | batch-issuer | evenly paced client |\n|---|---|---|---|"
+
 
 @cache
 def steady(count: int, client: str) -> Result:
@@ -70,8 +72,8 @@ def said(count: int) -> float:
 
 
 def table(counts: Iterable[int] = DRIVERS) -> str:
-    """The README's, in Markdown."""
-    return "\n".join(["| drivers | the very best | batch-issuer | paced |", "|---|---|---|---|", *map(line, counts)])
+    """In Markdown, for README.md here; the main README has some of its rows."""
+    return "\n".join([TABLE_HEAD, *map(line, counts)])
 
 
 def line(count: int) -> str:
