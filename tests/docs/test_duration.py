@@ -87,8 +87,8 @@ def test_the_picture_is_small_readable_and_of_no_one_day_or_machine() -> None:
 
 
 @pytest.mark.parametrize("client", [OURS, PACED, BURST])
-def test_the_picture_says_what_the_virtual_clock_measures(client: str) -> None:
-    """If this fails: ``python tests/benchmarks/duration.py`` draws it anew. The SDK's makers may change its retries."""
+def test_the_picture_shows_what_the_virtual_clock_measures(client: str) -> None:
+    """If this fails: ``python tests/benchmarks/duration.py`` redraws it. The SDK's makers may change its retries."""
     assert f"{duration.PANELS[client][0]}: {duration.outcome(duration.shown(client))}" in picture()
 
 
@@ -96,7 +96,7 @@ def test_never_more_than_the_limit_in_any_window() -> None:
     assert max(count for _, count in duration.windows(duration.shown(OURS).arrivals)) == RATE.limit
 
 
-def test_a_window_has_its_end_and_lacks_its_beginning() -> None:
+def test_a_window_includes_its_end_and_excludes_its_beginning() -> None:
     assert duration.windows([1.0, 2.0, 61.0]) == [(1.0, 1), (2.0, 2), (61.0, 2), (62.0, 1), (121.0, 0)]
 
 
@@ -105,7 +105,7 @@ def test_the_outline_loses_no_peak() -> None:
     assert duration.outline([(0.2, 3), (1.4, 7), (1.5, 2), (3.0, 0)], 5) == ([3, 7, 2, 0], [0, 1, 2, 3, 5])
 
 
-def test_without_matplotlib_one_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit, match=r"pip install '\.\[plot\]'"):
         duration.plot(tmp_path / "x.svg")
