@@ -30,6 +30,7 @@ ORDER = {
         "options",
         "file",
         "layers",
+        "display",
         "selection",
     ),
     "api": ("retry_after", "replies", "client"),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import ResultsError, SettingsError
 from ..reporting.exit_codes import EXIT_COMPLETE, EXIT_ROWS_WITHOUT_TOKEN
 from ..settings.addresses import REGIONS
+from ..settings.display import report_lines, run_lines
 from ..settings.file import FILE_NAME, find_settings_file, read_settings_file
 from ..settings.layers import API_TOKEN_VARIABLE
 from ..settings.selection import Selection
@@ -95,8 +96,8 @@ def config(options: Namespace, environ: Mapping[str, str]) -> int:
     out(f"settings file: {where}")
     for name in selection.names():
         title = f"organization {name}" if name else "no organization is named"
-        out("", title, *in_columns(selection.layers(name).shown()))
-    out("", "reports", *in_columns(selection.layers().shown_of_report()))
+        out("", title, *in_columns(run_lines(selection.layers(name))))
+    out("", "reports", *in_columns(report_lines(selection.layers())))
     return EXIT_COMPLETE
 
 
