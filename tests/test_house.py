@@ -56,6 +56,7 @@ ORDER = {
         "frames",
         "organizations",
         "naming",
+        "driver_names",
         "duplicates",
         "roster",
     ),
@@ -91,7 +92,7 @@ ORDER = {
     ),
     "jobs": ("records", "running", "job", "planning", "organizations"),
     "reporting": ("exit_codes", "progress", "log_file", "event_log", "summary", "notification"),
-    "cli": ("parser", "screen", "messages", "loop", "commands", "issuing"),
+    "cli": ("parser", "screen", "groups", "messages", "loop", "commands", "issuing"),
     "__main__": (),
 }
 """Each imports only from those before it, and inside a folder too. A name is a file or a folder."""

@@ -22,9 +22,7 @@ ALL_SHOWN, SOME_SHOWN = 5, 3
 """Entries of a group: so many are all shown; of more, the first few."""
 
 
-def group_lines(
-    failures: Iterable[Failure], names: Mapping[int, str], *, in_full: bool = False
-) -> Iterator[str]:
+def group_lines(failures: Iterable[Failure], names: Mapping[int, str], *, in_full: bool = False) -> Iterator[str]:
     """Lines for rows without a token, those of one status and hint together.
 
     Args:

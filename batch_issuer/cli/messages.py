@@ -6,8 +6,10 @@ Imports nothing heavy, so that a mistyped flag is reported at once.
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ..model import Status
 from ..settings.options import resume_flags, resume_variables
 from ..wording import amount, duration_text, local, utc_text
 from .groups import group_lines, row_list, warning_lines
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..errors import BatchIssuerError
-    from ..jobs.records import Job
+    from ..jobs.records import Job, JobResult
     from ..model import IdentifierKind, Outcome
     from ..pipeline.endings import Ending
     from ..reporting.summary import OrganizationSummary
@@ -65,17 +67,17 @@ def by_organization_lines(roster: Roster) -> Iterator[str]:
 
 def warnings_of(roster: Roster, *, in_full: bool = False) -> Iterator[str]:
     """Rows of a roster that are sent although something about them looks wrong."""
-    return warning_lines(roster.remarks, _names(roster.frame, roster.remarks), in_full=in_full)
+    return warning_lines(roster.remarks, names_of(roster.frame, roster.remarks), in_full=in_full)
 
 
 def refused_lines(roster: Roster) -> Iterator[str]:
     """Rows of a roster that cannot be sent, all of them."""
     rows = [_failure(outcome) for outcome in roster.refused]
-    return group_lines(rows, _names(roster.frame, [row.row for row in rows]), in_full=True)
+    return group_lines(rows, names_of(roster.frame, [row.row for row in rows]), in_full=True)
 
 
-def _names(cells: pd.DataFrame, rows: Iterable[int]) -> dict[int, str]:
-    """The drivers' names of some rows, as far as the table has any."""
+def names_of(cells: pd.DataFrame, rows: Iterable[int]) -> dict[int, str]:
+    """The drivers' names in some rows, by row number, as far as the table has any."""
     from ..roster import HEADER_ROW, driver_names
 
     wanted = [*rows]
@@ -162,16 +164,17 @@ def print_endings(endings: Mapping[str, Ending]) -> bool:
     """Why runs stopped early; whether any did.
 
     Args:
-        endings: by organization; blank where there is only one.
+        endings: by organization, whose name is shown where there are several.
     """
     from ..pipeline.endings import EndingKind
 
     early = {name: ending for name, ending in endings.items() if ending.kind is not EndingKind.FINISHED}
     for name, ending in early.items():
+        of = _of(name) if len(endings) > 1 else ""
         if ending.kind is EndingKind.INTERRUPTED:
-            say(f"{_of(name)}{ending.message[:1].upper()}{ending.message[1:]}.")
+            say(f"{of}{ending.message[:1].upper()}{ending.message[1:]}.")
         else:
-            say(f"error: {_of(name)}{ending.message}")
+            say(f"error: {of}{ending.message}")
         if ending.hint:
             say(f"hint: {ending.hint}")
     return bool(early)
@@ -191,10 +194,10 @@ def print_rows_without_token(job: Job) -> None:
     if still_valid:
         say(f"{amount(len(still_valid), 'row')} keep an earlier login token that is still valid but was not renewed.")
     rows = [_failure(one) for one in job.result.without_token if one.error and one.hint not in map(str, explained)]
-    say(*group_lines(rows, _names(job.batch.cells, [row.row for row in rows])))
+    say(*group_lines(rows, names_of(job.batch.cells, [row.row for row in rows])))
 
 
-def print_other_files(job: Job) -> None:
+def print_other_files(job: Job, *, quiet: bool) -> None:
     """Files besides the results that a person should know of."""
     destination, result = job.destination, job.result
     if destination is None or result is None:
@@ -212,42 +215,60 @@ def print_other_files(job: Job) -> None:
             f"the results are in {result.path}",
             f"hint: compare the two files, then rename {result.path.name} if the other one is not needed",
         )
-    if result.guarded_cells:
+    if result.guarded_cells and not quiet:
         cells = amount(result.guarded_cells, "roster cell")
         say(f"{cells} got a leading apostrophe, so that no spreadsheet program runs it as a formula.")
 
 
-def print_result(job: Job, *, seconds: float, quiet: bool, sandbox: bool) -> None:
-    """The result of one roster: how many rows have a token, until when, and where."""
-    result = job.result
-    if result is None:
-        return
-    tokens = sum(bool(outcome.token) for outcome in result.outcomes)
-    rows = f"{tokens} of {amount(len(result.outcomes), 'row')}"
-    by_status = "" if result.complete else f": {_counts(result.counts().items())}"
-    sign = TICK if result.complete else CROSS
-    say(f"{sign} {rows} {'has' if len(result.outcomes) == 1 else 'have'} a login token{by_status} ({_took(seconds)}).")
-    expiries = sorted(outcome.expires_at for outcome in result.outcomes if outcome.token and outcome.expires_at)
+def print_results(results: Sequence[JobResult], seconds: float, *, quiet: bool, sandbox: bool) -> None:
+    """How many rows have a login token, from when on they expire, and the files with them.
+
+    Args:
+        results: of one roster or several.
+        seconds: since the command began.
+        quiet: whether the files go to stderr, too.
+        sandbox: whether the tokens are from the sandbox.
+    """
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    tokens = sum(bool(outcome.token) for outcome in outcomes)
+    complete = all(result.complete for result in results)
+    counts = Counter(outcome.status for outcome in outcomes)
+    by_status = "" if complete else f": {counts_text((status, counts[status]) for status in Status)}"
+    have = "has" if len(outcomes) == 1 else "have"
+    sign = TICK if complete else CROSS
+    say(f"{sign} {tokens} of {amount(len(outcomes), 'row')} {have} a login token{by_status} ({_took(seconds)}).")
+    expiries = [outcome.expires_at for outcome in outcomes if outcome.token and outcome.expires_at]
     if expiries:
-        say(f"The first one expires at {local(expiries[0])}.")
+        say(f"The first one expires at {local(min(expiries))}.")
     if not tokens:
-        where = "Results (no login token in it):"
+        say("Results (no login token in them):")
     elif sandbox:
-        where = "Results (sandbox login tokens, which cannot be used to log in):"
+        say("Results (sandbox login tokens, which cannot be used to log in):")
     else:
-        where = "Results (keep this file secret, it contains login tokens):"
-    say(where)
-    if quiet:
-        say(str(result.path), as_is=True)
+        say("Results (they contain login tokens: keep them secret):")
+    for result in results:
+        (say if quiet else out)(str(result.path), as_is=True)
+
+
+def print_next(renewal: tuple[str, str], *, sandbox: bool) -> None:
+    """What to do after a run that left nothing to do.
+
+    Args:
+        renewal: the command that renews the tokens, and what to do before.
+        sandbox: whether the tokens are from the sandbox.
+    """
+    if sandbox:
+        say("For real login tokens, run the same command with an API token and without --sandbox.")
     else:
-        out(str(result.path), as_is=True)
+        say_command("To renew login tokens that have expired:", renewal)
 
 
 def _took(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else duration_text(seconds)  # noqa: PLR2004 - as people say it
 
 
-def _counts(counts: Iterable[tuple[str, int]]) -> str:
+def counts_text(counts: Iterable[tuple[str, int]]) -> str:
+    """``50 issued, 10 failed``."""
     return ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in counts if number) or "none"
 
 
@@ -267,13 +288,11 @@ def print_organizations(summaries: Sequence[OrganizationSummary], *, quiet: bool
 
 
 def _result(one: OrganizationSummary) -> str:
-    from ..model import Status
-
     code = f" (exit code {one.exit_code})" if one.exit_code else ""
     if one.ending != "finished":
         return f"{'nothing sent' if one.ending == 'not started' else one.ending}{code}"
     without = [(status, one.counts.get(status, 0)) for status in map(str, Status) if status != Status.ISSUED]
-    return f"{_counts(without)}{code}" if any(number for _, number in without) else f"complete{code}"
+    return f"{counts_text(without)}{code}" if any(number for _, number in without) else f"complete{code}"
 
 
 # --- a results file
@@ -282,7 +301,7 @@ def _result(one: OrganizationSummary) -> str:
 def status_lines(summary: FileStatus, names: Mapping[int, str]) -> Iterator[str]:
     """A `FileStatus` for a person."""
     sign = TICK if summary.valid == summary.rows else CROSS
-    yield f"{sign} {amount(summary.rows, 'row')}: {_counts(summary.counts.items())}."
+    yield f"{sign} {amount(summary.rows, 'row')}: {counts_text(summary.counts.items())}."
     corrupted = f", {summary.corrupted} corrupted" if summary.corrupted else ""
     unknown = f", {summary.unknown_expiry} without a readable expiry" if summary.unknown_expiry else ""
     purged = f", {summary.purged} purged" if summary.purged else ""

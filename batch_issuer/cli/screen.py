@@ -95,9 +95,7 @@ class Screen:
 
 def columns(text: str) -> int:
     """Columns that a text takes on a terminal; Chinese, Japanese and Korean characters take two (UAX #11)."""
-    return sum(
-        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text
-    )
+    return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
 
 
 def wrap(text: str, width: int) -> Iterator[str]:
