@@ -163,7 +163,7 @@ class _Command:
             if job.destination.warning not in warned:
                 warned.add(job.destination.warning)
                 say(f"warning: {job.destination.warning}")
-            lines = about_roster(job.roster) if job.roster is not None else []
+            lines = about_roster(job.roster, alone=not job.name) if job.roster is not None else []
             lines += resumed_lines(job.batch, job.destination, start_over=self._options.restart)
             say(*(f"{job.name}: {line}" if job.name and line[:1] != " " else line for line in lines))
 

@@ -98,19 +98,20 @@ def resumed_lines(batch: Batch, destination: Destination, *, start_over: bool) -
     """What earlier runs left of the rows, if there were any."""
     if destination.partial.exists() and not start_over:
         yield f"Resuming the run that left {destination.partial}."
+    if not batch.drivers and not batch.changed:
+        yield "Nothing to do."
+        return
     if batch.kept:
         yield f"{len(batch.kept)} of {amount(len(batch), 'row')} keep a login token that is still valid."
     if batch.lost:
         yield f"{amount(len(batch.lost), 'row')} may have lost a login token; requesting new ones."
     if batch.contested:
         yield f"{amount(len(batch.contested), 'row')} skipped: driver unclear (see auth_error)."
-    if not batch.drivers and not batch.changed:
-        yield "Nothing to do: every row that can be sent has a valid login token."
 
 
-def about_roster(roster: Roster) -> list[str]:
-    """What to know of a roster before it is issued for."""
-    lines = [*roster.notes, identified_by(roster), *warnings_of(roster)]
+def about_roster(roster: Roster, *, alone: bool) -> list[str]:
+    """What to know of a roster before it is issued for; of several, only what is unusual."""
+    lines = [*roster.notes, *([identified_by(roster)] if alone else []), *warnings_of(roster)]
     if roster.refused:
         lines.append(f"{amount(len(roster.refused), 'row')} cannot be sent; listed at the end.")
     return lines
