@@ -25,6 +25,7 @@ from .loop import raise_descriptor_limit, run_async, stopped_by_signals
 from .messages import (
     MOST_COMMANDS,
     about_roster,
+    of_organization,
     print_endings,
     print_error,
     print_next,
@@ -165,7 +166,7 @@ class _Command:
                 say(f"warning: {job.destination.warning}")
             lines = about_roster(job.roster, alone=not job.name) if job.roster is not None else []
             lines += resumed_lines(job.batch, job.destination, start_over=self._options.restart)
-            say(*(f"{job.name}: {line}" if job.name and line[:1] != " " else line for line in lines))
+            say(*(of_organization(line, job.name) for line in lines))
 
     async def _run(self, jobs: Sequence[Job], number: int) -> None:
         options, stop = self._options, StopSignal()

@@ -157,6 +157,14 @@ def print_error(error: BatchIssuerError, organization: str = "") -> None:
     say(f"error: {_of(organization)}{error.message}", *([f"hint: {error.hint}"] if error.hint else []))
 
 
+def of_organization(line: str, name: str) -> str:
+    """A line with the name of the organization it is about, after its label; an indented line belongs to the last."""
+    if not name or line.startswith(" "):
+        return line
+    label = "warning: " if line.startswith("warning: ") else ""
+    return f"{label}{name}: {line.removeprefix(label)}"
+
+
 def _of(organization: str) -> str:
     return f"{organization}: " if organization else ""
 
