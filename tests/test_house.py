@@ -31,6 +31,7 @@ ORDER = {
         "options",
         "file",
         "layers",
+        "display",
         "selection",
     ),
     "api": ("retry_after", "replies", "client"),
@@ -56,6 +57,7 @@ ORDER = {
         "frames",
         "organizations",
         "naming",
+        "driver_names",
         "duplicates",
         "roster",
     ),
@@ -91,7 +93,7 @@ ORDER = {
     ),
     "jobs": ("records", "running", "job", "planning", "organizations"),
     "reporting": ("exit_codes", "progress", "log_file", "event_log", "summary", "notification"),
-    "cli": ("parser", "screen", "manual", "messages", "loop", "commands", "issuing"),
+    "cli": ("parser", "screen", "manual", "groups", "messages", "loop", "commands", "issuing"),
     "__main__": (),
 }
 """Each imports only from those before it, and inside a folder too. A name is a file or a folder."""

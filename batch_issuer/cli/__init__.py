@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         return _run(options, os.environ if environ is None else environ)
     except BatchIssuerError as error:
         from ..reporting.exit_codes import exit_code_of
-        from .messages import say_error
+        from .messages import print_error
 
-        say_error(error)
+        print_error(error)
         return exit_code_of(error)
     except KeyboardInterrupt:
         from ..reporting.exit_codes import EXIT_INTERRUPTED

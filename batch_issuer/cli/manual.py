@@ -87,4 +87,4 @@ def _print(text: str) -> None:
 
         pager(text)
     else:
-        out(text.rstrip("\n"))
+        out(text.rstrip("\n"), as_is=True)

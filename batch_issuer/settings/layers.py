@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..hints import SCOPE
-from .addresses import REGIONS, address_for_people, checked_notify, is_remote, proxy_for
+from .addresses import REGIONS, checked_notify, is_remote, proxy_for
 from .durations import next_time
 from .file import Section, SettingsFile, in_file_name
-from .kinds import check_pattern, for_people
+from .kinds import check_pattern
 from .options import OPTIONS, Option, given
 from .roster_options import RosterOptions
 from .run_settings import Rate, Settings
 from .secrets import Reference, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
 API_TOKEN_VARIABLE = OPTIONS["api_token"].variable
@@ -101,7 +101,7 @@ class Layers:
     ) -> None:
         self.organization = organization
         self._flags = given(flags)
-        self._environ = environ
+        self.environ = environ
         own, own_roster = file.organizations.get(organization, (Section(), Section()))
         self._sections = {
             "run": (own, file.defaults),
@@ -137,12 +137,12 @@ class Layers:
                 elif place is not None:
                     value, source = place.get(name), OPTIONS[name].flag
                 else:
-                    value, source = OPTIONS[name].of_variable(self._environ), OPTIONS[name].variable
+                    value, source = OPTIONS[name].of_variable(self.environ), OPTIONS[name].variable
                 if value is not None:
                     return Setting(name, value, source)
         return None
 
-    def _base_url(self) -> Setting:
+    def base_url(self) -> Setting:
         """Of the API: that of the region, if there is no other."""
         found = self.find("base_url")
         if found.value is not None:
@@ -150,7 +150,7 @@ class Layers:
         found = self.find("region")
         return replace(found, value=REGIONS[found.value])
 
-    def _burst(self) -> Setting:
+    def burst(self) -> Setting:
         """The burst; one that is said for all does not exceed the rate of an organization, or of a flag."""
         burst, rate = self.find("burst"), self.find("rate")
         said_for_all = burst.source.startswith("[defaults]") and not rate.source.startswith(("[defaults]", DEFAULT))
@@ -169,14 +169,14 @@ class Layers:
     def _whose(self, what: str) -> str:
         return f"{what} of {self.organization}" if self.organization else what
 
-    def _kept_token(self) -> tuple[Reference | None, str]:
+    def api_token_reference(self) -> tuple[Reference | None, str]:
         """Where the API token is kept, and who says so."""
         found, source = self._reference("token_env", self._whose("the API token"))
         if isinstance(found, Secret):
             found = Reference("env", API_TOKEN_VARIABLE, self._whose("the API token"))
         return found, source
 
-    def _notify(self) -> tuple[Reference | Secret | None, str]:
+    def notify_reference(self) -> tuple[Reference | Secret | None, str]:
         """The address to notify, or where it is kept, and who says so."""
         return self._reference("notify_env", "the address to notify")
 
@@ -191,7 +191,7 @@ class Layers:
         Raises:
             SettingsError: a value is missing or cannot work; says which and what to do.
         """
-        found = {name: self.find(name) for name in _OF_SETTINGS} | {"burst": self._burst()}
+        found = {name: self.find(name) for name in _OF_SETTINGS} | {"burst": self.burst()}
         if sandbox is not None and found["quota"].source != OPTIONS["quota"].flag:
             found["quota"] = Setting("quota", "process", DEFAULT)
         values = {name: setting.value for name, setting in found.items()}
@@ -199,16 +199,16 @@ class Layers:
             values["deadline"] = next_time(values["deadline"])
         settings = Settings(
             api_token=Secret(sandbox[1]) if sandbox else self._api_token(),
-            base_url=sandbox[0] if sandbox else self._base_url().value,
-            ca_file=self._environ.get("SSL_CERT_FILE") or None,
+            base_url=sandbox[0] if sandbox else self.base_url().value,
+            ca_file=self.environ.get("SSL_CERT_FILE") or None,
             organization=self.organization,
             **values,
         )
-        return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, self._environ))
+        return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, self.environ))
 
     def _api_token(self) -> Secret:
-        if found := self._kept_token()[0]:
-            return found.read(self._environ)
+        if found := self.api_token_reference()[0]:
+            return found.read(self.environ)
         own = f"[organizations.{self.organization}] says no token_env, token_file or token_command, and "
         where = own if self.organization else ""
         raise SettingsError(
@@ -229,7 +229,7 @@ class Layers:
         Raises:
             SettingsError: see `proxy_for`.
         """
-        return proxy_for(address, self._environ), self._environ.get("SSL_CERT_FILE") or None
+        return proxy_for(address, self.environ), self.environ.get("SSL_CERT_FILE") or None
 
     def min_validity(self) -> float:
         """Seconds; see `Settings`."""
@@ -237,7 +237,7 @@ class Layers:
 
     def is_remote(self) -> bool:
         """Whether another computer is asked, and not a stand-in for the API on this one."""
-        return is_remote(str(self._base_url().value))
+        return is_remote(str(self.base_url().value))
 
     def roster_options(self) -> RosterOptions:
         """How the roster is to be read.
@@ -247,11 +247,11 @@ class Layers:
         """
         values = {name: self.find(name).value for name in _OF_ROSTER}
         return RosterOptions(
-            columns={kind: column for kind, (column, _) in self._columns().items()},
+            columns={kind: column for kind, (column, _) in self.columns().items()},
             **{name: value for name, value in values.items() if value is not None},
         )
 
-    def _columns(self) -> dict[Any, tuple[str, str]]:
+    def columns(self) -> dict[Any, tuple[str, str]]:
         """By kind of identifier its column, and who says so: here all places are merged."""
         own, common = self._sections["roster"]
         places = [(common.values, f"[{common.name}] map"), (own.values, f"[{own.name}] map"), (self._flags, "--map")]
@@ -283,59 +283,14 @@ class Layers:
         Raises:
             SettingsError: the address to notify cannot be used; it is not quoted, since it is a secret.
         """
-        address, no_notify = self._notify()[0], ""
+        address, no_notify = self.notify_reference()[0], ""
         if isinstance(address, Reference):
             try:
-                address = address.read(self._environ)
+                address = address.read(self.environ)
             except SettingsError as error:  # no reason to issue no tokens
                 address, no_notify = None, f"{error.message}; {error.hint}"
         values = {name: self.find(name).value for name in _OF_REPORT}
         return ReportOptions(notify=checked_notify(address), no_notify=no_notify, **values)
-
-    # --- what config shows
-
-    def shown(self) -> Iterator[tuple[str, str, str]]:
-        """What applies, for a person: name, value, source; secrets as ``set`` or ``not set``."""
-        yield from self._shown("run", "organization" if self.organization else "defaults", "defaults", "roster")
-        proxy = proxy_for(str(self._base_url().value), self._environ)
-        yield "proxy", "set" if proxy else "not set", "HTTPS_PROXY, NO_PROXY" if proxy else DEFAULT
-        ca_file = self._environ.get("SSL_CERT_FILE")
-        yield "certificates", ca_file or "the system's", "SSL_CERT_FILE" if ca_file else DEFAULT
-
-    def shown_of_report(self) -> Iterator[tuple[str, str, str]]:
-        """The same of how a run tells what became of it."""
-        yield from self._shown("report")
-
-    def _shown(self, *sections: str) -> Iterator[tuple[str, str, str]]:
-        for option in OPTIONS.values():
-            if option.section in sections and option.name == option.rivals[0]:
-                yield from self._lines(option)
-
-    def _lines(self, option: Option) -> Iterator[tuple[str, str, str]]:
-        """One option for a person; of rivals together, by the first of them."""
-        found = self.find(option.name) if len(option.rivals) == 1 else None
-        match option.name:
-            case "region":
-                found = self._base_url()
-                yield "base_url", address_for_people(found.value), found.source
-            case "api_token":
-                kept, source = self._kept_token()
-                is_set = kept is not None and kept.is_set(self._environ)
-                yield "API token", "set" if is_set else "not set", f"{source}: {kept}" if kept else source
-            case "notify":
-                notify, source = self._notify()
-                is_set = notify.is_set(self._environ) if isinstance(notify, Reference) else bool(notify)
-                yield "notify", "set" if is_set else "not set", source
-            case "map" if columns := self._columns():
-                for kind, (column, source) in columns.items():
-                    yield f"map {kind.name.lower()}", repr(column), source
-            case "burst":
-                found = self._burst()
-                yield "burst", str(self.rate().limit if found.value is None else found.value), found.source
-            case "output" if found is not None and found.value is None:
-                yield "output", "beside the roster", found.source
-            case _ if found is not None:
-                yield option.name, for_people(option.kind, found.value), found.source
 
 
 def results_path(pattern: str, *, organization: str, roster: str, now: datetime) -> Path:

@@ -138,7 +138,7 @@ def test_exit_codes_of_the_help_are_the_programs() -> None:
         exit_codes.EXIT_COMPLETE: "every row has a token",
         exit_codes.EXIT_ROWS_WITHOUT_TOKEN: "some rows have none",
         exit_codes.EXIT_NOTHING_SENT: "nothing was sent",
-        exit_codes.EXIT_KEY_REFUSED: "the API token was refused",
+        exit_codes.EXIT_UNAUTHORIZED: "the API token was refused",
         exit_codes.EXIT_STOPPED_EARLY: "stopped early",
     }.items():
         assert f"{code}  {words}" in text

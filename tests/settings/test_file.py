@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from support.settings_files import HIDDEN, document, layers_of, told, written
 
 from batch_issuer.cli import main
 from batch_issuer.errors import SettingsError
+from batch_issuer.settings.display import report_lines, run_lines
 from batch_issuer.settings.file import FILE_NAME, SettingsFile, find_settings_file, read_settings_file
 from batch_issuer.settings.layers import Layers
 from batch_issuer.settings.options import Option, keys
@@ -438,7 +440,7 @@ def test_any_document_is_read_or_a_settings_error_and_so_is_what_applies_then(
     assert file.path == path
     for name in ("", *file.organizations):
         one = Layers(file, name, environ={"SAMSARA_API_TOKEN": "key"})
-        for look in (one.shown, one.shown_of_report, one.output, one.roster_options):
+        for look in (partial(run_lines, one), partial(report_lines, one), one.output, one.roster_options):
             try:
                 found = look()
                 if not isinstance(found, str | RosterOptions | None):

@@ -20,6 +20,7 @@ from batch_issuer.cli.parser import flags_of, make_parser, subcommands
 from batch_issuer.errors import SettingsError
 from batch_issuer.model import IdentifierKind
 from batch_issuer.results import Destination
+from batch_issuer.settings.display import report_lines, run_lines
 from batch_issuer.settings.file import read_settings_file
 from batch_issuer.settings.kinds import WHOLE
 from batch_issuer.settings.layers import Layers, Setting
@@ -86,7 +87,7 @@ def test_an_entry_has_its_place_in_the_order_of_precedence(tmp_path: Path) -> No
         (Layers(), 7, "default"),
     ):
         assert layers.find("patience") == Setting("patience", value, source)
-        assert ("patience", str(value), source) in layers.shown()
+        assert ("patience", str(value), source) in run_lines(layers)
     with pytest.raises(SettingsError, match="BATCH_ISSUER_PATIENCE: 'long' is not a whole number"):
         Layers(environ={"BATCH_ISSUER_PATIENCE": "long"}).find("patience")
 
@@ -110,7 +111,7 @@ def test_an_entry_is_resumed_with() -> None:
 
 def test_config_takes_exactly_the_settings_that_it_shows() -> None:
     """But for the two flags that say which file and whose settings."""
-    shown = {name.partition(" ")[0] for name, *_ in (*Layers().shown(), *Layers().shown_of_report())}
+    shown = {name.partition(" ")[0] for name, *_ in (*run_lines(Layers()), *report_lines(Layers()))}
     together = {"region": "base_url", "token_file": "API", "token_command": "API"}
     takes = {option.name for option in OPTIONS.values() if "config" in option.commands} - {"config", "org"}
     assert {together.get(name, name) for name in takes} == shown - {"organization_column", "proxy", "certificates"}

@@ -89,12 +89,17 @@ def examples() -> list[tuple[str, str]]:
 
 
 def printed(page: Path) -> dict[str, str]:
-    """The outputs of a page by name: its commands are run one after the other, in a copy of the samples."""
+    """The outputs of a page by name: its commands are run one after the other, in a copy of the samples.
+
+    Lines are wrapped as on a terminal of 80 columns.
+    """
+    from batch_issuer.cli.screen import wrap  # noqa: PLC0415
+
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         samples = shutil.ignore_patterns("*.results.*")
         shutil.copytree(ROOT / "sample_inputs", Path(folder, "sample_inputs"), ignore=samples)
-        environ = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": folder, "COLUMNS": "80", "NO_COLOR": "1"}
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": folder, "NO_COLOR": "1", "TZ": "UTC"}
         for name in outputs(page):
             arguments = command(name).rpartition("batch-issuer ")[2].split()
             ran = subprocess.run(
@@ -107,7 +112,7 @@ def printed(page: Path) -> dict[str, str]:
                 timeout=60,
                 check=False,
             )
-            found[name] = ran.stdout
+            found[name] = "".join(f"{part}\n" for line in ran.stdout.splitlines() for part in wrap(line, 80))
     return found
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from batch_issuer.cli.parser import flags_of, make_parser
 from batch_issuer.errors import SettingsError
+from batch_issuer.settings.display import report_lines, run_lines
 from batch_issuer.settings.file import read_settings_file
 from batch_issuer.settings.layers import Layers
 from batch_issuer.settings.run_settings import Settings
@@ -78,4 +79,4 @@ def layers_of(
 
 def shown(told_of: Layers) -> dict[str, tuple[str, str]]:
     """Of each setting what ``config`` says: value and source."""
-    return {name: (value, source) for name, value, source in (*told_of.shown(), *told_of.shown_of_report())}
+    return {name: (value, source) for name, value, source in (*run_lines(told_of), *report_lines(told_of))}
