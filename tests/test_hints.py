@@ -23,7 +23,7 @@ def test_every_hint_is_given_by_somebody_and_is_one_line_for_a_person(hint: Hint
     assert hint.where in Where
     for text in (hint.what, hint.fix, str(hint)):
         assert text.isprintable()
-        assert "|" not in text  # it becomes a cell of the README's table
+        assert "|" not in text  # a row's hint is one plain line
         assert not text.endswith(".")
 
 

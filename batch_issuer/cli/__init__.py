@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         return _run(options, os.environ if environ is None else environ)
     except BatchIssuerError as error:
         from ..reporting.exit_codes import exit_code_of
-        from .messages import say_error
+        from .messages import print_error
 
-        say_error(error)
+        print_error(error)
         return exit_code_of(error)
     except KeyboardInterrupt:
         from ..reporting.exit_codes import EXIT_INTERRUPTED
@@ -62,11 +62,17 @@ def _show_help() -> int:
     from ..reporting.exit_codes import EXIT_NOTHING_SENT
     from .screen import say
 
-    say(make_parser().format_help().rstrip())
+    say(make_parser().format_help().rstrip(), as_is=True)
     return EXIT_NOTHING_SENT
 
 
 def _run(options: Namespace, environ: Mapping[str, str]) -> int:
+    if options.command == "help":
+        from ..reporting.exit_codes import EXIT_COMPLETE
+        from .manual import show_help
+
+        show_help(options.topic)
+        return EXIT_COMPLETE
     if options.command in ("issue", "retry"):
         from . import issuing as home
     else:

@@ -51,6 +51,12 @@ examples:
   batch-issuer quota
   batch-issuer quota --region eu --quota redis://quota.example.com/0
 """,
+    "help": """\
+examples:
+  batch-issuer help                 list the pages
+  batch-issuer help first-time
+  batch-issuer help issue           same as batch-issuer issue --help
+""",
     "sandbox": """\
 examples:
   batch-issuer sandbox --port 8080
@@ -72,7 +78,8 @@ exit codes:
   2  nothing was sent             130, 143  stopped by a signal
 of several organizations, the first of 130, 143, 3, 2, 4, 1, 0 that one has
 
-batch-issuer COMMAND --help shows the flags of a command.
+batch-issuer COMMAND --help shows the flags of a command, and batch-issuer help
+lists the pages of the manual.
 """,
     "check": """\
 Without ROSTER, checks the one in the settings. Exit code 0: every row can be

@@ -148,6 +148,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("config", "config [options]", "show the settings that apply, and their sources")
     add("quota", "quota [options]", "show how much of the organization's quota is in use")
     _add_server(add("sandbox", "sandbox [--port N] [options]", "run the local test server"))
+    manual = add("help", "help [TOPIC]", "show a page of the manual")
+    manual.add_argument("topic", metavar="TOPIC", nargs="?", help="a page, or a command (default: list the pages)")
     for name, command in commands.choices.items():
         add_flags(command, name)
     return parser

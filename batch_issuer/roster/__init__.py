@@ -17,6 +17,7 @@ from .csv_reader import (
     split_separator_line,
 )
 from .decoding import decode, is_workbook
+from .driver_names import driver_names
 from .duplicates import duplicate, same_drivers
 from .identifiers import Problem, named
 from .naming import Rows
@@ -39,6 +40,7 @@ __all__ = [
     "check_lengths",
     "decode",
     "delimiter_of",
+    "driver_names",
     "duplicate",
     "identifier_columns",
     "is_workbook",

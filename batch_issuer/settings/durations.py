@@ -24,7 +24,10 @@ def seconds(text: str) -> float:
 
 
 def duration_argument(value: float) -> str:
-    """A number of seconds as `seconds` reads it, in the first unit that gives it back exactly."""
+    """A number of seconds as a person writes it and `seconds` reads it back exactly: ``10m``, ``30s``, ``1.5s``."""
+    for unit in ("h", "m"):
+        if value and not value % UNITS[unit]:
+            return f"{value / UNITS[unit]:.0f}{unit}"
     texts = [f"{value / UNITS[unit]:.9f}".rstrip("0").rstrip(".") + unit for unit in ("s", "ms", "m", "h")]
     return next((text for text in texts if _reads_as(text, value)), texts[0])
 

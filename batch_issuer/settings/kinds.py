@@ -253,6 +253,7 @@ def for_people(kind: Kind, value: object) -> str:
     from datetime import timedelta
 
     from .addresses import address_for_people
+    from .durations import duration_argument
 
     match value:
         case None:
@@ -262,7 +263,7 @@ def for_people(kind: Kind, value: object) -> str:
         case str() if kind in (ADDRESS, QUOTA) and value not in ("process", "host"):
             return address_for_people(value)
         case float():
-            return f"{value:g} s"
+            return duration_argument(value)
         case timedelta():
-            return f"{value.total_seconds():g} s from the start"
+            return f"{duration_argument(value.total_seconds())} from the start"
     return arguments(value)[0]

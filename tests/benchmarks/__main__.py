@@ -2,8 +2,8 @@
 
     .venv/bin/pip install '.[test,plot]' && .venv/bin/python tests/benchmarks    (half an hour; let nothing else run)
 
-Prints each as it comes, then writes `figures.md`, which the README quotes once `python tests/support/readme.py --write`
-has run, and draws `duration.svg`. The other files here have more to tell, and can be run alone.
+Prints each as it is measured, then writes `figures.md` and draws `duration.svg`. README.md describes the other files
+here, which can be run alone.
 """
 
 from __future__ import annotations

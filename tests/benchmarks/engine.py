@@ -143,7 +143,7 @@ def journal_by_pandas(_server: Server, _rows: int) -> int:
 
 
 def cut_off(_server: Server, rows: int) -> int:
-    """Leave the journal of a run that came half-way."""
+    """Leave the journal of a half-finished run."""
     reply, now = Reply(200, expires_at=datetime.now(UTC) + timedelta(days=1)), datetime.now(UTC)
     with Destination("out.csv") as destination:
         batch = destination.begin(Roster.from_path("depot.csv"), Validity.until(0, real=False), overwrite=True)
@@ -283,7 +283,7 @@ def resume(scale: Scale, folder: Path) -> Iterator[Figure]:
     table.to_csv(folder / "out.csv", index=False, encoding="utf-8-sig")
     yield figure("results without half of the tokens", "read_by_pandas")
     in_child("cut_off", scale.many, folder)
-    yield figure("the journal of a run that came half-way", "journal_by_pandas")
+    yield figure("the journal of a half-finished run", "journal_by_pandas")
 
 
 def figures(scale: Scale = Scale()) -> Iterator[Figure]:

@@ -76,8 +76,8 @@ def help_and_version() -> Iterator[Figure]:
 def imported(command: Sequence[str]) -> set[str]:
     """The modules that a Python command imports."""
     listing = [command[0], "-X", "importtime", *command[1:]]
-    told = subprocess.run(listing, env=ENVIRONMENT, check=True, capture_output=True, text=True).stderr
-    return {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
+    output = subprocess.run(listing, env=ENVIRONMENT, check=True, capture_output=True, text=True).stderr
+    return {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
 
 
 @dataclass
@@ -175,9 +175,9 @@ def idle() -> Iterator[Figure]:
         runs = {}
         for name, (quota, quiet) in kinds.items():
             one = stack.enter_context(depot(150, "100ms"))
-            told = stack.enter_context((one.folder / "told").open("wb"))
+            output = stack.enter_context((one.folder / "output").open("wb"))
             command = one.issue("--quota", quota, *(["--quiet"] if quiet else []))
-            process = subprocess.Popen(command, env=one.environ, stdout=told, stderr=told)
+            process = subprocess.Popen(command, env=one.environ, stdout=output, stderr=output)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             runs[name] = one, process
@@ -206,7 +206,7 @@ def install_table() -> str:
     sizes = sorted(((size_of(name), name) for name in closure("batch-issuer")), reverse=True)
     direct = {requirement.name for requirement in requirements("batch-issuer")}
     lines = [
-        f"| {name} {distribution(name).version}{'' if name in direct else ' (of others)'} | {megabytes(size)} |"
+        f"| {name} {distribution(name).version}{'' if name in direct else ' (indirect)'} | {megabytes(size)} |"
         for size, name in sizes
     ]
     total = f"| {len(sizes)} packages | {megabytes(sum(size for size, _ in sizes))} |"
@@ -215,8 +215,8 @@ def install_table() -> str:
 
 def requirements(name: str) -> list[Requirement]:
     """What a distribution needs here, without extras."""
-    told = map(Requirement, distribution(name).requires or [])
-    return [one for one in told if one.marker is None or one.marker.evaluate({"extra": ""})]
+    required = map(Requirement, distribution(name).requires or [])
+    return [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def closure(name: str) -> set[str]:

@@ -121,7 +121,7 @@ def test_no_cell_of_the_csv_is_evaluated(opened: dict[str, Path]) -> None:
     assert [row[column["Note"]] for row in shown[1:4]] == ["'=1+1", "'@SUM(A1:A2)", "'-2+3"]
 
 
-def test_a_csv_opened_plainly_loses_zeros_and_digits_as_the_readme_warns(opened: dict[str, Path]) -> None:
+def test_a_csv_opened_plainly_loses_zeros_and_digits_as_the_manual_warns(opened: dict[str, Path]) -> None:
     """So it is to be imported as text, or the workbook opened instead."""
     (_, first, second, *_) = cells(opened["csv shown"])
     assert first[1] == "7"
@@ -145,7 +145,7 @@ def test_every_cell_of_the_workbook_is_a_string_in_open_document_too(opened: dic
 
 
 def test_a_csv_imported_as_text_is_shown_and_reopened_as_it_is(opened: dict[str, Path], tmp_path: Path) -> None:
-    """As the README advises: zeros, digits and tokens are intact, also after it was saved again."""
+    """As the manual advises: zeros, digits and tokens are intact, also after it was saved again."""
     assert cells(opened["csv as text"]) == cells(opened["csv"])
     file = tmp_path / "depot.csv"
     file.write_bytes(opened["csv as text"].read_bytes())
