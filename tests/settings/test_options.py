@@ -15,7 +15,7 @@ from support.sandbox import live_sandbox
 from support.settings_files import HIDDEN
 
 from batch_issuer.cli import main
-from batch_issuer.cli.messages import how_to_resume
+from batch_issuer.cli.messages import resume_command
 from batch_issuer.cli.parser import flags_of, make_parser, subcommands
 from batch_issuer.errors import SettingsError
 from batch_issuer.model import IdentifierKind
@@ -257,7 +257,7 @@ def test_every_option_that_can_be_resumed_with_is_among_the_random_ones() -> Non
 @given(GIVEN_FLAGS)
 def test_the_suggested_command_is_read_as_the_same_flags(flags: dict[str, Any]) -> None:
     """As a shell hands them on."""
-    program, *arguments = shlex.split(how_to_resume(flags, {}, Destination(Path("depot.results.csv"))))
+    program, *arguments = shlex.split(resume_command(flags, {}, Destination(Path("depot.results.csv")))[0])
     assert program == "batch-issuer"
     options = make_parser().parse_args(arguments)
     assert (options.command, options.results) == ("retry", Path("depot.results.csv"))
@@ -293,18 +293,17 @@ def test_a_secret_is_not_printed_but_the_variable_that_has_to_hold_it(
 ) -> None:
     assert resume_flags(flags, environ) == found
     assert resume_variables(flags, environ) == variables
-    command, *notes = how_to_resume(flags, environ, Destination(Path("out.csv"))).splitlines()
-    assert HIDDEN not in command + "".join(notes)
+    command, before = resume_command(flags, environ, Destination(Path("out.csv")))
+    assert HIDDEN not in command + before
     assert command == shlex.join(["batch-issuer", "retry", "out.csv", *found])
-    assert len(notes) == len(variables)
-    for note, name in zip(notes, variables, strict=True):
-        assert note.startswith(f"First set {name} ")
+    assert bool(before) == bool(variables)
+    assert all(f"set {name} " in before for name in variables)
 
 
 def test_an_organization_that_was_not_named_is(tmp_path: Path) -> None:
     destination = Destination(tmp_path / "out.csv")
-    assert how_to_resume({}, {}, destination, "north").endswith(" --org north")
-    assert how_to_resume({"org": "south"}, {}, destination, "north").endswith(" --org south")
+    assert resume_command({}, {}, destination, "north")[0].endswith(" --org north")
+    assert resume_command({"org": "south"}, {}, destination, "north")[0].endswith(" --org south")
 
 
 def test_a_stopped_run_suggests_how_to_resume_with_its_rate_and_quota(
