@@ -45,8 +45,8 @@ def test_clean_sample_in_the_built_in_sandbox(tmp_path: Path, capsys: pytest.Cap
     assert main(["issue", str(SAMPLES / "depot_clean.csv"), "--sandbox", "-o", str(out)], {}) == 0
     told = capsys.readouterr()
     assert told.out == f"{out}\n"
-    assert "100 rows: 100 issued." in told.err
-    assert "SANDBOX tokens" in told.err
+    assert re.search(r"^100 of 100 rows have a login token \(\d+\.\d s\)\.$", told.err, re.MULTILINE)
+    assert "Results (sandbox login tokens, which cannot be used to log in):\n" in told.err
     assert len({row["auth_token"] for row in lines(out)}) == 100
 
 
@@ -66,8 +66,8 @@ def test_other_sample_shows_five_rows_without_a_token_each_for_another_reason(
     assert len({row["auth_hint"] for row in lacking}) == 5
     assert len(lines(out)) == 60
     told = capsys.readouterr().err
-    assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
-    assert all(row["auth_hint"] in told for row in lacking)
+    assert "55 of 60 rows have a login token: 55 issued, 2 failed, 2 invalid, 1 duplicate (" in told
+    assert all(told.count(f"    hint: {row['auth_hint']}\n") == 1 for row in lacking)
 
 
 def test_results_hold_the_roster_unchanged_and_what_the_server_issued(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_quiet_says_nothing_on_success_and_the_failures_on_failure(
     main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(tmp_path / "b.csv")], {})
     told = capsys.readouterr()
     assert told.out == ""
-    assert "row 8 (driverId=281474977404404): failed: HTTP 404: Object not found." in told.err
+    assert told.err.startswith("1 failed: HTTP 404: Object not found.\n    row 8 (Sample Driver 007)\n    hint: ")
 
 
 def test_a_formula_in_the_roster_gets_an_apostrophe_and_is_told(
@@ -197,8 +197,9 @@ def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
         assert len(sandbox.ledger) < 40
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
-    assert "Stopped: the server is in trouble (HTTP 503: This is a fault of the sandbox.)." in said
-    assert "hint: the server had an internal problem; run batch-issuer retry later." in said
+    error = "error: the server is in trouble (HTTP 503: This is a fault of the sandbox.)\nhint: "
+    assert said.count(error) == 1
+    assert said.endswith(" --give-up-after 0.6s\n")
 
 
 def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,8 +214,9 @@ def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: 
         assert main(["retry", str(tmp_path / "depot.results.csv"), *options], environ_for(sandbox)) == 0
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
-    assert "The deadline comes first, in 1 s" in said
-    assert "Stopped: the deadline came." in said
+    assert "The deadline comes first, in 1 s; batch-issuer retry resumes after it.\n" in said
+    assert said.count("\nerror: the deadline came\n") == 1
+    assert "\nTo resume:\n  batch-issuer retry " in said
     assert len(sandbox.ledger) == 90
 
 
@@ -242,7 +244,7 @@ def test_a_lookup_that_hangs_does_not_keep_a_deadline_from_ending_the_process(tm
     )
     assert time.monotonic() - began < 40
     assert ran.returncode == 4
-    assert "5 rows: 5 not_attempted." in ran.stderr
+    assert "0 of 5 rows have a login token: 5 not attempted (" in ran.stderr
     assert {row["auth_attempts"] for row in lines(tmp_path / "depot.results.csv")} == {"0"}
 
 
@@ -406,10 +408,10 @@ def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
         assert main(command, environ_for(sandbox)) == 0
     assert [entry.identifier for entry in sandbox.ledger] == ["driverId=700001", "driverId=700002"]
     told = capsys.readouterr()
-    assert f"Going on with {place.partial}, which a run that did not finish has left." in told.err
-    assert "1 row of 3 with a token that is still good, left alone." in told.err
-    assert "1 row of which nobody knows whether a token was issued: another is asked for." in told.err
-    assert "3 rows: 3 issued." in told.err
+    assert f"Resuming the run that left {place.partial}.\n" in told.err
+    assert "1 of 3 rows keep a login token that is still valid.\n" in told.err
+    assert "1 row may have lost a login token; requesting new ones.\n" in told.err
+    assert "3 of 3 rows have a login token (" in told.err
     assert told.out == f"{place.path}\n"
     assert [row["auth_token"] for row in lines(place.path)] == [kept.token, *(e.token for e in sandbox.ledger)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
@@ -443,7 +445,8 @@ def test_restart_keeps_what_was_left_aside_and_begins_anew(
         command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--restart"]
         assert main(command, environ_for(sandbox)) == 0
     aside = tmp_path / "depot.results.csv.partial.1"
-    assert f"kept as {aside}; it may hold tokens" in capsys.readouterr().err
+    kept_line = f"The journal of the interrupted run is kept as {aside}; it may contain login tokens.\n"
+    assert kept_line in capsys.readouterr().err
     assert aside.read_bytes() == left
     assert kept.token.encode() in left
     assert_agrees(place.path, sandbox)

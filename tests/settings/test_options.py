@@ -15,7 +15,7 @@ from support.sandbox import live_sandbox
 from support.settings_files import HIDDEN
 
 from batch_issuer.cli import main
-from batch_issuer.cli.messages import how_to_resume
+from batch_issuer.cli.messages import resume_command
 from batch_issuer.cli.parser import flags_of, make_parser, subcommands
 from batch_issuer.errors import SettingsError
 from batch_issuer.model import IdentifierKind
@@ -258,7 +258,7 @@ def test_every_option_that_can_be_resumed_with_is_among_the_random_ones() -> Non
 @given(GIVEN_FLAGS)
 def test_the_suggested_command_is_read_as_the_same_flags(flags: dict[str, Any]) -> None:
     """As a shell hands them on."""
-    program, *arguments = shlex.split(how_to_resume(flags, {}, Destination(Path("depot.results.csv"))))
+    program, *arguments = shlex.split(resume_command(flags, {}, Destination(Path("depot.results.csv")))[0])
     assert program == "batch-issuer"
     options = make_parser().parse_args(arguments)
     assert (options.command, options.results) == ("retry", Path("depot.results.csv"))
@@ -271,7 +271,7 @@ def test_a_run_on_the_sandbox_is_resumed_there_and_at_its_rate() -> None:
 
 
 def test_a_time_from_the_start_counts_anew_and_a_time_of_day_stays() -> None:
-    assert resume_flags({"deadline": timedelta(minutes=45)}, {}) == ["--deadline", "2700s"]
+    assert resume_flags({"deadline": timedelta(minutes=45)}, {}) == ["--deadline", "45m"]
     assert resume_flags({"deadline": time(6)}, {}) == ["--deadline", "06:00"]
 
 
@@ -295,18 +295,16 @@ def test_a_secret_is_not_printed_but_the_variable_that_has_to_hold_it(
 ) -> None:
     assert resume_flags(flags, environ) == found
     assert resume_variables(flags, environ) == variables
-    command, *notes = how_to_resume(flags, environ, Destination(Path("out.csv"))).splitlines()
-    assert HIDDEN not in command + "".join(notes)
+    command, first = resume_command(flags, environ, Destination(Path("out.csv")))
+    assert HIDDEN not in command + first
     assert command == shlex.join(["batch-issuer", "retry", "out.csv", *found])
-    assert len(notes) == len(variables)
-    for note, name in zip(notes, variables, strict=True):
-        assert note.startswith(f"First set {name} ")
+    assert first == (f"set {' and '.join(variables)} to the same secret" if variables else "")
 
 
 def test_an_organization_that_was_not_named_is(tmp_path: Path) -> None:
     destination = Destination(tmp_path / "out.csv")
-    assert how_to_resume({}, {}, destination, "north").endswith(" --org north")
-    assert how_to_resume({"org": "south"}, {}, destination, "north").endswith(" --org south")
+    assert resume_command({}, {}, destination, "north")[0].endswith(" --org north")
+    assert resume_command({"org": "south"}, {}, destination, "north")[0].endswith(" --org south")
 
 
 def test_a_run_that_was_stopped_suggests_how_to_go_on_with_its_rate_and_quota(
@@ -317,8 +315,9 @@ def test_a_run_that_was_stopped_suggests_how_to_go_on_with_its_rate_and_quota(
         flags = ["--base-url", sandbox.url, "--rate", "50/6s", "--quota", "process", "--give-up-after", "300ms"]
         environ = {"SAMSARA_API_TOKEN": sandbox.api_token}
         assert main(["issue", str(tmp_path / "depot.csv"), *flags], environ) == 4
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("To go on: ")]
-    _, *command = shlex.split(line.removeprefix("To go on: "))
+    why, line = capsys.readouterr().err.splitlines()[-2:]
+    assert why == "To resume:"
+    _, *command = shlex.split(line)
     options = make_parser().parse_args(command)
     assert options.results == tmp_path / "depot.results.csv"
     assert flags_of(options) == {
