@@ -1,8 +1,8 @@
-"""Samsara driver login tokens for a whole depot at once. The library under the ``batch-issuer`` command.
+"""Issue Samsara driver login tokens in bulk: the library behind the ``batch-issuer`` command.
 
-``issue`` yields an outcome for each row of a roster as they come, ``issue_frame`` gives a pandas DataFrame back with
-the ``auth_`` columns, ``issue_file`` writes a results file, ``retry_file`` finishes or renews one,
-``issue_organizations`` issues for the organizations of a settings file. The README has an example of each.
+``issue`` yields an outcome for each row of a roster as it completes, ``issue_frame`` returns a pandas DataFrame with
+the ``auth_`` columns, ``issue_file`` writes a results file, ``retry_file`` finishes or renews one, and
+``issue_organizations`` issues for all organizations of a settings file.
 """
 
 from __future__ import annotations

@@ -55,13 +55,13 @@ def sent_lines(roster: Roster) -> Iterator[str]:
 
 def remark_lines(roster: Roster, most: int | None = None) -> Iterator[str]:
     """Rows that are sent all the same, but that a person should look at; the first ``most`` of them."""
-    if not roster.remarks:
+    if not roster.warnings:
         return
-    yield f"{amount(len(roster.remarks), 'row')} to look at, sent all the same:"
-    for row, remark in list(roster.remarks.items())[:most]:
+    yield f"{amount(len(roster.warnings), 'row')} to look at, sent all the same:"
+    for row, remark in list(roster.warnings.items())[:most]:
         yield f"  row {row}: {remark}"
-    if most is not None and len(roster.remarks) > most:
-        yield f"  … and {len(roster.remarks) - most} more; batch-issuer check lists all."
+    if most is not None and len(roster.warnings) > most:
+        yield f"  … and {len(roster.warnings) - most} more; batch-issuer check lists all."
 
 
 def refused_lines(roster: Roster, most: int) -> Iterator[str]:
@@ -109,8 +109,8 @@ def found_lines(batch: Batch, destination: Destination, *, restart: bool) -> Ite
         yield (
             f"{amount(len(batch.lost), 'row')} of which nobody knows whether a token was issued: another is asked for."
         )
-    if batch.contested:
-        rows = amount(len(batch.contested), "row")
+    if batch.unclear:
+        rows = amount(len(batch.unclear), "row")
         yield f"{rows} left alone: it is not certain whose they are; auth_error says why."
     if not batch.drivers and not batch.changed:
         yield "There is nothing to do."

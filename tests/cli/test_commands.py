@@ -41,7 +41,7 @@ def test_check_sends_nothing_and_tells_row_by_row(tmp_path: Path, capsys: pytest
     assert main(["check", str(SAMPLES / "depot.csv")], {}) == 1
     told = capsys.readouterr().out
     assert told.startswith("60 rows: 57 can be sent, 3 cannot")
-    assert "row 36: invalid: 'SMP00035' is not an external ID" in told
+    assert "row 36: invalid: 'SMP00035' is not a valid external ID" in told
     assert main(["check", str(write_roster(tmp_path, 250))], {}) == 0
     assert "takes about 2 min" in capsys.readouterr().out
 
@@ -54,7 +54,7 @@ def test_status_counts_without_showing_a_token(tmp_path: Path, capsys: pytest.Ca
     told = capsys.readouterr().out
     assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
     assert "55 tokens valid now, 0 expired." in told
-    assert "row 53 (driverId=281474977080492): duplicate: the same driver as in row 13" in told
+    assert "row 53 (driverId=281474977080492): duplicate: same driver as row 13" in told
     secrets = [row[column] for row in lines(out) for column in ("auth_token", "auth_code") if row[column]]
     assert not any(secret in told for secret in secrets)
 
@@ -68,7 +68,7 @@ def test_status_groups_rows_by_hint_and_shows_some_of_each(tmp_path: Path, capsy
     publish(place, drivers, *(issued(driver, f"token-{driver.row}", expires_at=at) for driver, at in pairs))
     assert main(["status", str(place.path)], {}) == 1
     local = expires_at[1].astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    invalid = [f"  row {row}: invalid: '70000A' is not a driver ID" for row in range(4, 9)]
+    invalid = [f"  row {row}: invalid: '70000A' is not a valid driver ID" for row in range(4, 9)]
     assert capsys.readouterr().out.splitlines() == [
         "10 rows: 2 issued, 7 invalid, 1 duplicate.",
         "1 token valid now, 1 expired.",
@@ -77,7 +77,7 @@ def test_status_groups_rows_by_hint_and_shows_some_of_each(tmp_path: Path, capsy
         *invalid,
         "  … and 2 more",
         f"1 row: {Hint.DUPLICATE}",
-        "  row 11 (driverId=700000): duplicate: the same driver as in row 2",
+        "  row 11 (driverId=700000): duplicate: same driver as row 2",
         f"To ask for the rest: batch-issuer retry {place.path}",
     ]
 

@@ -59,9 +59,9 @@ def test_other_sample_shows_five_rows_without_a_token_each_for_another_reason(
     assert [(row["auth_status"], row["auth_http_status"], row["auth_error"]) for row in lacking] == [
         ("failed", "404", "HTTP 404: Object not found."),
         ("failed", "400", "HTTP 400: Driver is deactivated."),
-        ("invalid", "", "no identifier in this row"),
-        ("invalid", "", "'SMP00035' is not an external ID"),
-        ("duplicate", "", "the same driver as in row 13"),
+        ("invalid", "", "no identifier in the row"),
+        ("invalid", "", "'SMP00035' is not a valid external ID"),
+        ("duplicate", "", "same driver as row 13"),
     ]
     assert len({row["auth_hint"] for row in lacking}) == 5
     assert len(lines(out)) == 60
@@ -198,7 +198,7 @@ def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
     assert "Stopped: the server is in trouble (HTTP 503: This is a fault of the sandbox.)." in said
-    assert "hint: the server had an internal problem; run batch-issuer retry later." in said
+    assert "hint: run batch-issuer retry later." in said
 
 
 def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,16 +274,16 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     (folder / "book.xlsx").write_bytes(b"PK\x03\x04rest")
     (folder / "taken.csv").write_text("something,else\n1,2\n")
     (folder / "link.csv").symlink_to(folder / "elsewhere.csv")
-    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "there is no file"
+    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "no file"
     yield "roster is a folder", ["issue", str(folder), "--sandbox"], "is a folder"
     for name, message in {
         "empty.csv": "is empty",
         "blank.csv": "is empty",
         "rowless.csv": "no rows",
-        "columnless.csv": "no column that names drivers; its columns are: a, b",
-        "ragged.csv": "row 3: 1 cells, but the header has 2",
+        "columnless.csv": "no column that identifies drivers; its columns are: a, b",
+        "ragged.csv": "row 3: 1 cell instead of 2",
         "ambiguous.csv": "'ID' and 'Driver ID' could both be",
-        "held.csv": "it is a results file",
+        "held.csv": "is a results file",
         "latin.csv": "line 2: not UTF-8",
         "book.xlsx": "a workbook that is not .xlsx",
     }.items():
@@ -318,7 +318,7 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     yield "unknown command", ["isue"], "invalid choice"
     for command in (["status"], ["status", "--json"], ["purge"], ["retry"]):
         yield f"{' '.join(command)} of a roster", [*command, good], "not a results file"
-        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "there is no file"
+        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "no file"
     yield "retry of a folder", ["retry", str(folder)], "is not a file"
     yield "purge of a link", ["purge", str(folder / "link.csv")], "symbolic link"
     yield "sandbox port", ["sandbox", "--port", "99999"], "port"

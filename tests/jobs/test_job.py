@@ -259,8 +259,8 @@ def test_tokens_of_a_stand_in_are_no_good_where_the_real_api_is_asked(tmp_path: 
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
         await issue_file(Roster.from_bytes(THREE, "depot.csv"), settings, tmp_path / "out.csv")
         with Destination(tmp_path / "out.csv") as place:
-            assert len(place.reopen(Validity.until(300.0, real=True)).drivers) == 3
-            assert place.reopen(Validity.until(300.0, real=False)).drivers == []
+            assert len(place.reopen(Validity.at_least(300.0, real=True)).drivers) == 3
+            assert place.reopen(Validity.at_least(300.0, real=False)).drivers == []
 
     with_sandbox(job)
 

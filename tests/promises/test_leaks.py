@@ -796,7 +796,7 @@ def bugs(stage: Stage) -> None:
         run = (stage.roster, "--base-url", sandbox.url, *QUICK)
         again = ["issue", *run, "-o", "more.results.csv", "--overwrite", "--restart"]
         told = stage.run_many(["issue", *run], again, ["status", stage.results], before="import json, sys\n" + CRASHES)
-    assert told.count("an unexpected problem (RuntimeError at ") > len(CRASHING_PLACES) // 2
+    assert told.count("unexpected error (RuntimeError at ") > len(CRASHING_PLACES) // 2
 
 
 @dataclass(frozen=True)
@@ -939,7 +939,7 @@ async def a_clock_that_fails(settings: Settings, folder: Path, _: Sandbox) -> No
         raise RuntimeError("no time")
 
     with Destination(folder / "depot.results.csv") as destination:
-        batch = destination.begin(fleet(), Validity.until(300))
+        batch = destination.begin(fleet(), Validity.at_least(300))
         async with open_client(settings) as client, open_quota(settings) as quota:
             with closing(destination.open_journal(batch)) as journal:
                 await Run(batch.drivers, settings, client, quota, journal, wall_clock=clock).run()
@@ -1028,7 +1028,7 @@ async def everything_represented(settings: Settings, folder: Path, sandbox: Sand
     plain = replace(settings, quota="process", proxy=None)
     result = await issue_file(fleet(), plain, path)
     with Destination(path) as destination:
-        batch = destination.reopen(Validity.until(3600, real=False))
+        batch = destination.reopen(Validity.at_least(3600, real=False))
         assert batch.drivers[0].before
         journal = destination.open_journal(batch)
         results = read_results(path)

@@ -783,7 +783,7 @@ def test_a_symbolic_link_put_there_meanwhile_is_replaced_and_not_followed(
 # --- who else may look
 
 
-EVERYBODY = "everybody can put files into the folder"
+EVERYBODY = "all users can add and remove files in"
 
 
 @pytest.fixture
@@ -805,8 +805,8 @@ def for_all_to_see() -> Iterator[Path]:
         ((0o755, 0o755, 0o600), ""),
         ((0o755, 0o777, 0o600), EVERYBODY),
         ((0o755, 0o1777, 0o600), ""),
-        ((0o700, 0o700, 0o644), "on a file system without permissions"),
-        ((0o700, 0o700, 0o640), "on a file system without permissions"),
+        ((0o700, 0o700, 0o644), "has no permissions"),
+        ((0o700, 0o700, 0o640), "has no permissions"),
     ],
 )
 def test_who_else_may_get_at_the_files_is_warned_of(

@@ -155,7 +155,7 @@ def test_no_cell_of_an_outcome_runs_but_a_token_and_a_code_which_stay_byte_exact
 def test_a_row_whose_status_or_driver_was_damaged_is_refused_without_showing_it(column: str, cell: str) -> None:
     """In a file whose columns were shifted it may be a token."""
     cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
-    with pytest.raises(ResultsError, match=f"row 7: its {column}") as caught:
+    with pytest.raises(ResultsError, match=f"row 7, column {column}: not a valid ") as caught:
         outcome_of({**cells, column: cell}.values(), 7)
     assert TOKEN not in caught.value.message + caught.value.hint
 

@@ -87,11 +87,11 @@ def test_a_token_is_good_from_exactly_the_least_validity_on_and_dead_from_exactl
     left: timedelta, lives: bool, suffices: bool
 ) -> None:
     token = issued_to(driver(11), left)
-    assert (VALIDITY.lives(token), VALIDITY.suffices(token)) == (lives, suffices)
+    assert (VALIDITY.is_usable(token), VALIDITY.is_sufficient(token)) == (lives, suffices)
 
 
 def test_with_a_least_validity_of_nothing_a_token_that_expires_now_is_not_good() -> None:
-    assert not Validity(timedelta(0), NOW).suffices(issued_to(driver(11), timedelta(0)))
+    assert not Validity(timedelta(0), NOW).is_sufficient(issued_to(driver(11), timedelta(0)))
 
 
 @given(left=st.timedeltas(-timedelta(days=9), timedelta(days=9)), least=st.timedeltas(timedelta(0), timedelta(days=9)))
@@ -100,14 +100,14 @@ def test_a_longer_validity_never_makes_more_tokens_good_and_a_good_one_always_li
 ) -> None:
     token = issued_to(driver(11), left)
     validity = Validity(least, NOW)
-    assert validity.suffices(token) == (left > timedelta(0) and left >= least)
-    assert validity.lives(token) or not validity.suffices(token)
-    assert validity.lives(token) == VALIDITY.lives(token)
+    assert validity.is_sufficient(token) == (left > timedelta(0) and left >= least)
+    assert validity.is_usable(token) or not validity.is_sufficient(token)
+    assert validity.is_usable(token) == VALIDITY.is_usable(token)
 
 
 def test_until_counts_from_now_on() -> None:
     before = datetime.now(UTC)
-    validity = Validity.until(90)
+    validity = Validity.at_least(90)
     assert before <= validity.now <= datetime.now(UTC)
     assert validity.least == timedelta(seconds=90)
     assert validity.real
@@ -122,13 +122,13 @@ CORRUPTED = {
 @pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in CORRUPTED.items() for text in texts])
 def test_a_token_or_code_that_a_spreadsheet_program_spoilt_is_not_good(field: str, text: str) -> None:
     token = issued_to(driver(11))
-    assert VALIDITY.suffices(token)
-    assert not VALIDITY.lives(replace(token, **{field: text}))
+    assert VALIDITY.is_sufficient(token)
+    assert not VALIDITY.is_usable(replace(token, **{field: text}))
 
 
 @pytest.mark.parametrize("changed", [{"identifier": None}, {"status": Status.FAILED}])
 def test_a_token_without_all_that_redeeming_it_needs_is_not_good(changed: dict[str, object]) -> None:
-    assert not VALIDITY.lives(replace(issued_to(driver(11)), **changed))
+    assert not VALIDITY.is_usable(replace(issued_to(driver(11)), **changed))
 
 
 @given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_\-+/.=~]{20,80}", fullmatch=True))
@@ -137,13 +137,13 @@ def test_a_token_without_all_that_redeeming_it_needs_is_not_good(changed: dict[s
 @settings(max_examples=50)
 def test_whatever_a_server_may_issue_is_good(token: str) -> None:
     """Base64, base64url and JSON web tokens, with a code of ours."""
-    assert VALIDITY.suffices(replace(issued_to(driver(11)), token=token, code=new_code()))
+    assert VALIDITY.is_sufficient(replace(issued_to(driver(11)), token=token, code=new_code()))
 
 
 def test_a_token_of_the_sandbox_is_good_for_the_sandbox_only() -> None:
     token = replace(issued_to(driver(11)), token="sandbox-4711")  # noqa: S106 - of nobody
-    assert not Validity(LEAST, NOW, real=True).lives(token)
-    assert Validity(LEAST, NOW, real=False).suffices(token)
+    assert not Validity(LEAST, NOW, real=True).is_usable(token)
+    assert Validity(LEAST, NOW, real=False).is_sufficient(token)
 
 
 # --- who is asked for
@@ -190,12 +190,12 @@ def test_every_row_is_settled_and_just_those_without_a_good_token_are_asked_for(
     assert [one.before is not None for one in planned.drivers] == [k in WITH_BEFORE for k, _ in numbered if k in ASKED]
     assert sorted(planned.outcomes) == list(planned.row_numbers())
     assert all(outcome.row == row for row, outcome in planned.outcomes.items())
-    assert planned.contested == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "other"]
+    assert planned.unclear == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "other"]
     assert planned.kept == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "good"]
     assert planned.lost == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "unknown"]
     statuses = Counter(outcome.status for outcome in planned.outcomes.values())
     assert sum(statuses.values()) == len(planned) == len(numbered)
-    whose = list(planned.whose())
+    whose = list(planned.owners())
     assert all(whose[row - 2] == one.identifier for row, one in planned.outcomes.items() if one.identifier)
     assert all(one.identifier for one in planned.outcomes.values() if one.token)
 
@@ -234,7 +234,7 @@ def test_rows_whose_roster_cells_changed_places_are_refused_whatever_names_them(
     """One driver has a driver ID, the other a username; their cells were sorted, the auth_ columns were not."""
     rows = (["", "alice"], issued_to(driver(11))), (["11", ""], issued_to(username("alice")))
     planned = batch_of(*rows, columns=("Driver ID", "Username"))
-    assert planned.contested == [2, 3]
+    assert planned.unclear == [2, 3]
     assert planned.drivers == []
     assert "username=alice" in planned.outcomes[2].error
     assert "driverId=11" in planned.outcomes[3].error
@@ -270,7 +270,7 @@ def test_a_row_mended_to_a_driver_that_another_row_has_becomes_its_duplicate_whe
     mended, other = (2, 3) if first else (3, 2)
     assert planned.drivers == []
     assert planned.outcomes[mended].status is Status.DUPLICATE
-    assert planned.outcomes[mended].error == f"the same driver as in row {other}"
+    assert planned.outcomes[mended].error == f"same driver as row {other}"
     assert planned.outcomes[other] == replace(issued_to(driver(11)), row=other)
 
 
@@ -288,10 +288,10 @@ def test_rows_that_are_as_they_were_leave_the_batch_unchanged() -> None:
     """So a file in which nothing is to be done is not even written."""
     rows = [
         ("11", issued_to(driver(11))),
-        ("x", Outcome(3, Status.INVALID, error="'x' is not a driver ID", hint=str(Hint.DRIVER_ID))),
+        ("x", Outcome(3, Status.INVALID, error="'x' is not a valid driver ID", hint=str(Hint.DRIVER_ID))),
         (
             "11",
-            Outcome(4, Status.DUPLICATE, driver(11), error="the same driver as in row 2", hint=str(Hint.DUPLICATE)),
+            Outcome(4, Status.DUPLICATE, driver(11), error="same driver as row 2", hint=str(Hint.DUPLICATE)),
         ),
     ]
     planned = batch_of(*rows)
@@ -307,7 +307,7 @@ def test_rows_that_are_as_they_were_leave_the_batch_unchanged() -> None:
 def test_where_the_cell_is_damaged_the_identifier_is_the_driver(cell: str, status: Status) -> None:
     planned = batch_of((cell, without_token(status, driver(281474977000000))))
     assert requested(planned) == [(2, "driverId=281474977000000")]
-    assert list(planned.whose()) == [driver(281474977000000)]
+    assert list(planned.owners()) == [driver(281474977000000)]
     assert list(planned.conflicts()) == [None]
 
 
@@ -326,7 +326,7 @@ def test_a_cell_of_the_same_kind_that_names_another_driver_refuses_the_row(
     other = other or Identifier(who.kind, cell)
     held = issued_to(who)
     planned = batch_of((cell, held), columns=[column])
-    assert (planned.drivers, planned.contested) == ([], [2])
+    assert (planned.drivers, planned.unclear) == ([], [2])
     assert list(planned.conflicts()) == [other]
     refused = planned.outcomes[2]
     assert str(who) in refused.error
@@ -339,13 +339,13 @@ def test_a_refused_row_is_refused_again_just_the_same() -> None:
     again = batch_of(("12", once.outcomes[2]))
     assert again.outcomes == once.outcomes
     assert (once.changed, again.changed) == (True, False)
-    assert again.contested == [2]
+    assert again.unclear == [2]
 
 
 def test_a_row_that_was_refused_and_put_right_says_no_more_that_its_cells_name_another() -> None:
     refused = batch_of(("12", issued_to(driver(11)))).outcomes[2]
     mended = batch_of(("11", refused))
-    assert mended.contested == []
+    assert mended.unclear == []
     assert mended.outcomes[2].token == refused.token
     assert "driverId=12" not in mended.outcomes[2].error
     assert mended.outcomes[2].hint == ""
@@ -358,7 +358,7 @@ def test_columns_of_other_kinds_do_not_matter() -> None:
     rows += [(("11", "payrollId:1", ""), without_token(Status.FAILED, driver(11)))]
     planned = batch_of(*rows, columns=columns)
     assert requested(planned) == [(2, "username=alice"), (3, "driverId=11")]
-    assert planned.contested == []
+    assert planned.unclear == []
 
 
 def test_a_blanked_cell_beside_one_that_names_a_driver_by_another_kind_refuses_the_row() -> None:
@@ -366,7 +366,7 @@ def test_a_blanked_cell_beside_one_that_names_a_driver_by_another_kind_refuses_t
     columns = ("Driver ID", "Username")
     rows = [(("", "alice"), issued_to(driver(11))), (("2.81E+14", "bob"), without_token(Status.FAILED, driver(12)))]
     planned = batch_of(*rows, columns=columns)
-    assert planned.contested == [2]
+    assert planned.unclear == [2]
     assert requested(planned) == [(3, "driverId=12")]
 
 
@@ -392,8 +392,8 @@ def test_a_refused_row_keeps_its_driver_so_that_no_other_row_gets_it() -> None:
 
 
 def test_a_row_that_names_nobody_is_a_problem() -> None:
-    (problem,) = batch_of(("", None)).whose()
-    assert problem == Problem("no identifier in this row", Hint.NO_IDENTIFIER)
+    (problem,) = batch_of(("", None)).owners()
+    assert problem == Problem("no identifier in the row", Hint.NO_IDENTIFIER)
 
 
 # --- what is never guessed
@@ -401,7 +401,7 @@ def test_a_row_that_names_nobody_is_a_problem() -> None:
 
 def test_two_rows_of_one_driver_that_was_sent_for_both_are_refused() -> None:
     """A row was copied: which of the two is its own nobody can tell."""
-    with pytest.raises(ResultsError, match=r"rows 2 and 4 are both the one of driverId=11") as caught:
+    with pytest.raises(ResultsError, match=r"rows 2 and 4 were both sent as driverId=11") as caught:
         batch_of(("11", issued_to(driver(11))), ("12", None), ("13", without_token(Status.FAILED, driver(11))))
     assert TOKEN not in caught.value.message
 
@@ -413,7 +413,7 @@ def test_two_columns_for_one_kind_are_refused() -> None:
 
 def test_a_journal_that_lost_a_row_is_refused() -> None:
     frame = pd.DataFrame([["11", *[""] * 11]] * 2, columns=["Driver ID", *AUTH_COLUMNS], dtype=object)
-    with pytest.raises(ResultsError, match="does not hold every row"):
+    with pytest.raises(ResultsError, match="does not contain all rows"):
         Batch.of_results(Results(frame, [2, 4]), "depot.results.csv.partial", VALIDITY)
 
 
@@ -450,8 +450,8 @@ def test_of_a_roster_every_row_is_settled_from_the_beginning() -> None:
         Status.DUPLICATE,
     ]
     assert planned.header == ["Depot", "Driver ID", *AUTH_COLUMNS]
-    assert (planned.kept, planned.lost, planned.contested, planned.changed) == ([], [], [], True)
-    assert list(planned.whose()) == list(roster().identifiers())
+    assert (planned.kept, planned.lost, planned.unclear, planned.changed) == ([], [], [], True)
+    assert list(planned.owners()) == list(roster().identifiers())
     assert list(planned.conflicts()) == [None] * 4
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.rosters import BOM, CELLS, FIVE_MINUTES, NAMES, TOKEN, batch, cut_off, issued, lines, publish
+from support.rosters import BOM, CELLS, FIVE_MINUTES, NAMES, TOKEN, batch, cut_off, issued, lines, publish, table
+from support.sandbox import run_command
 
 from batch_issuer.errors import StorageError
 from batch_issuer.model import Outcome, Status
@@ -18,6 +19,8 @@ from batch_issuer.roster import Roster
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from batch_issuer import Sandbox
 
 
 def parts(path: Path) -> list[bytes]:
@@ -61,6 +64,27 @@ def test_files_are_the_same_in_however_many_slices_they_are_written(
             published = publish(Destination(path), rows, *outcomes)
         written.append((journal, published.guarded_cells, parts(path)))
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter"),
+    [("out.csv", ","), ("out.txt", ","), ("out.tsv", "\t"), ("OUT.TSV", "\t")],
+)
+def test_the_ending_of_the_name_decides_the_separator_of_new_results(
+    name: str, delimiter: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Cells that contain the separator are quoted; retry keeps the separator of the file."""
+    out = tmp_path / name
+    source = tmp_path / "depot.csv"
+    source.write_text('Driver,Driver ID\n"a,b",700000\n"a\tb",700001\n')
+    assert run_command(sandbox, "issue", source, "-o", out) == 0
+    for _ in range(2):
+        header, *rows = table(out, delimiter)
+        assert header == ["Driver", "Driver ID", *AUTH_COLUMNS]
+        assert [row[:2] for row in rows] == [["a,b", "700000"], ["a\tb", "700001"]]
+        assert [row[header.index("auth_status")] for row in rows] == ["issued"] * 2
+        assert run_command(sandbox, "retry", out, "--min-validity", "1h") == 0
+    assert len(sandbox.ledger) == 6
 
 
 def test_results_without_rows_keep_their_header(tmp_path: Path) -> None:

@@ -531,7 +531,7 @@ def test_a_folder_that_went_away_is_a_storage_error(place: Destination) -> None:
     with place:
         journal_of(place, rows, *all_issued(rows).values())
         folder.rename(folder.with_name(f"{folder.name}-moved"))
-        with pytest.raises(StorageError, match="could not be written"):
+        with pytest.raises(StorageError, match="cannot write"):
             place.publish(rows, all_issued(rows))
     assert (folder.with_name(f"{folder.name}-moved") / place.partial.name).exists()
 
@@ -625,7 +625,7 @@ def test_purging_when_the_disk_is_full_leaves_the_file_as_it_was(place: Destinat
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     before = place.path.read_bytes()
-    with place, files_up_to(100), pytest.raises(StorageError, match="could not be written"):
+    with place, files_up_to(100), pytest.raises(StorageError, match="cannot write"):
         place.purge(AT + timedelta(hours=1))
     assert place.path.read_bytes() == before
     assert list(place.path.parent.iterdir()) == [place.path]

@@ -260,7 +260,7 @@ def test_a_flush_that_fails_is_a_storage_error(place: Destination) -> None:
         os.dup2(writing, journal._descriptor)
         os.close(writing)
         journal.record(issued(rows.drivers[0]))
-        with pytest.raises(StorageError, match="could not be written") as caught:
+        with pytest.raises(StorageError, match="cannot write") as caught:
             asyncio.run(asyncio.wait_for(journal.keep_synced(), 10))
         assert os.strerror(errno.EINVAL) in caught.value.message
         journal.close()
@@ -357,7 +357,7 @@ def test_one_without_a_line_for_every_row_is_not_gone_on_with(place: Destination
     """It is born whole, so this one was damaged: whose rows are missing is never guessed."""
     data, ends, _ = torn(place)
     place.partial.write_bytes(data[: ends[0]] + data[ends[1] : ends[4]])
-    with place, pytest.raises(ResultsError, match="does not hold every row") as caught:
+    with place, pytest.raises(ResultsError, match="does not contain all rows") as caught:
         place.reopen(FIVE_MINUTES)
     assert "--restart" in caught.value.hint
     assert place.partial.read_bytes() == data[: ends[0]] + data[ends[1] : ends[4]]

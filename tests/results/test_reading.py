@@ -47,8 +47,8 @@ def test_results_say_how_many_until_when_and_why_not(place: Destination) -> None
     assert results.expires_at() == [AT + timedelta(minutes=15), None, None, None]
     assert failures_in(results) == [
         (3, "failed", "driverId=12", "HTTP 404: no such driver", str(Hint.UNKNOWN_DRIVER)),
-        (4, "invalid", "", "'x' is not a driver ID", str(Hint.DRIVER_ID)),
-        (5, "duplicate", "driverId=11", "the same driver as in row 2", str(Hint.DUPLICATE)),
+        (4, "invalid", "", "'x' is not a valid driver ID", str(Hint.DRIVER_ID)),
+        (5, "duplicate", "driverId=11", "same driver as row 2", str(Hint.DUPLICATE)),
     ]
 
 
@@ -189,7 +189,7 @@ def test_a_row_that_is_short_left_of_its_status_is_refused(place: Destination, l
     cells = first.split(",")
     del cells[lost]
     place.path.write_text("\n".join([header, ",".join(cells), *others]))
-    with pytest.raises(RosterError, match="row 2: 12 cells, but the header has 13") as caught:
+    with pytest.raises(RosterError, match="row 2: 12 cells instead of 13") as caught:
         read_results(place.path)
     assert caught.value.hint
     assert TOKEN not in caught.value.message + caught.value.hint
@@ -208,7 +208,7 @@ def test_a_row_that_ends_before_its_status_is_refused(place: Destination, width:
 def test_a_row_with_a_cell_too_many_is_refused(place: Destination) -> None:
     publish(place, batch())
     place.path.write_bytes(place.path.read_bytes().rstrip(b"\r\n") + b",\r\n")
-    with pytest.raises(RosterError, match="row 5: 14 cells, but the header has 13"):
+    with pytest.raises(RosterError, match="row 5: 14 cells instead of 13"):
         read_results(place.path)
 
 

@@ -228,8 +228,8 @@ def test_attempts_of_earlier_runs_count_on_until_there_is_a_token(results: Path,
 
 
 def test_invalid_and_duplicate_rows_are_looked_at_again(results: Path, sandbox: Sandbox) -> None:
-    no_id = {"auth_error": "no identifier in this row", "auth_hint": str(Hint.NO_IDENTIFIER)}
-    twin = {"auth_error": "the same driver as in row 2", "auth_hint": str(Hint.DUPLICATE)}
+    no_id = {"auth_error": "no identifier in the row", "auth_hint": str(Hint.NO_IDENTIFIER)}
+    twin = {"auth_error": "same driver as row 2", "auth_hint": str(Hint.DUPLICATE)}
     save(
         results,
         held(11),
@@ -302,7 +302,7 @@ def test_a_cell_that_names_another_driver_refuses_the_row_every_time(
         assert "driverId=12" in told
         assert SECRET not in told
         after = lines(results)[0]
-        assert after["auth_error"] == "the row is the one of driverId=11, but its cells now name driverId=12"
+        assert after["auth_error"] == "sent as driverId=11, but the cells now name driverId=12"
         assert after["auth_hint"].startswith(str(Hint.ANOTHER_DRIVER))
         assert (Hint.MAYBE_ISSUED.fix in after["auth_hint"]) == (row["auth_status"] == "unknown")
         assert {**after, "auth_error": "", "auth_hint": ""} == {
@@ -383,38 +383,50 @@ def encoded(lines: Sequence[Sequence[str]]) -> bytes:
 
 STATUS, TOKEN = HEADER.index("auth_status"), HEADER.index("auth_token")
 REFUSED: dict[str, tuple[bytes, str]] = {
-    "a copied row": (encoded([*TABLE, TABLE[1]]), "rows 2 and 5 are both the one of driverId=11"),
+    "a copied row": (encoded([*TABLE, TABLE[1]]), "rows 2 and 5 were both sent as driverId=11"),
     "a copied row with another cell": (
         encoded([*TABLE, ["Hill", "14", *TABLE[1][2:]]]),
-        "rows 2 and 5 are both the one of driverId=11",
+        "rows 2 and 5 were both sent as driverId=11",
     ),
-    "an unknown status": (encoded(with_cell(1, "auth_status", "done")), "row 2: its auth_status is none of"),
-    "a blank status": (encoded(with_cell(3, "auth_status", "")), "row 4: its auth_status is none of"),
-    "a translated status": (encoded(with_cell(1, "auth_status", "Issued")), "row 2: its auth_status is none of"),
-    "a deleted cell": (encoded(without_cell(1, 0)), "row 2: its auth_status is none of"),
-    "a deleted status": (encoded(without_cell(3, STATUS)), "row 4: its auth_status is none of"),
-    "an inserted cell": (encoded(with_new_cell(1, 0)), "row 2: its auth_status is none of"),
-    "an inserted cell before the token": (encoded(with_new_cell(1, TOKEN)), "row 2: its auth_identifier names no"),
-    "a deleted header cell": (encoded(without_cell(0, 0)), "row 2: its auth_status is none of"),
-    "a word for an identifier": (encoded(with_cell(1, "auth_identifier", "someone")), "row 2: its auth_identifier"),
-    "a corrupted identifier": (encoded(with_cell(1, "auth_identifier", "#NAME?")), "row 2: its auth_identifier"),
-    "an unknown kind": (encoded(with_cell(1, "auth_identifier", "email=a")), "row 2: its auth_identifier"),
-    "a kind alone": (encoded(with_cell(1, "auth_identifier", "driverId=")), "row 2: its auth_identifier"),
-    "an identifier that no API takes": (encoded(with_cell(1, "auth_identifier", "driverId=x")), "row 2: its auth_id"),
-    "a token for an identifier": (encoded(with_cell(1, "auth_identifier", f"{SECRET}11")), "row 2: its auth_id"),
-    "a code column less": (encoded([[*row[: TOKEN + 1], *row[TOKEN + 2 :]] for row in TABLE]), "not just one column"),
+    "an unknown status": (
+        encoded(with_cell(1, "auth_status", "done")),
+        "row 2, column auth_status: not a valid status",
+    ),
+    "a blank status": (encoded(with_cell(3, "auth_status", "")), "row 4, column auth_status: not a valid status"),
+    "a translated status": (
+        encoded(with_cell(1, "auth_status", "Issued")),
+        "row 2, column auth_status: not a valid status",
+    ),
+    "a deleted cell": (encoded(without_cell(1, 0)), "row 2, column auth_status: not a valid status"),
+    "a deleted status": (encoded(without_cell(3, STATUS)), "row 4, column auth_status: not a valid status"),
+    "an inserted cell": (encoded(with_new_cell(1, 0)), "row 2, column auth_status: not a valid status"),
+    "an inserted cell before the token": (encoded(with_new_cell(1, TOKEN)), "row 2, column auth_identifier"),
+    "a deleted header cell": (encoded(without_cell(0, 0)), "row 2, column auth_status: not a valid status"),
+    "a word for an identifier": (encoded(with_cell(1, "auth_identifier", "someone")), "row 2, column auth_identifier"),
+    "a corrupted identifier": (encoded(with_cell(1, "auth_identifier", "#NAME?")), "row 2, column auth_identifier"),
+    "an unknown kind": (encoded(with_cell(1, "auth_identifier", "email=a")), "row 2, column auth_identifier"),
+    "a kind alone": (encoded(with_cell(1, "auth_identifier", "driverId=")), "row 2, column auth_identifier"),
+    "an identifier that no API takes": (
+        encoded(with_cell(1, "auth_identifier", "driverId=x")),
+        "row 2, column auth_identifier",
+    ),
+    "a token for an identifier": (
+        encoded(with_cell(1, "auth_identifier", f"{SECRET}11")),
+        "row 2, column auth_identifier",
+    ),
+    "a code column less": (encoded([[*row[: TOKEN + 1], *row[TOKEN + 2 :]] for row in TABLE]), "repeated columns"),
     "a token column less": (encoded([[*row[:TOKEN], *row[TOKEN + 1 :]] for row in TABLE]), "not a results file"),
-    "two token columns": (encoded(with_column(TOKEN, [row[TOKEN] for row in TABLE])), "not just one column"),
-    "two status columns": (encoded(with_column(0, [row[STATUS] for row in TABLE])), "not just one column"),
-    "a cell too many": (encoded([*TABLE[:2], [*TABLE[2], "x"], TABLE[3]]), "row 3: 14 cells, but the header has 13"),
-    "a separator lost on the left": (encoded([*TABLE[:3], TABLE[3][1:]]), "row 4: 12 cells, but the header has 13"),
-    "a torn row": (encoded([*TABLE[:3], TABLE[3][:2]]), "row 4: 2 cells, but the header has 13"),
-    "a NUL": (encoded(with_cell(1, "Depot", "N\0")), "holds NUL characters"),
+    "two token columns": (encoded(with_column(TOKEN, [row[TOKEN] for row in TABLE])), "repeated columns"),
+    "two status columns": (encoded(with_column(0, [row[STATUS] for row in TABLE])), "repeated columns"),
+    "a cell too many": (encoded([*TABLE[:2], [*TABLE[2], "x"], TABLE[3]]), "row 3: 14 cells instead of 13"),
+    "a separator lost on the left": (encoded([*TABLE[:3], TABLE[3][1:]]), "row 4: 12 cells instead of 13"),
+    "a torn row": (encoded([*TABLE[:3], TABLE[3][:2]]), "row 4: 2 cells instead of 13"),
+    "a NUL": (encoded(with_cell(1, "Depot", "N\0")), "contains NUL characters"),
     "an open quote": (encoded(TABLE) + b'"Hill', "not valid CSV"),
     "two columns for one kind": (encoded(with_column(0, ["ID", "1", "2", "3"])), "'ID' and 'Driver ID' could both be"),
     "the 8-bit encoding of Windows": (
         text_of(with_cell(2, "Depot", "Zürich")).encode("cp1252"),
-        'line 3: not UTF-8 text\nhint: in the spreadsheet program choose "Save as" and the type "CSV UTF-8"',
+        'line 3: not UTF-8 text\nhint: in the spreadsheet program, choose "Save as" and the type "CSV UTF-8"',
     ),
     "no whole workbook": (b"PK\x03\x04xl/worksheets/auth_token", "a damaged workbook"),
     "a roster": (b"Driver ID\n11\n", "is not a results file"),
@@ -691,7 +703,7 @@ def test_however_a_file_was_saved_again_its_rows_are_read_as_they_were(
         out = Path(folder, "depot.results.csv")
         roster = Roster.from_bytes(text_of([["=A", "Driver ID", "B"], *body]).encode("utf-8-sig"), "depot.csv")
         with Destination(out) as place:
-            batch = place.begin(roster, Validity.until(300))
+            batch = place.begin(roster, Validity.at_least(300))
             place.publish(batch, {driver.row: issued(driver) for driver in batch.drivers})
         before = read_results(out)
         again = text_of(table(out), delimiter, line_end, quote_all=quote_all)
@@ -713,7 +725,7 @@ def token_for(row: int, number: int) -> Outcome:
 
 def leave_journal(path: Path, *came_to: Outcome, issue: Sequence[int] = ()) -> None:
     """Leave the journal of a run that was killed: an issue for these drivers, or else a retry of what is there."""
-    validity = Validity.until(300, real=False)
+    validity = Validity.at_least(300, real=False)
     with Destination(path) as place:
         if issue:
             text = "Depot,Driver ID\n" + "".join(f"=North,{number}\n" for number in issue)
@@ -846,7 +858,7 @@ def test_a_journal_holds_the_rows_whatever_is_in_their_cells(
         came_to = [token_for(2 + number, 11 + number) for number in range(min(finished, len(body)))]
         leave_journal(out, *came_to)
         with Destination(out) as place:
-            batch = place.reopen(Validity.until(300, real=False))
+            batch = place.reopen(Validity.at_least(300, real=False))
     assert batch.cells.equals(before.cells)
     assert batch.header == before.frame.columns.tolist()
     assert batch.delimiter == before.delimiter

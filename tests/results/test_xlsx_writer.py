@@ -247,7 +247,7 @@ def test_without_the_extra_it_is_refused_with_what_to_install(
     monkeypatch.setattr("batch_issuer.results.xlsx_writer.find_spec", lambda _: None)
     assert run_command(sandbox, "issue", tmp_path / "depot.csv", "-o", tmp_path / "out.xlsx") == 2
     told = capsys.readouterr().err
-    assert "needs the extra xlsx, which is not installed" in told
+    assert "the package for writing Excel workbooks is not installed" in told
     assert "pip install XlsxWriter" in told
     assert sandbox.ledger == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["depot.csv"]
@@ -266,10 +266,10 @@ def test_without_the_extra_it_can_still_be_read(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"Driver ID,Note\n11,\n12,{'x' * 32768}\n", "row 3, column 'Note': a cell of an Excel sheet"),
-        (f"Driver ID,Note\n11,{chr(0x1F69A) * 16384}\n", "row 2, column 'Note': a cell of an Excel sheet"),
+        (f"Driver ID,Note\n11,\n12,{'x' * 32768}\n", "row 3, column 'Note': longer than 32767"),
+        (f"Driver ID,Note\n11,{chr(0x1F69A) * 16384}\n", "row 2, column 'Note': longer than 32767"),
         (f"Driver ID,{'x' * 32768}\n11,\n", "row 1, column"),
-        ("Driver ID" + "," * 16380 + "\n11" + "," * 16380 + "\n", "16384 columns at most"),
+        ("Driver ID" + "," * 16380 + "\n11" + "," * 16380 + "\n", "do not fit an Excel sheet"),
     ],
     ids=["a long cell", "a long cell of pairs", "a long name", "many columns"],
 )

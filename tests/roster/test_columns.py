@@ -57,7 +57,7 @@ def test_a_kind_without_column_is_not_looked_for() -> None:
 
 def test_a_named_column_that_is_missing_is_refused_with_those_that_are_there() -> None:
     error = refusal_of(["Name", "Depot"], columns={DRIVER_ID: "Fahrer-Nr."})
-    assert "no column 'Fahrer-Nr.', which is to hold the driver ID" in error.message
+    assert "no column 'Fahrer-Nr.' for the driver ID" in error.message
     assert "Name, Depot" in error.hint
 
 
@@ -139,7 +139,7 @@ def test_identifiers_are_preferred_as_said() -> None:
 
 
 def test_a_kind_to_go_by_that_has_no_column_is_refused() -> None:
-    assert "names drivers by username" in refusal_of(["ID", "Name"], identify_by=(USERNAME,)).message
+    assert "identifies drivers by username" in refusal_of(["ID", "Name"], identify_by=(USERNAME,)).message
 
 
 def test_the_other_identifiers_still_tell_that_two_rows_are_one_driver() -> None:
@@ -161,7 +161,7 @@ def test_a_kind_twice_is_refused() -> None:
 def test_a_first_row_that_is_a_drivers_is_not_shown(header: list[str]) -> None:
     error = refusal_of(header)
     assert "hunter2" not in error.message
-    assert "looks like a driver's" in error.message
+    assert "looks like a driver, not a header" in error.message
 
 
 def test_a_header_that_is_a_row_of_results_is_not_shown() -> None:

@@ -52,7 +52,7 @@ def check_case(case: Case, file: Path) -> None:
         return
     roster = Roster.from_path(file, options_of(case))
     assert comes_to(roster) == list(case.rows)
-    assert list(roster.remarks) == list(case.remarks)
+    assert list(roster.warnings) == list(case.warnings)
     notes = "\n".join(roster.notes)
     assert all(note in notes for note in case.notes), notes
     assert bool(notes) == bool(case.notes)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from batch_issuer.hints import Hint
 from batch_issuer.model import Identifier, IdentifierKind
 from batch_issuer.roster import Column, Problem, identifiers, named
-from batch_issuer.roster.identifiers import EXACT_FLOAT, MAX_INT64, CellPattern, remark
+from batch_issuer.roster.identifiers import EXACT_FLOAT, MAX_INT64, CellPattern, warning_about
 from batch_issuer.roster.naming import read_column
 
 DRIVER_ID, EXTERNAL_ID, USERNAME = IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID, IdentifierKind.USERNAME
@@ -60,7 +60,7 @@ def test_a_driver_id_in_another_form_is_the_same_driver_or_none(form: str, numbe
     found = named(DRIVER_ID, cell)
     assert found == Identifier(DRIVER_ID, str(number)) or isinstance(found, Problem)
     if isinstance(found, Identifier) and cell.strip() != found.value:
-        assert found.value in remark(DRIVER_ID, cell, found.value)
+        assert found.value in warning_about(DRIVER_ID, cell, found.value)
 
 
 @pytest.mark.parametrize("form", LOSSLESS)
@@ -71,8 +71,8 @@ def test_a_usual_driver_id_is_read_in_every_form_that_lost_nothing(form: str) ->
 @pytest.mark.parametrize(
     ("cell", "hint"),
     [
-        *((cell, Hint.RUINED_DRIVER_ID) for cell in ("2.81475E+14", "2,81475E+14", "2.81475e14", "2.8E+3", "1E15")),
-        *((cell, Hint.RUINED_DRIVER_ID) for cell in ("9007199254740992.0", "9" * 400 + ".0", "9" * 5000 + ".0E+1")),
+        *((cell, Hint.ROUNDED_DRIVER_ID) for cell in ("2.81475E+14", "2,81475E+14", "2.81475e14", "2.8E+3", "1E15")),
+        *((cell, Hint.ROUNDED_DRIVER_ID) for cell in ("9007199254740992.0", "9" * 400 + ".0", "9" * 5000 + ".0E+1")),
         *((cell, Hint.DRIVER_ID) for cell in ("123.000", "281.474", "281,474", "12,34,567", "1,234.567", "1.5")),
         *((cell, Hint.DRIVER_ID) for cell in ("-281474977075805", "++1", "1 2", "281 47", "0", "007", "0x1F", "1_0")),
         *((cell, Hint.DRIVER_ID) for cell in ("9223372036854775808", "281,474.977,075", "\u00b2", "2\u200b8", "''5")),
@@ -107,7 +107,7 @@ def test_what_was_changed_is_said_and_all_messages_are_one_short_line(
         said = found.error
         assert said
     else:
-        said = remark(kind, cell, found.value)
+        said = warning_about(kind, cell, found.value)
         by_key = kind is EXTERNAL_ID and (found.value == f"k:{cell.strip()}" or ":" in cell)
         assert said or found.value == cell.strip() or by_key
     assert said.isprintable()
@@ -123,8 +123,8 @@ def test_a_column_read_at_once_says_the_same_as_cell_by_cell(kind: IdentifierKin
         found = named(kind, cell, "k") if cell.strip() else None
         assert reading.problems.get(row) == (found if isinstance(found, Problem) else None)
         assert reading.texts[row] == (found.value if isinstance(found, Identifier) else "")
-        said = remark(kind, cell, found.value) if isinstance(found, Identifier) else ""
-        assert reading.remarks.get(row, "") == said
+        said = warning_about(kind, cell, found.value) if isinstance(found, Identifier) else ""
+        assert reading.warnings.get(row, "") == said
     assert len(reading.texts) == len(cells)
 
 
@@ -173,7 +173,7 @@ def test_no_username_is_taken_for_a_value_of_another_kind(cell: str) -> None:
     assert named(USERNAME, cell) == Identifier(USERNAME, cell)
 
 
-@pytest.mark.parametrize(("cell", "hint"), [("1.55501E+10", Hint.RUINED_TEXT), ("#N/A", Hint.CELL_ERROR)])
+@pytest.mark.parametrize(("cell", "hint"), [("1.55501E+10", Hint.ROUNDED_TEXT), ("#N/A", Hint.CELL_ERROR)])
 def test_a_username_that_a_spreadsheet_program_made_is_refused(cell: str, hint: Hint) -> None:
     found = named(USERNAME, cell)
     assert isinstance(found, Problem)
@@ -182,17 +182,17 @@ def test_a_username_that_a_spreadsheet_program_made_is_refused(cell: str, hint: 
 
 @pytest.mark.parametrize(
     ("cell", "word"),
-    [("ann example", "a space"), ("ann@x.example", "an @"), ("ann", "shorter"), ("\u200bannika", "read as")],
+    [("ann example", "a space"), ("ann@x.example", "an @"), ("ann", "fewer"), ("\u200bannika", "is sent as")],
 )
 def test_a_username_that_samsara_does_not_allow_is_sent_with_a_word_about_it(cell: str, word: str) -> None:
     found = named(USERNAME, cell)
     assert isinstance(found, Identifier)
-    assert word in remark(USERNAME, cell, found.value)
+    assert word in warning_about(USERNAME, cell, found.value)
 
 
 def test_an_id_whose_last_digits_excel_may_have_replaced_is_sent_with_a_warning() -> None:
-    assert "compare it with Samsara" in remark(DRIVER_ID, "281474977075805000", "281474977075805000")
-    assert remark(DRIVER_ID, "281474977075000", "281474977075000") == ""
+    assert "compare it with Samsara" in warning_about(DRIVER_ID, "281474977075805000", "281474977075805000")
+    assert warning_about(DRIVER_ID, "281474977075000", "281474977075000") == ""
 
 
 @given(st.lists(st.text("ab\n", max_size=3), max_size=9), st.integers(1, 4))

@@ -89,19 +89,19 @@ def test_rows_of_one_driver_are_sent_once(rows: str, duplicates: dict[int, int])
     found = roster(f"ID,External ID,Username\n{rows}")
     named = {outcome.row: outcome.error for outcome in found.refused if outcome.status is Status.DUPLICATE}
     assert list(named) == list(duplicates)
-    assert all(f"as in row {first}" in named[row] for row, first in duplicates.items())
+    assert all(f"as row {first}" in named[row] for row, first in duplicates.items())
 
 
 def test_a_duplicate_says_how_the_driver_is_named_on_the_other_row() -> None:
     (outcome,) = roster("ID,Username\n5,ann.x\n,ann.x\n").refused
-    assert outcome.error == "the same driver as in row 2, there as driverId=5"
+    assert outcome.error == "same driver as row 2 (driverId=5)"
 
 
 def test_identifiers_that_contradict_each_other_are_told() -> None:
     found = roster("ID,Username\n5,ann.x\n6,bob.x\n7,ann.x\n")
     assert [driver.row for driver in found.drivers] == [2, 3, 4]
-    assert list(found.remarks) == [2, 4]
-    assert "username=ann.x also stands in row 4, beside another driver ID" in found.remarks[2]
+    assert list(found.warnings) == [2, 4]
+    assert "row 4 has username=ann.x with a different driver ID" in found.warnings[2]
 
 
 TABLES = st.lists(

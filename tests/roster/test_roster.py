@@ -140,22 +140,22 @@ def test_any_bytes_are_a_table_of_strings_or_a_roster_error_of_one_line(data: by
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"Driver ID,Name\n1,a\n2\n", "depot.csv, row 3: 1 cells, but the header has 2"),
-        (b"Driver ID,Name\n1,a\n2,b,c\n", "depot.csv, row 3: 3 cells, but the header has 2"),
-        (b'Driver ID,Name\n1,"a\nb"\n2\n', "depot.csv, row 3: 1 cells, but the header has 2"),
+        (b"Driver ID,Name\n1,a\n2\n", "depot.csv, row 3: 1 cell instead of 2"),
+        (b"Driver ID,Name\n1,a\n2,b,c\n", "depot.csv, row 3: 3 cells instead of 2"),
+        (b'Driver ID,Name\n1,"a\nb"\n2\n', "depot.csv, row 3: 1 cell instead of 2"),
         (b'Driver ID,Name\n1,a\n2,"b\n3,c\n', "depot.csv, row 3: not valid CSV"),
         (b'Driver ID,Name\n1,"a"b\n', "depot.csv, row 2: not valid CSV"),
-        (b"Driver ID,Name\n1,a\0\n", "depot.csv holds NUL characters"),
+        (b"Driver ID,Name\n1,a\0\n", "depot.csv contains NUL characters"),
         (b"PK\x03\x04\x14\x00\x06\x00", "depot.csv is a ZIP archive, or a workbook that is not .xlsx, not a CSV file"),
-        (b"PK\x03\x04\x14\x00\x06\x00xl/worksheets/", "depot.csv: a damaged workbook"),
-        (b"\x1f\x8b\x08\x00", "depot.csv: a damaged gzip file"),
+        (b"PK\x03\x04\x14\x00\x06\x00xl/worksheets/", "depot.csv is a damaged workbook"),
+        (b"\x1f\x8b\x08\x00", "depot.csv is a damaged gzip file"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "depot.csv is an old Excel workbook (.xls), or one with a password"),
         (b"%PDF-1.7\n", "depot.csv is a PDF document, not a CSV file"),
         (b"<html><table><tr><td>1", "depot.csv is a web page or XML, not a CSV file"),
         (b' [\n {"driverId": 1}]', "depot.csv is JSON, not a CSV file"),
         (b"Driver ID,Name\n1,a\n2,M\xfcller\n", "depot.csv, line 3: not UTF-8 text"),
         (b"\xff\xfea\x00b", "depot.csv, line 1: not UTF-16 text"),
-        ("Driver ID\n1\n".encode("utf-16-le"), "depot.csv holds NUL characters"),
+        ("Driver ID\n1\n".encode("utf-16-le"), "depot.csv contains NUL characters"),
         (b"", "depot.csv is empty"),
         (b"\xef\xbb\xbf", "depot.csv is empty"),
         (b"\r\n\r\n , \r\n", "depot.csv is empty"),
@@ -233,7 +233,7 @@ def test_identifier_columns_are_known_without_regard_to_case_spaces_and_punctuat
 
 @pytest.mark.parametrize("name", ["Driver", "Depot ID", "Identity", "Driver ID 2", "Vehicle ID", "Name of user"])
 def test_other_columns_are_not_taken_for_identifiers(name: str) -> None:
-    with pytest.raises(RosterError, match="no column that names drivers"):
+    with pytest.raises(RosterError, match="no column that identifies drivers"):
         roster(f"{name},Depot\n1,North\n")
 
 
@@ -270,7 +270,7 @@ def test_the_most_specific_identifier_wins_and_the_next_fills_the_gaps() -> None
 def test_a_wrong_specific_identifier_is_not_covered_up_by_another_one() -> None:
     found = roster("Driver ID,Username\n2.81475E+14,user.1\n")
     assert found.drivers == []
-    assert found.refused[0].hint == str(Hint.RUINED_DRIVER_ID)
+    assert found.refused[0].hint == str(Hint.ROUNDED_DRIVER_ID)
 
 
 def test_a_results_file_is_refused_as_a_roster() -> None:
@@ -321,9 +321,9 @@ def test_a_column_that_only_sounds_alike_is_kept(name: str) -> None:
 @pytest.mark.parametrize(
     ("cell", "hint"),
     [
-        ("2.81475E+14", Hint.RUINED_DRIVER_ID),
-        ("2,81475E+14", Hint.RUINED_DRIVER_ID),
-        ("2.81475e+14", Hint.RUINED_DRIVER_ID),
+        ("2.81475E+14", Hint.ROUNDED_DRIVER_ID),
+        ("2,81475E+14", Hint.ROUNDED_DRIVER_ID),
+        ("2.81475e+14", Hint.ROUNDED_DRIVER_ID),
         ("9223372036854775808", Hint.DRIVER_ID),
         ("99999999999999999999", Hint.DRIVER_ID),
         ("9" * 5000, Hint.DRIVER_ID),
@@ -431,7 +431,7 @@ def test_every_row_is_either_a_driver_or_a_refused_outcome(rows: list[tuple[str,
     assert len({driver.identifier for driver in found.drivers}) == len(found.drivers)
     for driver in found.drivers:  # sent is what the row says, or that without what is invisible at its ends, and said
         value, cells = driver.identifier.value, rows[driver.row - 2]
-        said = driver.row in found.remarks
+        said = driver.row in found.warnings
         assert any(cell.strip() == value or (said and value in cell) for cell in cells)
     for outcome in found.refused:
         assert outcome.hint
@@ -526,5 +526,5 @@ def test_the_given_frame_stays_as_it_was() -> None:
 
 def test_refused_outcomes_are_plain_outcomes_without_token_or_request() -> None:
     assert roster("Driver ID\nx\n").refused == [
-        Outcome(2, Status.INVALID, error="'x' is not a driver ID", hint=str(Hint.DRIVER_ID)),
+        Outcome(2, Status.INVALID, error="'x' is not a valid driver ID", hint=str(Hint.DRIVER_ID)),
     ]

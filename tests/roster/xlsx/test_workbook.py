@@ -163,15 +163,15 @@ def test_a_column_stands_where_its_letters_say() -> None:
     [
         (workbook(row(2, words("ID")) + row(3, number(ID))), "the first row is blank"),
         (workbook(""), "is empty"),
-        (workbook(HEAD + row(3, number(ID)) + row(2, words("x"))), "its rows are not in order"),
-        (workbook(HEAD + '<row r="2"><c r="!1"><v>1</v></c></row>'), "a cell has no place"),
-        (workbook(HEAD + row(2, '<c t="s"><v>5</v></c>')), "a number in it is impossible"),
-        (workbook(HEAD + row(2, '<c t="s"><v>-1</v></c>')), "a number in it is impossible"),
+        (workbook(HEAD + row(3, number(ID)) + row(2, words("x"))), "rows are not in order"),
+        (workbook(HEAD + '<row r="2"><c r="!1"><v>1</v></c></row>'), "invalid cell reference"),
+        (workbook(HEAD + row(2, '<c t="s"><v>5</v></c>')), "invalid row or text number"),
+        (workbook(HEAD + row(2, '<c t="s"><v>-1</v></c>')), "invalid row or text number"),
         (workbook(HEAD + '<row r="9999999">'), "damaged workbook"),
         (workbook(TWO)[:-30], "damaged workbook"),
         (workbook(TWO).replace(b"<sheetData>", b"<sheetData >", 1), "damaged workbook"),  # its checksum is wrong
-        (zipped({"xl/worksheets/sheet1.xml": "<x/>"}), "it has no 'xl/workbook.xml'"),
-        (zipped({"xl/worksheets/": "", "xl/workbook.xml": "<!DOCTYPE a><workbook/>"}), "it has a document type"),
+        (zipped({"xl/worksheets/sheet1.xml": "<x/>"}), "no 'xl/workbook.xml'"),
+        (zipped({"xl/worksheets/": "", "xl/workbook.xml": "<!DOCTYPE a><workbook/>"}), "a document type in its XML"),
         (
             zipped({"xl/worksheets/": "", "xl/workbook.xml": "<?xml version='1.0' encoding='x'?><a/>"}),
             "damaged workbook",
@@ -198,7 +198,7 @@ def test_a_formula_without_result_on_another_sheet_is_in_nobodys_way() -> None:
     other = row(1, "<c><f>NOW()</f></c>")
     frame, notes = read_table(workbook(TWO, other), "x.xlsx")
     assert len(frame) == 2
-    assert notes == ["Sheet 'Drivers' is read; not 'Other'."]
+    assert notes == ["Only sheet 'Drivers' is read, not 'Other'."]
 
 
 def test_a_sheet_in_another_case_is_found() -> None:
