@@ -84,7 +84,7 @@ class Hint(Enum):
 
     # found in a results file, nothing was sent
     ANOTHER_DRIVER = (
-        "a row whose cells and auth_identifier name different drivers",
+        "the cells of a row and its auth_identifier name different drivers",
         Where.RESULTS,
         "correct the cells, or clear auth_identifier to use the driver that they name",
     )
@@ -119,11 +119,11 @@ class Hint(Enum):
         (f'under Settings > API Tokens, copy the API token again or create one with the scope "{SCOPE}"; {_REGION}'),
     )
     API_TOKEN_FORBIDDEN = (
-        "HTTP 403: the API token lacks a permission (the run stops, exit code 3)",
+        "HTTP 403: the API token has too few permissions (the run stops, exit code 3)",
         Where.DASHBOARD,
         (
             f'under Settings > API Tokens, give the API token the scope "{SCOPE}" (category Drivers); {_REGION}; '
-            "if it still fails, ask Samsara whether your license includes it"
+            "if it still fails, check with Samsara that your license includes it"
         ),
     )
     THROTTLED = (
@@ -149,7 +149,7 @@ class Hint(Enum):
     EXPIRED = (
         "a token that was already expired when it arrived",
         Where.COMPUTER,
-        f"check this computer's date and time, {_RETRY}; if they are right, ask Samsara",
+        f"check this computer's date and time, {_RETRY}; if they are right, contact Samsara",
     )
 
     # between here and there

@@ -80,7 +80,7 @@ class Outcome:
         error: what went wrong, one line; for ``issued`` rows empty or a warning.
         hint: where to fix it, and how.
         http_status: of the last reply, None if there was none.
-        request_id: the API's id of the last reply; Samsara's support asks for it.
+        request_id: the API's id of the last reply; Samsara's support needs it.
         attempts: requests sent for this row.
         issued_at: UTC, when the reply with the token was read.
         maybe_issued: whether a token may exist that was never received; also for a row that keeps its earlier one.

@@ -319,7 +319,7 @@ class Planner:
             SettingsError: tokens of the sandbox would replace others, or two organizations have the same API token.
         """
         for job in jobs:
-            if self._sandbox and job.batch is not None and job.batch.holds_real_tokens:
+            if self._sandbox and job.batch is not None and job.batch.has_real_tokens:
                 raise SettingsError(
                     f"{job.destination.path if job.destination else ''} holds tokens of the real API, which those of "
                     "the sandbox would replace",

@@ -3,7 +3,7 @@
 During a run there is ``OUT.partial``, a journal in completion order and itself valid CSV: row number, roster cells,
 outcome. It starts with a line for every row; the last line of a row counts. Before each request an intent line records
 that a token may exist, so that a crash leaves no token unnoticed. Publishing writes everything in roster order into a
-second temporary file, whose disk space is reserved at the start, and renames it over OUT.
+second temporary file, with disk space reserved at the start, and renames it over OUT.
 
 Files are created with mode 0600 and never opened through a symbolic link, because they contain login tokens.
 """

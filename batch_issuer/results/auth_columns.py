@@ -89,7 +89,7 @@ def outcomes_of(auth: pd.DataFrame, first: int) -> list[Outcome | None]:
         first: the number of the first row.
 
     Returns:
-        None for a row whose cells are all blank.
+        One for each row; None if all its cells are blank.
 
     Raises:
         ResultsError: a status or an identifier is invalid.
@@ -107,7 +107,7 @@ def _outcome_of(
         return None
     status, sent = _STATUSES.get(written.strip()), identifier_of(identifier)
     if status is None or (sent is None and identifier.strip()):
-        # Not quoted: in a file whose columns were shifted it may be a token.
+        # Not quoted: it may be a token if columns were shifted.
         column = "auth_status" if status is None else "auth_identifier"
         valid = f"; use {', '.join(Status)}" if status is None else ""
         raise ResultsError(

@@ -188,7 +188,7 @@ class Batch:
 
     @property
     def kept(self) -> list[int]:
-        """Numbers of the rows whose token is kept."""
+        """Numbers of the rows that keep their token."""
         others = {driver.row for driver in self.drivers}.union(self.unclear)
         return [row for row in self.with_token if row not in others]
 
@@ -198,7 +198,7 @@ class Batch:
         return [driver.row for driver in self.drivers if driver.before and driver.before.maybe_issued]
 
     @property
-    def holds_real_tokens(self) -> bool:
+    def has_real_tokens(self) -> bool:
         """Whether any token that may still be valid is not from the sandbox."""
         earlier = [*self.outcomes.tokens(), *(driver.before.token for driver in self.drivers if driver.before)]
         return any(token and not token.startswith(SANDBOX_TOKEN) for token in earlier)

@@ -86,7 +86,7 @@ def exposure(file: Path) -> str:
     Args:
         file: created with mode 0600.
     """
-    if os.name == "nt":  # permissions are inherited there; modes say nothing
+    if os.name == "nt":  # permissions are inherited there, modes do not count
         return ""
     folder = file.parent.absolute()
     try:

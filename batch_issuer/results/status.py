@@ -37,9 +37,9 @@ class FileStatus:
     Attributes:
         rows: their number.
         counts: rows by ``auth_status``; they add up to ``rows``.
-        corrupted: tokens that were changed, or whose code was, or that are in several rows.
+        corrupted: tokens that were changed, have a changed code, or are in several rows.
         valid, expired, unknown_expiry: all other tokens, by their ``auth_expires_at``.
-        purged: rows whose token expired and was blanked.
+        purged: rows with an expired token that was blanked.
         next_expiry, last_expiry: of the valid tokens, UTC; None without one.
         problems: rows with problems, by hint, the most frequent hint first.
     """

@@ -75,7 +75,7 @@ class Rows:
 
     Attributes:
         readings: by kind of identifier, all columns that identify drivers.
-        kinds: for each row the kind of identifier to send: the preferred one whose cell is not blank, if any.
+        kinds: for each row the kind of identifier to send: the preferred one with a cell that is not blank, if any.
         problems: by row, why it is not sent.
     """
 

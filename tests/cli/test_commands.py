@@ -13,8 +13,8 @@ import pytest
 from support.paths import SAMPLES
 from support.rosters import (
     CODE,
-    cut_off_run,
     earlier_results,
+    interrupted_run,
     issued,
     lines,
     publish,
@@ -119,7 +119,7 @@ def test_status_while_there_is_nothing_but_the_journal_is_that_of_the_journal(
 ) -> None:
     """A run is at work, or was cut off."""
     place = Destination(tmp_path / "depot.results.csv")
-    kept = cut_off_run(place, Roster.from_path(write_roster(tmp_path, 3)))
+    kept = interrupted_run(place, Roster.from_path(write_roster(tmp_path, 3)))
     assert main(["status", str(tmp_path / name)], {}) == 1
     told = capsys.readouterr().out
     assert "3 rows: 1 issued, 1 unknown, 1 not_attempted." in told
@@ -171,7 +171,7 @@ def test_purge_of_what_a_run_did_not_finish_is_refused(
     place = earlier_results(tmp_path, 3, 3, timedelta(minutes=-1))
     if not published:
         place.path.unlink()
-    cut_off_run(place, Roster.from_path(tmp_path / "depot.csv"))
+    interrupted_run(place, Roster.from_path(tmp_path / "depot.csv"))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(["purge", str(place.path)], {}) == 2
     assert f"batch-issuer retry {place.path}" in capsys.readouterr().err

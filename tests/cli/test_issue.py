@@ -18,7 +18,7 @@ import pytest
 from support.paths import SAMPLES
 from support.rosters import (
     assert_agrees,
-    cut_off_run,
+    interrupted_run,
     issued,
     lines,
     publish,
@@ -400,7 +400,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
     by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
-    kept = cut_off_run(place, Roster.from_path(source))
+    kept = interrupted_run(place, Roster.from_path(source))
     with live_sandbox() as sandbox:
         command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 0
@@ -417,7 +417,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
 
 def test_a_run_of_another_roster_does_not_go_on_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
-    cut_off_run(place, Roster.from_path(source))
+    interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     source.write_text(source.read_text().replace("700001", "700009"))
     for options in ([], ["--overwrite"]):
@@ -437,7 +437,7 @@ def test_restart_keeps_what_was_left_aside_and_begins_anew(
     """``retry`` by the results as they were before the run that was cut off."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
-    kept = cut_off_run(place, Roster.from_path(source))
+    kept = interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     with live_sandbox() as sandbox:
         command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--restart"]
@@ -458,7 +458,7 @@ def test_results_that_were_changed_after_the_run_was_cut_off_are_left_alone(
     """Somebody has worked on them: which of the two counts is for that person to say."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
-    cut_off_run(place, Roster.from_path(source))
+    interrupted_run(place, Roster.from_path(source))
     place.path.write_bytes(place.path.read_bytes().replace(b"Sample 1", b"Sample One"))
     os.utime(place.path, (0, place.partial.stat().st_mtime + 1))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -1,7 +1,7 @@
-"""Small rosters as the programs of this world write them, and what each comes to.
+"""Small rosters as real programs write them, and the expected result of each.
 
-    python tests/corpus/make.py              write the files anew, but for the exports of LibreOffice
-    python tests/corpus/make.py libreoffice  write these anew, too, with the LibreOffice of this computer
+    python tests/corpus/make.py              write all files except the exports of LibreOffice
+    python tests/corpus/make.py libreoffice  write these, too, with the installed LibreOffice
 
 The folder of a file in ``files/`` names the program that would write such a one. All people are invented.
 """
@@ -34,13 +34,13 @@ class Case:
     """A roster file.
 
     Attributes:
-        path: below ``files/``; the folder is the program.
-        content: its bytes; None for one that LibreOffice itself wrote.
+        path: in ``files/``; the folder is the program.
+        content: its bytes; None for a file that LibreOffice wrote.
         rows: for each row what is sent, or ``invalid HINT``, or ``duplicate``.
-        refused: a part of the message, where the whole file is refused.
-        fix: a part of what to do, if so.
+        refused: part of the message if the whole file is refused.
+        fix: part of the hint in that case.
         options: of `RosterOptions`, by name, as flags have them.
-        notes: parts of what is said of the roster.
+        notes: parts of the notes about the roster.
         warnings: numbers of rows that are sent with a warning.
     """
 
@@ -74,7 +74,7 @@ STRICT_RELATIONS = "http://purl.oclc.org/ooxml/officeDocument/relationships"
 
 
 def zipped(members: dict[str, str | bytes]) -> bytes:
-    """An archive that is the same every time."""
+    """A reproducible archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:  # stored, since compressors differ
         for name, content in members.items():
@@ -85,7 +85,7 @@ def zipped(members: dict[str, str | bytes]) -> bytes:
 
 
 def gzipped(content: bytes) -> bytes:
-    """A gzip file that is the same every time (RFC 1952)."""
+    """A reproducible gzip file (RFC 1952)."""
     stored = zlib.compressobj(0, wbits=-15)
     data = stored.compress(content) + stored.flush()
     return b"\x1f\x8b\x08" + bytes(6) + b"\x03" + data + struct.pack("<II", zlib.crc32(content), len(content))
@@ -143,7 +143,7 @@ def row(number: int, *cells: str, attributes: str = "") -> str:
 
 
 def words(*texts: str) -> str:
-    """Cells of texts that stand in the sheet itself."""
+    """Cells with inline texts."""
     return "".join(f'<c t="inlineStr"><is><t xml:space="preserve">{one}</t></is></c>' for one in texts)
 
 
@@ -873,16 +873,16 @@ SOURCE_ROWS = [ID + A, ID + "9223372036854775807", USER + "007", EXTERNAL + "pay
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 ENCODINGS = {"utf-8": (76, {}), "utf-16": (65535, {}), "windows-1252": (1, {"encoding": "windows-1252"})}
-"""By name: LibreOffice's number of it, and what has to be said when reading."""
+"""By name: LibreOffice's number of it, and the options for reading."""
 
 
 def exports() -> dict[str, tuple[str, dict[str, Any]]]:
-    """The exports by file name: what LibreOffice is to be told, and what the reader."""
+    """The exports by file name: the target for LibreOffice, and the options for reading."""
     found: dict[str, tuple[str, dict[str, Any]]] = {"roster.xlsx": ("xlsx", {})}
     for separator, character in DELIMITERS.items():
         for encoding, (number_of, options) in ENCODINGS.items():
-            told = f"csv:Text - txt - csv (StarCalc):{ord(character)},34,{number_of},1,,0,false,true,false"
-            found[f"roster-{separator}-{encoding}.csv"] = (told, options)
+            target = f"csv:Text - txt - csv (StarCalc):{ord(character)},34,{number_of},1,,0,false,true,false"
+            found[f"roster-{separator}-{encoding}.csv"] = (target, options)
     return found
 
 
@@ -893,14 +893,14 @@ CASES += [
 
 
 def export_all(folder: Path) -> None:
-    """Have LibreOffice write its exports of `SOURCE` into a folder."""
+    """Export `SOURCE` with LibreOffice into a folder."""
     from support import libreoffice  # noqa: PLC0415 - of the tests
 
     source = folder / "source.xlsx"
     sheet = "".join(row(number_of, words(*map(escape, cells))) for number_of, cells in enumerate(SOURCE, 1))
     source.write_bytes(workbook(sheet))
-    for name, (told, _) in exports().items():
-        made = libreoffice.convert(source, told, folder / "made")
+    for name, (target, _) in exports().items():
+        made = libreoffice.convert(source, target, folder / "made")
         made.replace(folder / name)
 
 

@@ -233,25 +233,25 @@ def test_every_fault_ends_in_a_true_result_soon_with_a_cure(
 
         assert place.command("issue", place.roster, *OPTIONS) == cell.exit_code
         took = place.loop.time()
-        said, rows = "".join(capsys.readouterr()), place.rows()
+        output, rows = "".join(capsys.readouterr()), place.rows()
 
         place.assert_agrees(rows)
-        place.assert_keeps_secrets(said, rows)
+        place.assert_keeps_secrets(output, rows)
         assert [row["Driver ID"] for row in rows] == [str(1000 + number) for number in range(COUNT)]
         for row in rows:
             assert_makes_sense(row)
         assert peak(place.gateway.arrivals, PERIOD) <= LIMIT
         assert took <= GIVES_UP
         if cell.exit_code in (3, 4):
-            assert "Stopped: " in said
-            assert "hint: " in said
-            assert "To go on: batch-issuer retry" in said
+            assert "Stopped: " in output
+            assert "hint: " in output
+            assert "To go on: batch-issuer retry" in output
         if cell.exit_code in (0, 4):
             assert {row["auth_status"] for row in rows} <= {"issued", "unknown", "not_attempted", "failed"}
         if kind is Kind.UNAUTHORIZED:
             assert sum(cell.strikes(number + 1) for number in range(len(place.gateway.arrivals))) <= 16
         if cell.stays and cell.where == "first" and (kind in (Kind.FOREIGN, Kind.NO_TLS)):
-            assert "this is not the Samsara API" in said
+            assert "this is not the Samsara API" in output
             assert took < 10.0
             assert max(len(place.gateway.arrivals), place.gateway.connections) == 3
 

@@ -64,7 +64,7 @@ def assert_nothing_lost(stories: list[Story], ledger: list[LedgerEntry]) -> None
     for story in stories:
         story.check(ledger)
     killed = [run for story in stories for run in story.runs if run.killed]
-    assert any(not run.asked for run in killed)
+    assert any(not run.requested for run in killed)
     assert any(run.in_flight for run in killed)
     assert any(len(run.handled) == len(stories[0].drivers) for run in killed)
     assert not any(run.killed for run in stories[-1].runs)
@@ -96,7 +96,7 @@ def test_killed_at_each_step_of_a_refresh(commands: Commands, tmp_path: Path) ->
         for moment in moments(stories[0], after=True):
             stories.append(Story(tmp_path, commands, before, rows=3))
             stories[-1].run("issue")
-            stories[-1].sandbox, stories[-1].anew = sandbox, 1
+            stories[-1].sandbox, stories[-1].reissue_from = sandbox, 1
             kill_at(stories[-1], "retry", moment, 1)
     assert_nothing_lost(stories, [*before.ledger, *sandbox.ledger])
     renewed = {(entry.identifier, digest(entry.code, entry.token)) for entry in sandbox.ledger}
@@ -131,7 +131,7 @@ def tear(story: Story, left: int) -> None:
     os.truncate(story.partial, story.partial.stat().st_size - len(line) + left)
     if b",issued," in line:
         story.torn.add(story.drivers[int(line.partition(b",")[0]) - 2])
-    story.look(story.runs[-1])
+    story.check_files(story.runs[-1])
 
 
 def some_of(line: bytes) -> list[int]:
@@ -168,7 +168,7 @@ def test_loss_of_a_handled_token_would_be_noticed(commands: Commands, sandbox: S
     assert len(story.runs[0].handled) == 1
     story.partial.write_bytes(story.partial.read_bytes().replace(b",issued,sandbox-", b",issued,sandbox+"))
     with pytest.raises(AssertionError):
-        story.look(story.runs[0])
+        story.check_files(story.runs[0])
 
 
 # --- what nobody goes on with
@@ -183,7 +183,7 @@ def test_refresh_killed_at_the_birth_of_its_journal_leaves_nothing_behind_for_go
     stories = [Story(tmp_path, commands, sandbox, rows=2) for _ in range(2)]
     for story in stories:
         story.run("issue")
-        story.anew = 1
+        story.reissue_from = 1
     before_its_name = 2 * stories[0].run(*renew, moment=NEVER).steps.index("replace") + 1
     assert stories[1].run(*renew, moment=before_its_name).killed
     results = stories[1].results

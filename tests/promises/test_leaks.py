@@ -119,13 +119,13 @@ def found_in(piece: Piece, known: Known) -> set[str]:
 
 def leaks(pieces: Iterable[Piece], known: Known) -> list[str]:
     """Where there is which kind of secret that must not be there; the secret itself is not told."""
-    told = []
+    output = []
     for piece in pieces:
         allowed = {"token", "code"} if piece.may_hold_tokens else set()
         in_name = found_in(Piece(piece.where, b""), known)
-        told += [f"{kind} in a file name" for kind in in_name]
-        told += [f"{kind} in {piece.where}" for kind in found_in(piece, known) - in_name - allowed if not in_name]
-    return sorted(set(told))
+        output += [f"{kind} in a file name" for kind in in_name]
+        output += [f"{kind} in {piece.where}" for kind in found_in(piece, known) - in_name - allowed if not in_name]
+    return sorted(set(output))
 
 
 # --- the stage: a folder of its own for each scenario, processes that are watched
@@ -146,8 +146,8 @@ class Stage:
 
     def __init__(self, root: Path, key: str = KEY) -> None:
         self.root = root
-        self.work, self.told, self.state = (root / name for name in ("work", "told", "state"))
-        for folder in (self.work, self.told, self.state, root / "home", root / "tmp"):
+        self.work, self.output, self.state = (root / name for name in ("work", "output", "state"))
+        for folder in (self.work, self.output, self.state, root / "home", root / "tmp"):
             folder.mkdir(parents=True)
         self.roster = self.work / "depot.csv"
         self.results = self.work / "depot.results.csv"
@@ -186,8 +186,8 @@ class Stage:
         """A process in the folder of the roster, watched as long as it runs; it ends with the block."""
         self._started += 1
         with (
-            (self.told / f"{self._started}.stdout").open("wb") as out,
-            (self.told / f"{self._started}.stderr").open("wb") as err,
+            (self.output / f"{self._started}.stdout").open("wb") as out,
+            (self.output / f"{self._started}.stderr").open("wb") as err,
         ):
             command = [sys.executable, *python, *map(str, arguments)]
             process = subprocess.Popen(
@@ -231,10 +231,10 @@ class Stage:
         listed = self.root / "home" / "commands.json"
         listed.write_text(json.dumps([list(map(str, command)) for command in commands]))
         patience = PATIENCE + len(commands)  # each takes a tenth of a second or two
-        told = self.run(listed, python=[*options, "-c", before + MANY], patience=patience)
-        ended = re.findall(r"^exit code (\d+)$", (self.told / f"{self._started}.stdout").read_text(), re.MULTILINE)
-        assert list(map(int, ended)) == list(codes) or not codes, f"exit codes {ended}, see {self.told}"
-        return told
+        output = self.run(listed, python=[*options, "-c", before + MANY], patience=patience)
+        ended = re.findall(r"^exit code (\d+)$", (self.output / f"{self._started}.stdout").read_text(), re.MULTILINE)
+        assert list(map(int, ended)) == list(codes) or not codes, f"exit codes {ended}, see {self.output}"
+        return output
 
     def _watch(self, pid: int, ended: threading.Event) -> None:
         """Until the process has ended look at all that others can see of it."""
@@ -292,7 +292,7 @@ class Started:
     def stderr(self) -> str:
         return self.stderr_path.read_text()
 
-    def wait_until_told(self, text: str) -> None:
+    def wait_for_output(self, text: str) -> None:
         wait_until(lambda: text in self.stderr() or self.process.poll() is not None, f"{text!r} on stderr")
         assert text in self.stderr(), f"see {self.stderr_path}"
 
@@ -339,19 +339,19 @@ def reply(status: int | str, body: object, *headers: str) -> bytes:
 
 def echoes(key: str, code: str) -> list[bytes]:
     """Answers that show, in all the places there are, what was sent to them; the last one closes the connection."""
-    told = f"Bearer {key} may not use code={code}, {key.upper()} {code.lower()}"
-    error = {"message": told, "requestId": f"{key}{code}", "token": key}
+    output = f"Bearer {key} may not use code={code}, {key.upper()} {code.lower()}"
+    error = {"message": output, "requestId": f"{key}{code}", "token": key}
     return [
         reply("400 Bad Request", error),
         reply("404 Not Found", error, f"X-Key: {key}", f"Set-Cookie: key={key}; code={code}"),
         reply(f"422 {key} {code}", error),
         reply("405 No", error, f"Allow: {key}", f"WWW-Authenticate: Bearer realm={key}"),
-        reply("413 No", told.encode(), "Content-Type: text/plain"),
-        reply("451 No", f"<html>{told}</html>".encode(), "Content-Type: text/html"),
-        reply("500 No", {"message": [told], "requestId": {"key": key}}),
+        reply("413 No", output.encode(), "Content-Type: text/plain"),
+        reply("451 No", f"<html>{output}</html>".encode(), "Content-Type: text/html"),
+        reply("500 No", {"message": [output], "requestId": {"key": key}}),
         reply("502 No", {"message": f"{key}\n{code}\x1b[2J\r{key}{code}"}),
         reply("503 No", error, f"Retry-After: {key}"),
-        reply("504 No", {"message": "x" * 250 + told * 9}),
+        reply("504 No", {"message": "x" * 250 + output * 9}),
         reply("301 No", error, f"Location: http://{key}.example.com/{key}?code={code}#{code}"),
         reply("302 No", b"", f"Location: http://{key.lower()}:{code}@127.0.0.1/{code}"),
         reply("307 No", b"", f"Location: //{code}.{key}/"),
@@ -359,11 +359,11 @@ def echoes(key: str, code: str) -> list[bytes]:
         reply("200 OK", {"data": {"token": f"{key} {code}", "expirationTime": code}, **error}),
         reply("200 OK", {"data": {"token": None}, **error}),
         reply("200 OK", {"data": key, **error}),
-        reply("200 OK", told.encode()),
+        reply("200 OK", output.encode()),
         reply("200 OK", error, f"Content-Encoding: {key}"),
         reply("200 OK", error, f"Bad Header {key} {code}: x"),
         f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{key}{code}\r\n".encode(),
-        f"{told}\r\n\r\n".encode(),
+        f"{output}\r\n\r\n".encode(),
     ]
 
 
@@ -400,9 +400,9 @@ def proxy_before(port: int) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
         if "example.com" not in exchange.request.line:
             await tunnel(port)(exchange)
             return
-        told = f"{exchange.request.raw.decode('latin-1')} user:{PASSWORD}"
+        output = f"{exchange.request.raw.decode('latin-1')} user:{PASSWORD}"
         line = exchange.request.headers["proxy-authorization"]
-        await exchange.send(reply(f"407 {line}", {"message": told}, f"Proxy-Authenticate: Basic realm={PASSWORD}"))
+        await exchange.send(reply(f"407 {line}", {"message": output}, f"Proxy-Authenticate: Basic realm={PASSWORD}"))
         exchange.writer.close()
 
     return answer
@@ -472,14 +472,14 @@ def a_server_that_echoes(key: str, stage: Stage) -> None:
     stage.known["API key"], stage.environ["SAMSARA_API_TOKEN"] = {key}, key
     with live_server(stage, echo_each) as server:
         run = (*QUICK, "--timeout", "2s", "--give-up-after", "1s")
-        told = stage.run_many(
+        output = stage.run_many(
             ["issue", stage.roster, "--base-url", server.url, *run],
             ["status", stage.results],
             ["status", stage.results, "--json"],
             ["retry", stage.results, "--base-url", f"{server.url}/refused", *run],
             codes=[4, 1, 1, 3],
         )
-    assert "***" in told
+    assert "***" in output
 
 
 @contextmanager
@@ -504,7 +504,7 @@ def signals_and_kills(stage: Stage) -> None:
         started.end(128 + signal.SIGINT)
     with waiting_in_vain(stage, "retry", stage.results) as started:
         started.process.send_signal(signal.SIGINT)
-        started.wait_until_told("Stopping")
+        started.wait_for_output("Stopping")
         started.process.send_signal(signal.SIGINT)
         started.end(128 + signal.SIGINT)
     with stage.sandbox() as sandbox:
@@ -595,7 +595,7 @@ def edited_cells(path: Path) -> Iterator[Path]:
 EVERY_CHANGE = tuple(product(range(len(AUTH_COLUMNS) + 2), [by for by in range(-8, 9) if by]))
 
 
-def spoilt_results(variants: Sequence[tuple[int, int]], stage: Stage) -> None:
+def corrupted_results(variants: Sequence[tuple[int, int]], stage: Stage) -> None:
     """Results that somebody has corrupted, and all that can be done with them."""
     stage.write_roster(4, "Unknown,7404404,", "No ID,,")
     with stage.sandbox() as sandbox:
@@ -717,9 +717,11 @@ replacement.write_csv = once
 """
     with stage.sandbox(script=f"ok*30{',500,ok' * 30}", latency=(0.01, 0.02)) as sandbox:
         run = ("--base-url", sandbox.url, *QUICK, "--concurrency", "4", "--quota", "process")
-        told = stage.run_many(["issue", stage.roster, *run], ["retry", stage.results, *run], before=full, codes=[4, 4])
-    assert "File too large" in told
-    assert "all is in" in told
+        output = stage.run_many(
+            ["issue", stage.roster, *run], ["retry", stage.results, *run], before=full, codes=[4, 4]
+        )
+    assert "File too large" in output
+    assert "all is in" in output
 
 
 # Each in turn raises with all the secrets that its arguments hold.
@@ -795,8 +797,10 @@ def bugs(stage: Stage) -> None:
     with stage.sandbox(latency=(0.02, 0.04), faults={"lost": 0.3}, seed=1) as sandbox:
         run = (stage.roster, "--base-url", sandbox.url, *QUICK)
         again = ["issue", *run, "-o", "more.results.csv", "--overwrite", "--restart"]
-        told = stage.run_many(["issue", *run], again, ["status", stage.results], before="import json, sys\n" + CRASHES)
-    assert told.count("unexpected error (RuntimeError at ") > len(CRASHING_PLACES) // 2
+        output = stage.run_many(
+            ["issue", *run], again, ["status", stage.results], before="import json, sys\n" + CRASHES
+        )
+    assert output.count("unexpected error (RuntimeError at ") > len(CRASHING_PLACES) // 2
 
 
 @dataclass(frozen=True)
@@ -820,7 +824,7 @@ SCENARIOS = (
     Scenario("a server that echoes another kind of key", partial(a_server_that_echoes, ODD_KEY), False, soak=True),
     Scenario("signals and kills", signals_and_kills),
     Scenario("kept aside", kept_aside, soak=True),
-    Scenario("corrupted results", partial(spoilt_results, [(2, -1), (2, 1), (2, 3), (3, 3), (3, 4), (1, -1)])),
+    Scenario("corrupted results", partial(corrupted_results, [(2, -1), (2, 1), (2, 3), (3, 3), (3, 4), (1, -1)])),
     Scenario("expired and purged", expired_and_purged, soak=True),
     Scenario("a proxy with a password", a_proxy_with_a_password),
     Scenario("a proxy that cannot be used", a_proxy_that_cannot_be_used, issues=False, soak=True),
@@ -829,7 +833,7 @@ SCENARIOS = (
     Scenario("a folder that vanishes", a_folder_that_vanishes),
     Scenario("a full disk", a_disk_that_is_full),
     Scenario("bugs", bugs),
-    Scenario("results corrupted in every way", partial(spoilt_results, EVERY_CHANGE), soak=True),
+    Scenario("results corrupted in every way", partial(corrupted_results, EVERY_CHANGE), soak=True),
     *(Scenario(f"{fault} for every row", partial(one_fault_for_every_row, fault), soak=True) for fault in FAULTS),
 )
 
@@ -865,10 +869,10 @@ def test_no_secret_is_left_or_shown_outside_the_results(scenario: Scenario, play
     pieces = stage.pieces()
     assert "\n".join(leaks(pieces, stage.known)) == ""
     assert any(piece.where == "cmdline of a process" for piece in pieces) or sys.platform != "linux"
-    told = [piece for piece in pieces if piece.where.startswith("told/")]
-    assert [piece.where for piece in told if b"Traceback" in piece.data] == []
+    output = [piece for piece in pieces if piece.where.startswith("output/")]
+    assert [piece.where for piece in output if b"Traceback" in piece.data] == []
     if scenario.play is not bugs:
-        assert [piece.where for piece in told if b"this is a bug" in piece.data] == []
+        assert [piece.where for piece in output if b"this is a bug" in piece.data] == []
     if scenario.issues:  # what the search sees where it may be
         seen = [found_in(piece, stage.known) for piece in pieces if piece.may_hold_tokens]
         assert set.union(*seen) == {"token", "code"}
@@ -963,7 +967,7 @@ async def a_folder_removed_midway(settings: Settings, folder: Path, sandbox: San
     await task
 
 
-async def spoilt_and_retried(settings: Settings, folder: Path, _: Sandbox) -> None:
+async def corrupted_and_retried(settings: Settings, folder: Path, _: Sandbox) -> None:
     path = folder / "depot.results.csv"
     await issue_file(fleet(), settings, path)
     header, *body = table(path)
@@ -987,7 +991,7 @@ LIBRARY: dict[Any, type[BaseException] | None] = {
     a_clock_that_fails: RuntimeError,
     cancelled_midway: asyncio.CancelledError,
     a_folder_removed_midway: StorageError,
-    spoilt_and_retried: ResultsError,
+    corrupted_and_retried: ResultsError,
     begun_where_tokens_are: ResultsError,
     a_redis_that_is_not_there: SettingsError,
 }
@@ -1142,9 +1146,9 @@ def test_the_stage_sees_what_a_process_and_its_children_show_and_leave(tmp_path:
         (stage.work / "seen").touch()
         started.end(0)
     assert seen() == expected | {
-        "API key in told/1.stderr",
+        "API key in output/1.stderr",
         "token in a file name",
-        "token in told/1.stdout",
+        "token in output/1.stdout",
         "token in work/depot.results.csv.log",
         "token in work/for-a-moment.lock",
     }

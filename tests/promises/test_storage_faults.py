@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.disks import NO_MOUNT, FailingDisk, assert_kept, assert_told, assert_valid, confined, rescued
+from support.disks import NO_MOUNT, FailingDisk, assert_has_hint, assert_kept, assert_valid, confined, rescued
 from support.rosters import lines, tokens_in, umask, write_roster
 from support.sandbox import live_sandbox, tokens_of
 
@@ -53,7 +53,7 @@ class ResultsFolder:
     roster: Path
     sandbox: Sandbox
     capsys: pytest.CaptureFixture[str]
-    told: str = ""
+    output: str = ""
     before: int = field(init=False)
     old: bytes = b""
 
@@ -80,7 +80,7 @@ class ResultsFolder:
         environ = {"SAMSARA_API_TOKEN": self.sandbox.api_token}
         command, *others = map(str, arguments)
         code = main([command, "--base-url", self.sandbox.url, *SWIFT, *others], environ)
-        self.told = self.capsys.readouterr().err
+        self.output = self.capsys.readouterr().err
         return code
 
     @property
@@ -95,7 +95,7 @@ class ResultsFolder:
 
     def with_old_results(self) -> None:
         """Put the results of an earlier run in their place, alone."""
-        for path in (*self.folder.iterdir(), *rescued(self.told)):
+        for path in (*self.folder.iterdir(), *rescued(self.output)):
             path.unlink()
         if not self.old:
             assert self.issue() == 0
@@ -105,14 +105,14 @@ class ResultsFolder:
 
     def assert_safe(self, code: int, hit: bool) -> None:
         """What holds after any ending, with a disk that failed or not."""
-        assert code in ((0, 2, 4) if hit else (0,)), self.told
+        assert code in ((0, 2, 4) if hit else (0,)), self.output
         assert_valid(self.folder)
-        assert_kept(self.out, self.told, tokens_of(self.ledger))
+        assert_kept(self.out, self.output, tokens_of(self.ledger))
         if code == 2:
             assert self.ledger == []
             assert [path.name for path in self.folder.iterdir()] == [self.out.name]
         if code:
-            assert_told(self.told)
+            assert_has_hint(self.output)
         if self.out.read_bytes() != self.old:
             assert code != 2
             assert len(lines(self.out)) == len(lines(self.roster, bom=b""))
@@ -122,7 +122,7 @@ class ResultsFolder:
         """Now that the trouble is gone, one more command gives each row a token; nothing lies beside the results."""
         for path in self.folder.glob("depot.results.[0-9].csv"):  # complete, under the name that was free
             path.unlink()
-        assert (self.issue() if code == 2 else self.retry()) == 0, self.told
+        assert (self.issue() if code == 2 else self.retry()) == 0, self.output
         assert_complete(self.out, self.sandbox)
 
 
@@ -181,7 +181,7 @@ def fail_each_call(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch, calls:
         for nth in count(1):
             place.with_old_results()
             disk = FailingDisk(place.folder, calls, number, nth, lasting=lasting)
-            with disk.corrupted(monkeypatch):
+            with disk.failing(monkeypatch):
                 code = place.issue()
             place.assert_safe(code, disk.hit)
             if "write" in calls and code != 0:
@@ -218,7 +218,7 @@ def test_a_journal_that_goes_on_after_a_line_that_failed_has_no_gap(
         place.with_old_results()
         lines = FailingDisk(place.folder, ["write"], errno.ENOSPC, nth, lasting=False)
         results = FailingDisk(place.folder, ["file"], errno.ENOSPC, 1, lasting=True)
-        with lines.corrupted(monkeypatch), results.corrupted(monkeypatch):
+        with lines.failing(monkeypatch), results.failing(monkeypatch):
             code = place.issue()
         assert code == 4
         assert place.partial.exists()
@@ -234,10 +234,10 @@ def test_a_run_whose_lines_cannot_be_flushed_stops_long_before_its_end(
     """EIO from the first fsync after a request: exit 4, and what came by then is kept."""
     place.roster = write_roster(place.roster.parent, 1000)
     disk = FailingDisk(place.folder, ["fsync"], errno.EIO, 3, lasting=False)
-    with disk.corrupted(monkeypatch):
+    with disk.failing(monkeypatch):
         code = place.issue("--rate", "200/s", "--burst", "1")
     assert code == 4
-    assert "Input/output error" in place.told
+    assert "Input/output error" in place.output
     assert 0 < len(place.ledger) < 500
     place.assert_safe(code, hit=True)
 
@@ -252,7 +252,7 @@ def test_a_refresh_that_fails_leaves_the_results_as_they_were(
     for nth in count(1):
         place.out.write_bytes(expired)
         disk = FailingDisk(place.folder, ["file", "fsync", "replace", "rename"], errno.EIO, nth, lasting=True)
-        with disk.corrupted(monkeypatch):
+        with disk.failing(monkeypatch):
             code = place.retry() if command == "retry" else main(["purge", str(place.out)], {})
         if not disk.hit:
             assert code == 0
@@ -262,7 +262,7 @@ def test_a_refresh_that_fails_leaves_the_results_as_they_were(
             assert place.out.read_bytes() == expired
         assert_valid(place.folder)
         if command == "retry":
-            assert_kept(place.out, place.told, tokens_of(place.ledger))
+            assert_kept(place.out, place.output, tokens_of(place.ledger))
         place.partial.unlink(missing_ok=True)
 
 
@@ -312,7 +312,7 @@ def spy_on_room(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> list[t
 def test_a_file_system_that_promises_no_room_is_no_obstacle(
     number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FailingDisk(place.folder, ["posix_fallocate"], number, 1, lasting=True).corrupted(monkeypatch):
+    with FailingDisk(place.folder, ["posix_fallocate"], number, 1, lasting=True).failing(monkeypatch):
         assert place.issue() == 0
     assert_complete(place.out, place.sandbox)
 
@@ -328,7 +328,7 @@ def test_results_that_are_open_in_excel_are_refused_before_the_first_request(
         patch.setattr(os, "open", refusing(os.open, place.out, "opened"))
         codes = [place.issue(), place.retry(), main(["purge", str(place.out)], {})]
     assert codes == [2, 2, 2]
-    assert "open in another program such as Excel" in place.told
+    assert "open in another program such as Excel" in place.output
     assert place.sent == len(lines(place.out))  # by the earlier run
     assert place.out.read_bytes() == place.old
     assert list(place.folder.iterdir()) == [place.out]
@@ -346,8 +346,8 @@ def test_results_opened_in_excel_meanwhile_get_a_free_name_next_to_them(
         for number in (2, 4, 5):
             free = place.folder / f"depot.results.{number}.csv"
             assert place.issue() == 4
-            assert str(place.out) in place.told
-            assert str(free) in place.told
+            assert str(place.out) in place.output
+            assert str(free) in place.output
             assert tokens_in(free) == tokens_of(place.ledger)
             assert len(lines(free)) == 3
             assert stat.S_IMODE(free.stat().st_mode) == 0o600
@@ -373,8 +373,8 @@ def test_no_file_is_renamed_while_it_is_open_which_windows_refuses(
 
     for name in ("replace", "rename"):
         monkeypatch.setattr(os, name, as_on_windows(getattr(os, name)))
-    assert place.issue() == 0, place.told
-    assert place.issue("--restart") == 0, place.told
+    assert place.issue() == 0, place.output
+    assert place.issue("--restart") == 0, place.output
 
 
 def open_files() -> set[str]:
@@ -462,17 +462,17 @@ def scene_of_nobody() -> Iterator[Scene]:
         yield found
 
 
-def assert_stopped_in_time(scene: Scene, code: int, told: str, out: Path | None = None) -> None:
-    assert code == 4, told
-    assert_told(told)
+def assert_stopped_in_time(scene: Scene, code: int, output: str, out: Path | None = None) -> None:
+    assert code == 4, output
+    assert_has_hint(output)
     assert 0 < len(scene.sandbox.ledger) < ROWS
-    assert_kept(out or scene.out, told, scene.issued)
+    assert_kept(out or scene.out, output, scene.issued)
 
 
 def finish(scene: Scene, commands: Commands, results: Path | None = None) -> None:
     """The trouble is gone: ``retry`` makes it complete."""
     run = confined(commands, scene.sandbox, "retry", results or scene.out, *SWIFT, **scene.environ())
-    assert run.end() == 0, run.told
+    assert run.end() == 0, run.output
     assert_complete(results or scene.out, scene.sandbox)
     assert len(lines(results or scene.out)) == ROWS
 
@@ -482,7 +482,7 @@ def test_a_file_size_limit_that_leaves_no_room_is_found_out_before_the_first_req
     limit: int, scene: Scene, commands: Commands
 ) -> None:
     run = confined(commands, scene.sandbox, *scene.issue, limits={resource.RLIMIT_FSIZE: limit})
-    assert run.end() == 2, run.told
+    assert run.end() == 2, run.output
     assert scene.sandbox.ledger == []
     assert list(scene.folder.iterdir()) == []
 
@@ -493,8 +493,8 @@ def test_a_file_size_limit_met_by_the_journal_stops_the_run_and_what_was_issued_
 ) -> None:
     limits = {resource.RLIMIT_FSIZE: ROWS * 950}
     run = confined(commands, scene.sandbox, *scene.issue, *BRISK, "--quota", quota, limits=limits)
-    assert_stopped_in_time(scene, run.end(), run.told)
-    assert "File too large" in run.told
+    assert_stopped_in_time(scene, run.end(), run.output)
+    assert "File too large" in run.output
     assert tokens_in(scene.out) == scene.issued
     assert len(lines(scene.out)) == ROWS
     finish(scene, commands)
@@ -507,8 +507,8 @@ def test_without_file_descriptors_at_the_start_nothing_is_sent(limit: int, scene
     run = confined(commands, scene.sandbox, *scene.issue, "--give-up-after", "0.1s", limits=limits)
     code = run.end()
     assert scene.sandbox.ledger == []
-    assert code in (2, 4), run.told
-    assert_told(run.told)
+    assert code in (2, 4), run.output
+    assert_has_hint(run.output)
     if code == 4:  # it waited for connections, so there are results that say why
         assert {row["auth_status"] for row in lines(scene.out)} == {"not_attempted"}
 
@@ -521,8 +521,8 @@ def test_file_descriptors_that_run_out_meanwhile_end_the_run_with_all_tokens_kep
         )
         run.wait_for(scene.sandbox, 3)
         resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (3, resource.prlimit(run.pid, resource.RLIMIT_NOFILE)[1]))
-        assert_stopped_in_time(scene, run.end(), run.told)
-        assert "Too many open files" in run.told
+        assert_stopped_in_time(scene, run.end(), run.output)
+        assert "Too many open files" in run.output
         finish(scene, commands)
 
 
@@ -532,8 +532,8 @@ def test_a_folder_that_is_removed_meanwhile_ends_the_run_and_the_tokens_are_else
     run = confined(commands, scene.sandbox, *scene.issue, **scene.environ())
     run.wait_for(scene.sandbox, 5)
     shutil.rmtree(scene.folder)
-    assert_stopped_in_time(scene, run.end(), run.told)
-    (found,) = rescued(run.told)
+    assert_stopped_in_time(scene, run.end(), run.output)
+    (found,) = rescued(run.output)
     assert stat.S_IMODE(found.stat().st_mode) == 0o600
     finish(scene, commands, found)
 
@@ -546,8 +546,8 @@ def test_a_folder_that_is_renamed_meanwhile_ends_the_run_and_the_tokens_are_else
     run.wait_for(scene.sandbox, 5)
     moved = scene.base / "moved"
     scene.folder.rename(moved)
-    assert_stopped_in_time(scene, run.end(), run.told)
-    (found,) = rescued(run.told)
+    assert_stopped_in_time(scene, run.end(), run.output)
+    (found,) = rescued(run.output)
     assert tokens_in(found) == scene.issued
     assert not scene.folder.exists()
     assert_valid(moved)
@@ -564,8 +564,8 @@ def test_permissions_taken_away_meanwhile_cost_no_token(taken: int, scene_of_nob
     code = run.end()
     scene.folder.chmod(0o700)
     assert code == 4
-    assert_told(run.told)
-    assert_kept(scene.out, run.told, scene.issued)
+    assert_has_hint(run.output)
+    assert_kept(scene.out, run.output, scene.issued)
     assert_valid(scene.folder)
     finish(scene, commands)
 
@@ -575,14 +575,14 @@ def test_a_place_that_is_write_protected_is_refused_before_the_first_request(
 ) -> None:
     scene = scene_of_nobody
     earlier = confined(commands, scene.sandbox, *scene.issue, *SWIFT, **scene.environ())
-    assert earlier.end() == 0, earlier.told
+    assert earlier.end() == 0, earlier.output
     before = scene.out.read_bytes()
     for path, mode in ((scene.out, 0o444), (scene.folder, 0o555)):
         path.chmod(mode)
         for command in ((*scene.issue, "--overwrite"), ("retry", scene.out, "--min-validity", "1h", *SWIFT)):
             run = confined(commands, scene.sandbox, *command, **scene.environ())
-            assert run.end() == 2, run.told
-            assert_told(run.told)
+            assert run.end() == 2, run.output
+            assert_has_hint(run.output)
         path.chmod(0o700)
     assert len(scene.sandbox.ledger) == ROWS
     assert scene.out.read_bytes() == before
@@ -609,9 +609,9 @@ def test_a_disk_that_is_full_at_the_start_is_found_out_before_the_first_request(
 ) -> None:
     """Full with the lock, with the room for the results, or with the journal's first lines."""
     run = start_on_disk(scene, commands, size)
-    assert end_on_disk(run) == 2, run.told
-    assert "No space left on device" in run.told
-    assert_told(run.told)
+    assert end_on_disk(run) == 2, run.output
+    assert "No space left on device" in run.output
+    assert_has_hint(run.output)
     assert scene.sandbox.ledger == []
 
 
@@ -625,8 +625,8 @@ def test_a_disk_that_fills_up_meanwhile_stops_the_run_and_what_was_issued_is_pub
     with the_disk_of(run, scene) as disk:
         if way != "journal":
             fill(disk / "another file")
-        assert_stopped_in_time(scene, end_on_disk(run), run.told, disk / scene.out.name)
-        assert "No space left on device" in run.told
+        assert_stopped_in_time(scene, end_on_disk(run), run.output, disk / scene.out.name)
+        assert "No space left on device" in run.output
         with contextlib.suppress(FileNotFoundError):
             (disk / "another file").unlink()
         assert [path.name for path in disk.iterdir()] == [scene.out.name]
@@ -698,7 +698,7 @@ def test_files_are_private_from_birth_whatever_the_umask(
     disk = FailingDisk(place.folder, ["write", "file"], errno.ENOSPC, 3, lasting=True)
     with umask(mask), monkeypatch.context() as patch:
         patch.setattr(os, "open", births.spied(os.open))
-        with disk.corrupted(monkeypatch):
+        with disk.failing(monkeypatch):
             assert place.issue("--quota", "host") == 4
         assert place.partial.exists()
         assert place.issue("--quota", "host", "--restart") == 0
@@ -732,7 +732,7 @@ def test_a_symbolic_link_in_the_place_of_a_file_is_refused_and_not_followed(
 ) -> None:
     victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
     assert place.issue() == 2
-    assert_told(place.told)
+    assert_has_hint(place.output)
     assert place.issue("--restart") == 2
     assert place.retry() == 2
     assert main(["purge", str(place.out)], {}) == 2
@@ -829,11 +829,11 @@ def test_a_warning_is_printed_unless_the_user_wants_quiet(for_all_to_see: Path, 
     for_all_to_see.chmod(0o755)
     place.folder.chmod(0o777)
     assert place.issue() == 0
-    assert f"warning: {EVERYBODY} {place.folder}" in place.told
+    assert f"warning: {EVERYBODY} {place.folder}" in place.output
     assert place.retry() == 0
-    assert "warning: " in place.told
+    assert "warning: " in place.output
     assert place.issue("--quiet") == 0
-    assert place.told == ""
+    assert place.output == ""
     place.folder.chmod(0o700)
     assert place.issue() == 0
-    assert "warning" not in place.told
+    assert "warning" not in place.output

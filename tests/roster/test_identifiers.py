@@ -1,4 +1,4 @@
-"""A cell names exactly the driver that it says, in whatever form a program has put it, or none; never another one."""
+"""A cell identifies exactly its driver, in any form that a program gives it, or none; never another one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LOSSLESS = [form for form in FORMS if "six digits" not in form and "German" not 
 @example(EXACT_FLOAT + 1)
 @example(100000)
 def test_a_driver_id_in_another_form_is_the_same_driver_or_none(form: str, number: int) -> None:
-    """Rounded ones included: `2.81475E+14` is nobody's ID, though it is a number."""
+    """Including rounded ones: `2.81475E+14` is a number, but not an ID."""
     cell = FORMS[form](number)
     found = named(DRIVER_ID, cell)
     assert found == Identifier(DRIVER_ID, str(number)) or isinstance(found, Problem)
@@ -64,7 +64,7 @@ def test_a_driver_id_in_another_form_is_the_same_driver_or_none(form: str, numbe
 
 
 @pytest.mark.parametrize("form", LOSSLESS)
-def test_a_usual_driver_id_is_read_in_every_form_that_lost_nothing(form: str) -> None:
+def test_a_driver_id_is_read_in_every_form_that_lost_no_digits(form: str) -> None:
     assert named(DRIVER_ID, FORMS[form](281474977075805)) == Identifier(DRIVER_ID, "281474977075805")
 
 
@@ -81,7 +81,7 @@ def test_a_usual_driver_id_is_read_in_every_form_that_lost_nothing(form: str) ->
         ("\u200b\u200f", Hint.CHARACTERS),
     ],
 )
-def test_what_is_not_certain_is_no_driver_id(cell: str, hint: Hint) -> None:
+def test_an_ambiguous_driver_id_is_refused(cell: str, hint: Hint) -> None:
     found = named(DRIVER_ID, cell)
     assert isinstance(found, Problem)
     assert found.hint is hint
@@ -89,7 +89,7 @@ def test_what_is_not_certain_is_no_driver_id(cell: str, hint: Hint) -> None:
 
 @given(KINDS, CELLS, st.sampled_from(["", "payrollId"]))
 def test_what_is_sent_reads_back_as_itself(kind: IdentifierKind, cell: str, key: str) -> None:
-    """So an ``auth_identifier`` names the driver that was asked for, whatever the roster's cell looked like."""
+    """So an ``auth_identifier`` always names the driver that was requested, whatever the roster's cell looks like."""
     found = named(kind, cell, key)
     if isinstance(found, Problem):
         return
@@ -99,32 +99,32 @@ def test_what_is_sent_reads_back_as_itself(kind: IdentifierKind, cell: str, key:
 
 
 @given(KINDS, CELLS, st.booleans())
-def test_what_was_changed_is_said_and_all_messages_are_one_short_line(
+def test_changes_are_reported_and_all_messages_are_one_short_line(
     kind: IdentifierKind, cell: str, only_key: bool
 ) -> None:
     found = named(kind, cell, "k", only_key=only_key)
     if isinstance(found, Problem):
-        said = found.error
-        assert said
+        warning = found.error
+        assert warning
     else:
-        said = warning_about(kind, cell, found.value)
+        warning = warning_about(kind, cell, found.value)
         by_key = kind is EXTERNAL_ID and (found.value == f"k:{cell.strip()}" or ":" in cell)
-        assert said or found.value == cell.strip() or by_key
-    assert said.isprintable()
-    assert len(said) < 250
+        assert warning or found.value == cell.strip() or by_key
+    assert warning.isprintable()
+    assert len(warning) < 250
 
 
 @given(KINDS, st.lists(st.one_of(CELLS, st.sampled_from(["", " ", "ann.example", "281474977075805", "k:v", "1\n2"]))))
 @example(DRIVER_ID, ["1\n2", "3"])
 @example(DRIVER_ID, ["", "1", "x", "2", ""])
-def test_a_column_read_at_once_says_the_same_as_cell_by_cell(kind: IdentifierKind, cells: list[str]) -> None:
+def test_a_column_reads_the_same_at_once_as_cell_by_cell(kind: IdentifierKind, cells: list[str]) -> None:
     reading = read_column(kind, cells, Column(0, "x", "k"))
     for row, cell in enumerate(cells):
         found = named(kind, cell, "k") if cell.strip() else None
         assert reading.problems.get(row) == (found if isinstance(found, Problem) else None)
         assert reading.texts[row] == (found.value if isinstance(found, Identifier) else "")
-        said = warning_about(kind, cell, found.value) if isinstance(found, Identifier) else ""
-        assert reading.warnings.get(row, "") == said
+        warning = warning_about(kind, cell, found.value) if isinstance(found, Identifier) else ""
+        assert reading.warnings.get(row, "") == warning
     assert len(reading.texts) == len(cells)
 
 
@@ -162,19 +162,19 @@ def test_an_external_id_is_sent_with_its_key(cell: str, key: str, only_key: bool
         ("k:a\u00a0b", "", False, Hint.CHARACTERS),
     ],
 )
-def test_an_external_id_whose_key_is_not_certain_is_refused(cell: str, key: str, only_key: bool, hint: Hint) -> None:
+def test_an_external_id_with_an_ambiguous_key_is_refused(cell: str, key: str, only_key: bool, hint: Hint) -> None:
     found = named(EXTERNAL_ID, cell, key, only_key=only_key)
     assert isinstance(found, Problem)
     assert found.hint is hint
 
 
 @pytest.mark.parametrize("cell", ["NA", "null", "None", "nan", "007", "TRUE", "1e5", "-", "=ann", "ann example", "a@b"])
-def test_no_username_is_taken_for_a_value_of_another_kind(cell: str) -> None:
+def test_no_username_is_read_as_another_type(cell: str) -> None:
     assert named(USERNAME, cell) == Identifier(USERNAME, cell)
 
 
 @pytest.mark.parametrize(("cell", "hint"), [("1.55501E+10", Hint.ROUNDED_TEXT), ("#N/A", Hint.CELL_ERROR)])
-def test_a_username_that_a_spreadsheet_program_made_is_refused(cell: str, hint: Hint) -> None:
+def test_a_username_that_a_spreadsheet_program_changed_is_refused(cell: str, hint: Hint) -> None:
     found = named(USERNAME, cell)
     assert isinstance(found, Problem)
     assert found.hint is hint
@@ -184,19 +184,19 @@ def test_a_username_that_a_spreadsheet_program_made_is_refused(cell: str, hint: 
     ("cell", "word"),
     [("ann example", "a space"), ("ann@x.example", "an @"), ("ann", "fewer"), ("\u200bannika", "is sent as")],
 )
-def test_a_username_that_samsara_does_not_allow_is_sent_with_a_word_about_it(cell: str, word: str) -> None:
+def test_a_username_that_samsara_does_not_allow_is_sent_with_a_warning(cell: str, word: str) -> None:
     found = named(USERNAME, cell)
     assert isinstance(found, Identifier)
     assert word in warning_about(USERNAME, cell, found.value)
 
 
-def test_an_id_whose_last_digits_excel_may_have_replaced_is_sent_with_a_warning() -> None:
+def test_an_id_that_excel_may_have_rounded_is_sent_with_a_warning() -> None:
     assert "compare it with Samsara" in warning_about(DRIVER_ID, "281474977075805000", "281474977075805000")
     assert warning_about(DRIVER_ID, "281474977075000", "281474977075000") == ""
 
 
 @given(st.lists(st.text("ab\n", max_size=3), max_size=9), st.integers(1, 4))
-def test_cells_unlike_the_others_are_found_however_many_are_looked_at_at_once(cells: list[str], at_once: int) -> None:
+def test_cells_that_do_not_match_are_found_with_any_chunk_size(cells: list[str], at_once: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(identifiers, "CELLS_AT_ONCE", at_once)
         found = CellPattern("a*").others(cells)
