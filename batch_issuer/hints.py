@@ -9,7 +9,7 @@ from enum import Enum, StrEnum
 
 SCOPE = "Write Driver Auth Token"
 
-_REGION = "outside the US pass --region eu or --region ca"
+_REGION = "outside the US, pass --region eu or --region ca"
 _RETRY = "then run batch-issuer retry"
 
 
@@ -42,7 +42,7 @@ class Hint(Enum):
     ROUNDED_DRIVER_ID = (
         "a driver ID that lost digits in a spreadsheet, such as 2.81475E+14",
         Where.ROSTER,
-        "format the column as text, paste the IDs again and export it, or pass --identify-by username",
+        "format the column as text, paste the IDs again and export the file, or pass --identify-by username",
     )
     CELL_ERROR = (
         "a formula error, such as #N/A",
@@ -52,7 +52,7 @@ class Hint(Enum):
     ROUNDED_TEXT = (
         "an external ID or username that lost digits in a spreadsheet",
         Where.ROSTER,
-        "format the column as text, paste the values again and export it",
+        "format the column as text, paste the values again and export the file",
     )
     EXTERNAL_ID = (
         "not a valid external ID",
@@ -123,7 +123,7 @@ class Hint(Enum):
         Where.DASHBOARD,
         (
             f'under Settings > API Tokens, give the API token the scope "{SCOPE}" (category Drivers); {_REGION}; '
-            "if it still fails, check with Samsara that your license includes it"
+            "otherwise check with Samsara that your license includes it"
         ),
     )
     THROTTLED = (
@@ -149,7 +149,7 @@ class Hint(Enum):
     EXPIRED = (
         "a token that was already expired when it arrived",
         Where.COMPUTER,
-        f"check this computer's date and time, {_RETRY}; if they are right, contact Samsara",
+        f"check the date and time, {_RETRY}; if they are right, contact Samsara",
     )
 
     # between here and there
