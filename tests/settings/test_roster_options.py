@@ -159,22 +159,22 @@ def test_check_tells_what_will_be_sent_what_not_and_what_to_look_at(
         "7 rows: 2 can be sent, 5 cannot; issuing takes about 1 s at 100/min.",
         "  1 by driver ID: row 2",
         "  1 by username: row 5",
-        "warning: username 'cid@x' holds an @, which Samsara does not allow; it is sent as it stands: row 5",
-        "2 invalid: driver ID '2.81475E+14' lost its digits in a spreadsheet program",
+        "warning: username 'cid@x' contains an @, which Samsara does not allow; sent unchanged: row 5",
+        "2 invalid: driver ID '2.81475E+14' lost digits in a spreadsheet",
         "    rows 3-4",
-        f"    hint: {Hint.RUINED_DRIVER_ID}",
-        "1 duplicate: the same driver as in row 2",
+        f"    hint: {Hint.ROUNDED_DRIVER_ID}",
+        "1 duplicate: same driver as row 2",
         "    row 6",
         f"    hint: {Hint.DUPLICATE}",
-        "1 invalid: no identifier in this row",
+        "1 invalid: no identifier in the row",
         "    row 7",
         f"    hint: {Hint.NO_IDENTIFIER}",
-        "1 invalid: this row adds up others, it is no driver",
+        "1 invalid: a row of totals, not a driver",
         "    row 8",
         f"    hint: {Hint.TOTALS}",
     ]
     assert err.splitlines() == [
-        "Column 'PIN' looks like passwords: it is not copied to the results.",
+        "Column 'PIN' looks like passwords and is not copied to the results.",
         "Drivers are identified by column 'ID' (driver ID), otherwise by 'Username'.",
     ]
     assert "1111" not in out + err
@@ -221,7 +221,7 @@ def test_the_encoding_that_the_error_proposes_reads_the_file(
     (tmp_path / "depot.csv").write_bytes("Username;Name\nann.x;Jörg\n".encode("cp1252"))
     code, _, err = check(capsys, tmp_path / "depot.csv")
     assert code == 2
-    assert "its byte F6 is meant as 'ö', add --encoding windows-1252" in err
+    assert "if byte F6 should read 'ö', add --encoding windows-1252" in err
     assert check(capsys, tmp_path / "depot.csv", "--encoding", "windows-1252")[0] == 0
 
 
@@ -230,14 +230,14 @@ def test_an_encoding_that_is_none_is_refused(name: str, tmp_path: Path, capsys: 
     (tmp_path / "depot.csv").write_text("Driver ID\n1\n")
     code, _, err = check(capsys, tmp_path / "depot.csv", "--encoding", name)
     assert code == 2
-    assert "is no encoding" in err
+    assert "unknown encoding" in err
 
 
 def test_a_csv_file_has_no_sheets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "depot.csv").write_text("Driver ID\n1\n")
     code, _, err = check(capsys, tmp_path / "depot.csv", "--sheet", "North")
     assert code == 2
-    assert "leave out --sheet" in err
+    assert "remove --sheet" in err
 
 
 # --- what issue says and does
@@ -252,7 +252,7 @@ def test_issue_prints_the_same_warnings_before_it_starts(
     before = told[: told.index("Requesting 2 login tokens")]
     assert "Column 'PIN' looks like passwords" in before
     assert "Drivers are identified by column 'ID' (driver ID), otherwise by 'Username'." in before
-    assert "warning: username 'cid@x' holds an @" in before
+    assert "warning: username 'cid@x' contains an @" in before
     assert "5 rows cannot be sent; listed at the end.\n" in before
     assert "rows 3-4" not in before
     assert "warning" not in told.removeprefix(before)
@@ -320,7 +320,7 @@ def test_a_row_never_sent_is_not_asked_for_by_another_column_than_the_others(
     assert run_command(sandbox, "retry", path) == 1
     assert len(sandbox.ledger) == sent
     told = capsys.readouterr().err
-    assert "no other row was sent by what stands in 'ID'" in told
+    assert "other rows were not sent by column 'ID'" in told
     assert str(Hint.ANOTHER_COLUMN) in told
     assert run_command(sandbox, "retry", path, "--map=driver_id=Fahrer-Nr.") == 0
     assert [entry.identifier for entry in sandbox.ledger[sent:]] == ["driverId=13"]
