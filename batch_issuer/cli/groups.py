@@ -35,7 +35,8 @@ def group_lines(failures: Iterable[Failure], names: Mapping[int, str], *, in_ful
         groups.setdefault((failure.status, failure.hint), []).append(failure)
     for (status, hint), group in groups.items():
         causes = {failure.error for failure in group}
-        heading = f"{CROSS} {len(group)} {status.replace('_', ' ')}"
+        what = "not renewed" if status == "issued" else status.replace("_", " ")
+        heading = f"{CROSS} {len(group)} {what}"
         if len(causes) == 1:
             cause = causes.pop()
             yield f"{heading}: {cause}" if cause else heading

@@ -258,7 +258,9 @@ class _Command:
             seconds = (datetime.now(UTC) - self._started_at).total_seconds()
             print_results(results, seconds, quiet=quiet, sandbox=sandbox)
         if incomplete:
-            why = "To resume" if stopped else "To request the missing login tokens"
+            missing = any(not outcome.token for job in incomplete if job.result for outcome in job.result.outcomes)
+            what = "request the missing" if missing else "renew the remaining"
+            why = "To resume" if stopped else f"To {what} login tokens"
             more = f", the first {MOST_COMMANDS} of {len(incomplete)}" if len(incomplete) > MOST_COMMANDS else ""
             say_command(f"{why}{more}:", *map(self._resume_command, incomplete[:MOST_COMMANDS]))
         elif len(done) == 1 and not quiet:

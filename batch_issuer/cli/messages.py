@@ -9,7 +9,6 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ..model import Status
 from ..settings.resume_command import resume_flags, resume_variables
 from ..wording import amount, duration_text, local, utc_text
 from .groups import group_lines, row_list, warning_lines
@@ -67,7 +66,7 @@ def by_organization_lines(roster: Roster) -> Iterator[str]:
 
 def warnings_of(roster: Roster, *, in_full: bool = False) -> Iterator[str]:
     """Rows of a roster that are sent although something about them looks wrong."""
-    return warning_lines(roster.remarks, names_of(roster.frame, roster.remarks), in_full=in_full)
+    return warning_lines(roster.warnings, names_of(roster.frame, roster.warnings), in_full=in_full)
 
 
 def refused_lines(roster: Roster) -> Iterator[str]:
@@ -105,8 +104,8 @@ def resumed_lines(batch: Batch, destination: Destination) -> Iterator[str]:
         yield f"{len(batch.kept)} of {amount(len(batch), 'row')} keep a login token that is still valid."
     if batch.lost:
         yield f"{amount(len(batch.lost), 'row')} may have lost a login token; requesting new ones."
-    if batch.contested:
-        yield f"{amount(len(batch.contested), 'row')} skipped: driver unclear (see auth_error)."
+    if batch.unclear:
+        yield f"{amount(len(batch.unclear), 'row')} skipped: driver unclear (see auth_error)."
 
 
 def about_roster(roster: Roster, *, alone: bool) -> list[str]:
@@ -140,7 +139,7 @@ def resume_command(
         flags = {"org": organization, **flags}
     command = shlex.join(["batch-issuer", "retry", str(destination.path), *resume_flags(flags, environ)])
     names = resume_variables(flags, environ)
-    return command, f"set {' and '.join(names)} to the same value (a secret, not shown here)" if names else ""
+    return command, f"set {' and '.join(names)} to the same secret" if names else ""
 
 
 def say_command(why: str, *commands: tuple[str, str]) -> None:
@@ -238,6 +237,8 @@ def print_results(results: Sequence[JobResult], seconds: float, *, quiet: bool, 
         quiet: whether the files go to stderr, too.
         sandbox: whether the tokens are from the sandbox.
     """
+    from ..model import Status
+
     outcomes = [outcome for result in results for outcome in result.outcomes]
     tokens = sum(bool(outcome.token) for outcome in outcomes)
     complete = all(result.complete for result in results)
@@ -287,16 +288,18 @@ def print_organizations(summaries: Sequence[OrganizationSummary], *, quiet: bool
         (
             f"{CROSS if one.exit_code else TICK} {one.organization}",
             f"{one.tokens} of {one.rows}" if one.rows else "-",
+            local(one.first_expiry) if one.first_expiry else "",
             _result(one),
-            f"{local(one.first_expiry)}" if one.first_expiry else "",
         )
         for one in sorted(summaries, key=lambda each: bool(each.exit_code))
         if one.exit_code or not quiet
     ]
-    say_table([("  organization", "login tokens", "result", "first expiry"), *rows])
+    say_table([("  organization", "login tokens", "first expiry", "result"), *rows])
 
 
 def _result(one: OrganizationSummary) -> str:
+    from ..model import Status
+
     code = f" (exit code {one.exit_code})" if one.exit_code else ""
     if one.ending != "finished":
         return f"{'nothing sent' if one.ending == 'not started' else one.ending}{code}"

@@ -24,7 +24,10 @@ TICK, CROSS = "\u2713", "\u2717"
 SIGNS = {TICK: "32", CROSS: "31"}
 
 LEAST_ROOM = 20
-"""Columns that the last column of a table must have left to be wrapped."""
+"""Columns that the last column of a table must have left to be wrapped in it."""
+
+BELOW = 6
+"""Columns that a last cell without room of its own is indented on the next line."""
 
 MARK = re.compile(rf"(\s*)(?:({'|'.join(LABELS)}):|([{TICK}{CROSS}]))(?: |$)")
 
@@ -35,7 +38,7 @@ class Screen:
     Attributes:
         is_terminal: whether a person reads it as it is written; not so for ``TERM=dumb``.
         width: columns to wrap at; None for no wrapping.
-        has_colour: by ``NO_COLOR`` (no-color.org), else ``FORCE_COLOR``, else on a terminal.
+        has_colour: by ``NO_COLOR`` (no-color.org), else ``FORCE_COLOR`` (``0`` for none), else on a terminal.
         has_signs: whether a tick and a cross can be shown.
     """
 
@@ -44,10 +47,10 @@ class Screen:
         self.is_terminal = stream.isatty() and environ.get("TERM") != "dumb"
         self.width: int | None = None
         if self.is_terminal:
-            self.width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+            self.width = min(max(_columns_of(stream, environ), NARROWEST), WIDEST)
         knows_colour = sys.platform != "win32" or not environ.keys().isdisjoint({"WT_SESSION", "ANSICON", "TERM"})
-        forced = environ.get("FORCE_COLOR", "") not in ("", "0")
-        self.has_colour = not environ.get("NO_COLOR") and (forced or (self.is_terminal and knows_colour))
+        forced = environ.get("FORCE_COLOR") or ("1" if self.is_terminal and knows_colour else "0")
+        self.has_colour = not environ.get("NO_COLOR") and forced != "0"
         try:
             (TICK + CROSS).encode(stream.encoding or "ascii")
             self.has_signs = self.is_terminal
@@ -67,7 +70,7 @@ class Screen:
         return "\n".join(self.lines(text))
 
     def table(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
-        """Rows of cells as aligned lines; the last cell is wrapped in its own column where there is room for that.
+        """Rows of cells as aligned lines; the last cell is wrapped in its own column, or below where that is narrow.
 
         A row may begin with a `TICK` or a `CROSS`; the others then with two spaces.
         """
@@ -75,12 +78,17 @@ class Screen:
             rows = [(row[0][2:], *row[1:]) for row in rows]
         widths = [max(columns(row[position]) for row in rows) for position in range(len(rows[0]) - 1)]
         before = sum(widths) + 2 * len(widths)
-        room = None if self.width is None else self.width - before
         for *cells, last in rows:
             start = "".join(cell + " " * (most - columns(cell) + 2) for cell, most in zip(cells, widths, strict=True))
-            first, *others = [last] if room is None or room < LEAST_ROOM else wrap(last, room)
-            yield self._painted(f"{start}{first}".rstrip())
-            yield from (" " * before + part for part in others)
+            if self.width is None or before + columns(last) <= self.width:
+                parts = [f"{start}{last}"]
+            elif self.width - before >= LEAST_ROOM:
+                first, *others = wrap(last, self.width - before)
+                parts = [f"{start}{first}", *(" " * before + part for part in others)]
+            else:
+                parts = [start, *wrap(" " * BELOW + last, self.width)]
+            yield self._painted(parts[0].rstrip())
+            yield from parts[1:]
 
     def _painted(self, line: str) -> str:
         mark = MARK.match(line) if self.has_colour else None
@@ -91,6 +99,15 @@ class Screen:
         end = start + len(word) + bool(mark[2])
         colour = LABELS.get(word) or SIGNS[word]
         return f"{line[:start]}\033[{colour}m{line[start:end]}\033[0m{line[end:]}"
+
+
+def _columns_of(stream: TextIO, environ: Mapping[str, str]) -> int:
+    """The width of a terminal; stdout, which Python asks, may be a file while stderr is the terminal."""
+    if not environ.get("COLUMNS", "").isdigit():
+        with suppress(OSError, ValueError):
+            if width := os.get_terminal_size(stream.fileno()).columns:
+                return width
+    return shutil.get_terminal_size().columns
 
 
 def columns(text: str) -> int:

@@ -190,7 +190,7 @@ def _result(
     destination: Destination,
 ) -> JobResult:
     before = {driver.row: driver.before for driver in batch.drivers if driver.before is not None}
-    good, contested = ("", str(Hint.NO_EXPIRY)), set(batch.contested)
+    good, contested = ("", str(Hint.NO_EXPIRY)), set(batch.unclear)
 
     def lacks(outcome: Outcome) -> bool:
         earlier = before.get(outcome.row)

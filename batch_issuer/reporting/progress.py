@@ -291,12 +291,12 @@ class Progress:
             self._print(f"{run.name}: {line}" if run.name else line)
 
     def _warn(self, run: _Run, message: str, hint: str) -> None:
-        self._print(f"warning: {run.name}: {message}" if run.name else f"warning: {message}")
-        self._print(f"hint: {hint}")
+        of = f"{run.name}: " if run.name else ""
+        self._print(f"warning: {of}{message}", f"hint: {hint}")
 
-    def _print(self, line: str) -> None:
-        line = self._render(line)
+    def _print(self, *lines: str) -> None:
+        text = "\n".join(map(self._render, lines))
         if self._bar is not None:
-            self._bar.write(line, file=self._stream)
+            self._bar.write(text, file=self._stream)
         else:
-            print(line, file=self._stream, flush=True)
+            print(text, file=self._stream, flush=True)

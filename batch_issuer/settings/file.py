@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_config_path
 
 from ..errors import SettingsError
-from ..garbage import collecting_later
+from ..garbage import collection_paused
 from .options import keys
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def read_settings_file(path: Path | None) -> SettingsFile:
     """
     if path is None:
         return SettingsFile()
-    with collecting_later():
+    with collection_paused():
         return _Reader(path).file(_content(path))
 
 

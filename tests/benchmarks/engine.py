@@ -112,7 +112,7 @@ class AtOnce:
 async def _without_http() -> int:
     settings, roster = settings_for("http://127.0.0.1:9", "none"), Roster.from_path("depot.csv")
     with Destination("out.csv") as destination:
-        batch = destination.begin(roster, Validity.until(0, real=False))
+        batch = destination.begin(roster, Validity.at_least(0, real=False))
         journal = destination.open_journal(batch)
         async with open_quota(settings) as quota:
             run = Run(batch.drivers, settings, AtOnce(), quota, journal)
@@ -130,7 +130,7 @@ def without_http(_server: Server, _rows: int) -> int:
 def resumed(_server: Server, _rows: int) -> int:
     """Read a results file back and see whom to ask for."""
     with Destination("out.csv") as destination:
-        batch = destination.reopen(Validity.until(0, real=False))
+        batch = destination.reopen(Validity.at_least(0, real=False))
     return len(batch)
 
 
@@ -146,7 +146,7 @@ def cut_off(_server: Server, rows: int) -> int:
     """Leave the journal of a half-finished run."""
     reply, now = Reply(200, expires_at=datetime.now(UTC) + timedelta(days=1)), datetime.now(UTC)
     with Destination("out.csv") as destination:
-        batch = destination.begin(Roster.from_path("depot.csv"), Validity.until(0, real=False), overwrite=True)
+        batch = destination.begin(Roster.from_path("depot.csv"), Validity.at_least(0, real=False), overwrite=True)
         journal = destination.open_journal(batch)
         for driver in batch.drivers[: rows // 2]:
             row, code = Attempts(driver), new_code()

@@ -13,8 +13,8 @@ import pytest
 from support.paths import SAMPLES
 from support.rosters import (
     CODE,
-    cut_off_run,
     earlier_results,
+    interrupted_run,
     issued,
     lines,
     publish,
@@ -37,11 +37,12 @@ if TYPE_CHECKING:
 
 def test_check_sends_nothing_and_tells_row_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(SAMPLES / "depot_clean.csv")], {}) == 0
-    assert capsys.readouterr().out.startswith("100 rows: 100 can be sent, 0 cannot; issuing takes about 1 s at 100/min")
+    output = capsys.readouterr().out
+    assert output.startswith("100 rows: 100 can be sent, 0 cannot; issuing takes about 1 s at 100/min.\n")
     assert main(["check", str(SAMPLES / "depot.csv")], {}) == 1
     told = capsys.readouterr().out
     assert told.startswith("60 rows: 57 can be sent, 3 cannot")
-    assert "row 36: invalid: 'SMP00035' is not an external ID" in told
+    assert "1 invalid: 'SMP00035' is not a valid external ID\n    row 36 (Sample Driver 035)\n    hint: " in told
     assert main(["check", str(write_roster(tmp_path, 250))], {}) == 0
     assert "takes about 2 min" in capsys.readouterr().out
 
@@ -53,32 +54,36 @@ def test_status_counts_without_showing_a_token(tmp_path: Path, capsys: pytest.Ca
     assert main(["status", str(out)], {}) == 1
     told = capsys.readouterr().out
     assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
-    assert "55 tokens valid now, 0 expired." in told
-    assert "row 53 (driverId=281474977080492): duplicate: the same driver as in row 13" in told
+    assert "55 login tokens valid now, 0 expired." in told
+    assert "1 duplicate: same driver as row 13\n    row 53 (Sample Driver 012)\n" in told
     secrets = [row[column] for row in lines(out) for column in ("auth_token", "auth_code") if row[column]]
     assert not any(secret in told for secret in secrets)
 
 
 def test_status_groups_rows_by_hint_and_shows_some_of_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, place = write_roster(tmp_path, 2), Destination(tmp_path / "out.csv")
-    source.write_text(source.read_text() + "x,70000A\n" * 7 + "Twin,700000\n")
+    source.write_text(source.read_text() + ",70000A\nBo,70000A\n" * 3 + ",70000A\nTwin,700000\n")
     drivers = Batch.of_roster(Roster.from_path(source))
     expires_at = [datetime.now(UTC) + timedelta(minutes=minutes) for minutes in (-5, 5)]
     pairs = zip(drivers.drivers, expires_at, strict=True)
     publish(place, drivers, *(issued(driver, f"token-{driver.row}", expires_at=at) for driver, at in pairs))
     assert main(["status", str(place.path)], {}) == 1
     local = expires_at[1].astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    invalid = [f"  row {row}: invalid: '70000A' is not a driver ID" for row in range(4, 9)]
-    assert capsys.readouterr().out.splitlines() == [
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [
         "10 rows: 2 issued, 7 invalid, 1 duplicate.",
-        "1 token valid now, 1 expired.",
+        "1 login token valid now, 1 expired.",
         f"The next one expires at {local}, the last one at {local}.",
-        f"7 rows: {Hint.DRIVER_ID}",
-        *invalid,
-        "  … and 2 more",
-        f"1 row: {Hint.DUPLICATE}",
-        "  row 11 (driverId=700000): duplicate: the same driver as in row 2",
-        f"To ask for the rest: batch-issuer retry {place.path}",
+        "7 invalid: '70000A' is not a valid driver ID",
+        "    rows 4, 5 (Bo), 6 and 4 more",
+        f"    hint: {Hint.DRIVER_ID}",
+        "1 duplicate: same driver as row 2",
+        "    row 11 (Twin)",
+        f"    hint: {Hint.DUPLICATE}",
+    ]
+    assert output.err.splitlines() == [
+        "To request the missing login tokens:",
+        f"  batch-issuer retry {place.path}",
     ]
 
 
@@ -117,14 +122,18 @@ def test_status_as_json_has_the_same_numbers_and_all_rows_to_look_at(
 def test_status_while_there_is_nothing_but_the_journal_is_that_of_the_journal(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run is at work, or was cut off."""
+    """A run is in progress, or was interrupted."""
     place = Destination(tmp_path / "depot.results.csv")
-    kept = cut_off_run(place, Roster.from_path(write_roster(tmp_path, 3)))
+    kept = interrupted_run(place, Roster.from_path(write_roster(tmp_path, 3)))
     assert main(["status", str(tmp_path / name)], {}) == 1
-    told = capsys.readouterr().out
-    assert "3 rows: 1 issued, 1 unknown, 1 not_attempted." in told
-    assert f"batch-issuer retry {place.path} goes on" in told
-    assert kept.code not in told
+    output = capsys.readouterr()
+    assert "3 rows: 1 issued, 1 unknown, 1 not attempted." in output.out
+    assert output.err.splitlines() == [
+        f"A run is in progress or was interrupted; its journal is {place.partial}.",
+        "To resume an interrupted run:",
+        f"  batch-issuer retry {place.path}",
+    ]
+    assert kept.code not in output.out
     assert main(["status", str(tmp_path / name), "--json"], {}) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["unfinished"] is True
@@ -148,19 +157,19 @@ def test_purge_blanks_expired_tokens_and_tells_of_those_it_cannot_judge(
     place.path.write_bytes(data)
     assert main(["purge", str(place.path)], {}) == 0
     assert capsys.readouterr() == (
-        "2 expired tokens blanked.\n",
-        "1 token left, for no expiry can be read of them.\n",
+        "2 expired login tokens blanked.\n",
+        "1 login token kept: auth_expires_at cannot be read.\n",
     )
     for secret in ("token-2", f"code2{CODE}", "token-4", f"code4{CODE}"):
         data = data.replace(secret.encode(), b"")
     assert place.path.read_bytes() == data
     before = place.path.stat()
     assert main(["purge", str(place.path)], {}) == 0
-    assert capsys.readouterr().out == "0 expired tokens blanked.\n"
+    assert capsys.readouterr().out == "0 expired login tokens blanked.\n"
     after = place.path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert main(["status", str(place.path)], {}) == 1
-    assert "1 token valid now, 0 expired, 1 without a readable expiry, 2 purged." in capsys.readouterr().out
+    assert "1 login token valid now, 0 expired, 1 without a readable expiry, 2 purged." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -171,7 +180,7 @@ def test_purge_of_what_a_run_did_not_finish_is_refused(
     place = earlier_results(tmp_path, 3, 3, timedelta(minutes=-1))
     if not published:
         place.path.unlink()
-    cut_off_run(place, Roster.from_path(tmp_path / "depot.csv"))
+    interrupted_run(place, Roster.from_path(tmp_path / "depot.csv"))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(["purge", str(place.path)], {}) == 2
     assert f"batch-issuer retry {place.path}" in capsys.readouterr().err
@@ -253,6 +262,7 @@ def test_status_calls_no_token_valid_that_retry_would_ask_for_anew(
     publish(place, drivers, *(issued(driver, token, expires_at=soon) for driver, token in pairs))
     assert main(["status", str(place.path)], {}) == 1
     told = capsys.readouterr().out
-    assert "1 token valid now, 0 expired, 3 corrupted." in told
-    assert f"3 rows: {Hint.CORRUPTED}" in told
+    assert "1 login token valid now, 0 expired, 3 corrupted." in told
+    assert "    rows 2 (Sample 0), 3 (Sample 1) and 4 (Sample 2)\n" in told
+    assert told.count(f"    hint: {Hint.CORRUPTED}\n") == 1
     assert "twice" not in told

@@ -19,8 +19,8 @@ from support.paths import SAMPLES
 from support.raw_server import unused_port
 from support.rosters import (
     assert_agrees,
-    cut_off,
-    cut_off_run,
+    interrupt,
+    interrupted_run,
     issued,
     lines,
     publish,
@@ -48,8 +48,8 @@ def test_clean_sample_in_the_built_in_sandbox(tmp_path: Path, capsys: pytest.Cap
     assert main(["issue", str(SAMPLES / "depot_clean.csv"), "--sandbox", "-o", str(out)], {}) == 0
     told = capsys.readouterr()
     assert told.out == f"{out}\n"
-    assert "100 rows: 100 issued." in told.err
-    assert "SANDBOX tokens" in told.err
+    assert re.search(r"^100 of 100 rows have a login token \(\d+\.\d s\)\.$", told.err, re.MULTILINE)
+    assert "Results (sandbox login tokens, which cannot be used to log in):\n" in told.err
     assert len({row["auth_token"] for row in lines(out)}) == 100
 
 
@@ -62,15 +62,15 @@ def test_other_sample_shows_five_rows_without_a_token_each_for_another_reason(
     assert [(row["auth_status"], row["auth_http_status"], row["auth_error"]) for row in lacking] == [
         ("failed", "404", "HTTP 404: Object not found."),
         ("failed", "400", "HTTP 400: Driver is deactivated."),
-        ("invalid", "", "no identifier in this row"),
-        ("invalid", "", "'SMP00035' is not an external ID"),
-        ("duplicate", "", "the same driver as in row 13"),
+        ("invalid", "", "no identifier in the row"),
+        ("invalid", "", "'SMP00035' is not a valid external ID"),
+        ("duplicate", "", "same driver as row 13"),
     ]
     assert len({row["auth_hint"] for row in lacking}) == 5
     assert len(lines(out)) == 60
     told = capsys.readouterr().err
-    assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
-    assert all(row["auth_hint"] in told for row in lacking)
+    assert "55 of 60 rows have a login token: 55 issued, 2 failed, 2 invalid, 1 duplicate (" in told
+    assert all(told.count(f"    hint: {row['auth_hint']}\n") == 1 for row in lacking)
 
 
 def test_results_hold_the_roster_unchanged_and_what_the_server_issued(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_quiet_says_nothing_on_success_and_the_failures_on_failure(
     main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(tmp_path / "b.csv")], {})
     told = capsys.readouterr()
     assert told.out == ""
-    assert "row 8 (driverId=281474977404404): failed: HTTP 404: Object not found." in told.err
+    assert told.err.startswith("1 failed: HTTP 404: Object not found.\n    row 8 (Sample Driver 007)\n    hint: ")
 
 
 def test_a_formula_in_the_roster_gets_an_apostrophe_and_is_told(
@@ -200,8 +200,9 @@ def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
         assert len(sandbox.ledger) < 40
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
-    assert "Stopped: the server is in trouble (HTTP 503: This is a fault of the sandbox.)." in said
-    assert "hint: the server had an internal problem; run batch-issuer retry later." in said
+    error = "error: the server is in trouble (HTTP 503: This is a fault of the sandbox.)\nhint: "
+    assert said.count(error) == 1
+    assert said.endswith(" --give-up-after 0.6s\n")
 
 
 def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,8 +217,9 @@ def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: 
         assert main(["retry", str(tmp_path / "depot.results.csv"), *options], environ_for(sandbox)) == 0
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
-    assert "The deadline comes first, in 1 s" in said
-    assert "Stopped: the deadline came." in said
+    assert "The deadline comes first, in 1 s; batch-issuer retry resumes after it.\n" in said
+    assert said.count("\nerror: the deadline came\n") == 1
+    assert "\nTo resume:\n  batch-issuer retry " in said
     assert len(sandbox.ledger) == 90
 
 
@@ -245,7 +247,7 @@ def test_a_lookup_that_hangs_does_not_keep_a_deadline_from_ending_the_process(tm
     )
     assert time.monotonic() - began < 40
     assert ran.returncode == 4
-    assert "5 rows: 5 not_attempted." in ran.stderr
+    assert "0 of 5 rows have a login token: 5 not attempted (" in ran.stderr
     assert {row["auth_attempts"] for row in lines(tmp_path / "depot.results.csv")} == {"0"}
 
 
@@ -277,16 +279,16 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     (folder / "book.xlsx").write_bytes(b"PK\x03\x04rest")
     (folder / "taken.csv").write_text("something,else\n1,2\n")
     (folder / "link.csv").symlink_to(folder / "elsewhere.csv")
-    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "there is no file"
+    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "no file"
     yield "roster is a folder", ["issue", str(folder), "--sandbox"], "is a folder"
     for name, message in {
         "empty.csv": "is empty",
         "blank.csv": "is empty",
         "rowless.csv": "no rows",
-        "columnless.csv": "no column that names drivers; its columns are: a, b",
-        "ragged.csv": "row 3: 1 cells, but the header has 2",
+        "columnless.csv": "no column that identifies drivers; its columns are: a, b",
+        "ragged.csv": "row 3: 1 cell instead of 2",
         "ambiguous.csv": "'ID' and 'Driver ID' could both be",
-        "held.csv": "it is a results file",
+        "held.csv": "is a results file",
         "latin.csv": "line 2: not UTF-8",
         "book.xlsx": "a workbook that is not .xlsx",
     }.items():
@@ -324,7 +326,7 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     yield "unknown command", ["isue"], "'isue' is not a batch-issuer command"
     for command in (["status"], ["status", "--json"], ["purge"], ["retry"]):
         yield f"{' '.join(command)} of a roster", [*command, good], "not a results file"
-        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "there is no file"
+        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "no file"
     yield "retry of a folder", ["retry", str(folder)], "is not a file"
     yield "purge of a link", ["purge", str(folder / "link.csv")], "symbolic link"
     yield "sandbox port", ["sandbox", "--port", "99999"], "port"
@@ -406,16 +408,16 @@ def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
     by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
-    kept = cut_off_run(place, Roster.from_path(source))
+    kept = interrupted_run(place, Roster.from_path(source))
     with live_sandbox() as sandbox:
         command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 0
     assert [entry.identifier for entry in sandbox.ledger] == ["driverId=700001", "driverId=700002"]
     told = capsys.readouterr()
-    assert f"Going on with {place.partial}, which a run that did not finish has left." in told.err
-    assert "1 row of 3 with a token that is still good, left alone." in told.err
-    assert "1 row of which nobody knows whether a token was issued: another is asked for." in told.err
-    assert "3 rows: 3 issued." in told.err
+    assert f"Resuming the run that left {place.partial}.\n" in told.err
+    assert "1 of 3 rows keep a login token that is still valid.\n" in told.err
+    assert "1 row may have lost a login token; requesting new ones.\n" in told.err
+    assert "3 of 3 rows have a login token (" in told.err
     assert told.out == f"{place.path}\n"
     assert [row["auth_token"] for row in lines(place.path)] == [kept.token, *(e.token for e in sandbox.ledger)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
@@ -423,7 +425,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
 
 def test_a_run_of_another_roster_does_not_go_on_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
-    cut_off_run(place, Roster.from_path(source))
+    interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     source.write_text(source.read_text().replace("700001", "700009"))
     assert main(["issue", str(source), "--sandbox"], {}) == 2
@@ -442,13 +444,14 @@ def test_overwrite_starts_over_and_sets_the_journal_aside(
     """``retry`` uses the results as they were before the interrupted run."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
-    kept = cut_off_run(place, Roster.from_path(source))
+    kept = interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     with live_sandbox() as sandbox:
         command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--overwrite"]
         assert main(command, environ_for(sandbox)) == 0
     aside = tmp_path / "depot.results.csv.partial.1"
-    assert f"kept as {aside}; it may hold tokens" in capsys.readouterr().err
+    kept_line = f"The journal of the interrupted run is kept as {aside}; it may contain login tokens.\n"
+    assert kept_line in capsys.readouterr().err
     assert aside.read_bytes() == left
     assert kept.token.encode() in left
     assert_agrees(place.path, sandbox)
@@ -463,7 +466,7 @@ def test_results_that_were_changed_after_the_run_was_cut_off_are_left_alone(
     """Somebody has worked on them: which of the two counts is for that person to say."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
-    cut_off_run(place, Roster.from_path(source))
+    interrupted_run(place, Roster.from_path(source))
     place.path.write_bytes(place.path.read_bytes().replace(b"Sample 1", b"Sample One"))
     os.utime(place.path, (0, place.partial.stat().st_mtime + 1))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -529,7 +532,7 @@ def test_after_an_interrupted_sandbox_run_the_real_one_just_works(
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     rows = Batch.of_roster(Roster.from_path(source))
     soon = datetime.now(UTC) + timedelta(minutes=10)
-    cut_off(place, rows, issued(rows.drivers[0], "sandbox-1", expires_at=soon), Attempts(rows.drivers[1]).intent())
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1", expires_at=soon), Attempts(rows.drivers[1]).intent())
     source.write_text(source.read_text().replace("700001", "700009"))
     assert main(["issue", str(source), *OUT_OF_REACH], unreachable) == 4
     stderr = capsys.readouterr().err

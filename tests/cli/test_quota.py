@@ -76,7 +76,7 @@ def another_run(
 
 def test_quota_of_nobody_is_all_free(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quota"], KEY) == 0
-    assert capsys.readouterr() == ("0 of 100 slots in use.\n", "")
+    assert capsys.readouterr() == ("0 of 100 requests used; 100 possible now.\n", "")
 
 
 def test_quota_prints_what_all_runs_of_the_organization_have_in_use(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,13 +88,12 @@ def test_quota_prints_what_all_runs_of_the_organization_have_in_use(capsys: pyte
         assert main(["quota"], KEY) == 0
     told = capsys.readouterr()
     lines = [
-        "7 of 100 slots in use.",
-        "2 requests under way.",
-        "5 slots cooling down: the first is free in 1 min, all in 1 min 15 s.",
-        "Every run has to wait, for 30 s more.",
-        "1 run at work, with 3 requests yet to be sent.",
+        "7 of 100 requests used; 93 possible now.",
+        "2 requests in flight.",
+        "Samsara asked to wait: no run sends for another 30 s.",
+        "1 run in progress, with 3 requests still to send.",
     ]
-    assert told.out.splitlines() == [*lines, *lines, "0 of 100 slots in use."]
+    assert told.out.splitlines() == [*lines, *lines, "0 of 100 requests used; 100 possible now."]
     assert told.err == ""
 
 
@@ -102,15 +101,18 @@ def test_quota_of_one_reads_as_well(capsys: pytest.CaptureFixture[str]) -> None:
     with another_run(Settings(api_token=Secret("key")), End.ANSWERED, under_way=1, waiting=1):
         assert main(["quota", "--rate", "50/min"], KEY) == 0
     told = capsys.readouterr().out
-    assert told.startswith("2 of 50 slots in use.\n1 request under way.\n1 slot cooling down: ")
-    assert told.endswith("\n1 run at work, with 1 request yet to be sent.\n")
+    assert told.splitlines() == [
+        "2 of 50 requests used; 48 possible now.",
+        "1 request in flight.",
+        "1 run in progress, with 1 request still to send.",
+    ]
 
 
 def test_quota_sees_what_another_process_sees(capfd: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "batch_issuer", "quota"]
     with another_run(Settings(api_token=Secret("key")), End.ANSWERED):
         subprocess.run(command, env={**os.environ, **KEY}, check=True, timeout=30)
-    assert capfd.readouterr().out.startswith("3 of 100 slots in use.\n2 requests under way.\n1 slot cooling down")
+    assert capfd.readouterr().out.startswith("3 of 100 requests used; 97 possible now.\n2 requests in flight.\n")
 
 
 def test_issue_says_before_it_starts_what_others_have_in_use(
@@ -121,8 +123,8 @@ def test_issue_says_before_it_starts_what_others_have_in_use(
         with another_run(settings_for(sandbox), *[End.ANSWERED] * 36):
             assert main(command, environ_for(sandbox)) == 0
     told = capsys.readouterr().err
-    why = "38 of 100 slots in use by another run that has 3 more to send"
-    assert f"3 drivers to send at 100/min, {why}: about 1 s." in told
+    assert "Requesting 3 login tokens at 100/min: about 1 s.\n" in told
+    assert "Another run has used 38 of 100 requests and has 3 more to send.\n" in told
 
 
 def test_runs_one_after_the_other_share_the_quota(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
         holder.close()
     told = capsys.readouterr().err
     assert "Waiting: another process holds the lock" in told
-    assert "Stopped: another process holds the lock" in told
+    assert "error: another process holds the lock" in told
     assert [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")] == ["not_attempted"] * 5
 
 
@@ -249,7 +251,7 @@ def test_a_password_in_an_argument_is_warned_of_and_one_in_the_variable_is_not(
     for command in (["quota"], ["issue", str(write_roster(tmp_path, 1))]):
         main([*command, "--quota", address], KEY)
         told = capsys.readouterr().err
-        assert told.startswith("warning: every user of this computer can see the password in --quota.\n")
+        assert told.startswith("warning: other users of this computer can see the password in --quota\n")
         assert "BATCH_ISSUER_QUOTA" in told
         assert HIDDEN not in told
         main(command, {**KEY, "BATCH_ISSUER_QUOTA": address})

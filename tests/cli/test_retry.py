@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def test_issue_of_results_names_retry(tmp_path: Path, capsys: pytest.CaptureFixt
     before = path.read_bytes()
     assert main(["issue", str(path), "--sandbox"], {}) == 2
     what, fix = capsys.readouterr().err.splitlines()
-    assert "it is a results file, not a roster" in what
+    assert "is a results file, not a roster" in what
     assert "batch-issuer retry" in fix
     assert path.read_bytes() == before
 
@@ -36,12 +37,12 @@ def test_retry_asks_for_the_rows_without_a_token_only_and_then_has_nothing_to_do
     with live_sandbox() as sandbox:
         command = ["retry", str(path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 0
-        assert "3 rows of 5 with a token that is still good, left alone." in capsys.readouterr().err
+        assert "3 of 5 rows keep a login token that is still valid.\n" in capsys.readouterr().err
         before = path.stat()
         assert main(command, environ_for(sandbox)) == 0
         assert main([*command, "--quiet"], environ_for(sandbox)) == 0
     told = capsys.readouterr()
-    assert told.err.count("There is nothing to do.") == 1
+    assert told.err.count("Nothing to do.\n") == 1
     assert told.out == f"{path}\n"
     after = path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -65,7 +66,7 @@ def test_retry_is_exit_1_while_a_row_has_no_token(tmp_path: Path, capsys: pytest
     with live_sandbox(script="404*2") as sandbox:
         command = ["retry", str(path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 1
-        assert "1 row without a token:" in capsys.readouterr().err
+        assert "1 failed: HTTP 404: This is a fault of the sandbox.\n    row 4 (Sample 2)\n" in capsys.readouterr().err
         assert main(command, environ_for(sandbox)) == 1
         assert main(command, environ_for(sandbox)) == 0
     assert [row["auth_attempts"] for row in lines(path)] == ["1", "1", "3"]
@@ -79,8 +80,9 @@ def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_told_with_exit_1
     with live_sandbox(script="404") as sandbox:
         assert main(["retry", str(path), "--base-url", sandbox.url], environ_for(sandbox)) == 1
     told = capsys.readouterr().err
-    assert "1 row without a good token:" in told
-    assert "this is the earlier token; no new one: HTTP 404" in told
+    assert re.search(r"^1 not renewed: .*HTTP 404: .*\n    row 2 \(Sample 0\)\n    hint: ", told, re.MULTILINE)
+    assert "1 of 1 row has a login token" in told
+    assert "\nTo renew the remaining login tokens:\n  batch-issuer retry " in told
     (after,) = lines(path)
     assert {**after, "auth_error": "", "auth_hint": ""} == before
 

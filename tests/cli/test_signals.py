@@ -69,7 +69,8 @@ def test_a_first_signal_finishes_what_is_in_flight_and_publishes(number: int, tm
     assert set(statuses) == {"issued", "not_attempted"}
     assert not command.partial.exists()
     assert out == f"{command.out}\n"
-    assert "Stopped: " in err
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    assert f"\nStopped by {name}.\n" in err
     assert "Traceback" not in err
 
 
@@ -85,7 +86,7 @@ def test_a_retry_that_a_signal_stops_is_130_and_keeps_earlier_tokens_as_well_as_
     assert held[:3] == ["token-2", "token-3", "token-4"]
     assert {*held[3:]} == issued_now
     assert len(held) == 3 + len(issued_now)
-    assert f"To go on: batch-issuer retry {command.out} --base-url {sandbox.url}" in err
+    assert f"\nTo resume:\n  batch-issuer retry {command.out} --base-url {sandbox.url}" in err
     assert not command.partial.exists()
 
 
@@ -96,7 +97,7 @@ def test_one_ctrl_c_never_leaves_at_once_even_if_the_run_is_stopping_already(tmp
         command.signal_after(sandbox, 31, signal.SIGINT)
         _, err = command.process.communicate(timeout=30)
     assert command.process.returncode in (3, 130)
-    assert "Left at once" not in err
+    assert "Stopped at once" not in err
     assert_agrees(command.out, sandbox)
 
 
@@ -131,7 +132,7 @@ def test_a_second_ctrl_c_leaves_at_once_with_the_journal_intact(tmp_path: Path) 
         command.process.send_signal(signal.SIGINT)
         _, err = command.process.communicate(timeout=10)
     assert command.process.returncode == 130
-    assert "Left at once" in err
+    assert "\nStopped at once. The login tokens so far are in " in err
     assert not command.out.exists()
     assert stat.S_IMODE(command.partial.stat().st_mode) == 0o600
     last = {row["auth_row"]: row for row in lines(command.partial)}

@@ -356,7 +356,7 @@ def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[P
             if not hasattr(os, "mkfifo"):
                 pytest.skip("no pipes with a name here")
             os.mkfifo(path)
-            yield path, "it is not an ordinary file"
+            yield path, "it is not a regular file"
         case _:
             yield tmp_path / "\0", "it is not a valid file name"
 
@@ -561,7 +561,7 @@ def test_a_file_that_cannot_be_rotated_grows_and_that_is_told_once_a_run(
     assert len(complaints) == 2
     for line in complaints:
         assert line.startswith(f"the log file {path} cannot be rotated: ")
-        assert line.endswith("; it grows on")
+        assert line.endswith("; it keeps growing")
     assert row_numbers(path) == [*range(30)]
     assert [log_lines(older(path, number)) for number in range(1, KEPT)] == [[str(number)] for number in range(1, KEPT)]
 
@@ -603,7 +603,7 @@ def test_a_disk_that_fills_up_is_told_once_and_lines_go_on_when_there_is_room(
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         tell(Renewing(3))
     assert complaints == [
-        f"the log file {path} cannot be written: {os.strerror(errno.EFBIG)}; the run goes on without it",
+        f"the log file {path} cannot be written: {os.strerror(errno.EFBIG)}; the run continues without it",
     ]
     whole, cut, last = log_lines(path)
     assert logfmt(whole)["event"] == "gate_opened"
@@ -621,7 +621,9 @@ def test_no_space_left_is_told_in_the_words_of_the_system(
         os.close(full)
         for _ in range(3):
             log.observer()(GateOpened())
-    assert complaints == [f"the log file {path} cannot be written: No space left on device; the run goes on without it"]
+    assert complaints == [
+        f"the log file {path} cannot be written: No space left on device; the run continues without it"
+    ]
     assert capfd.readouterr() == ("", "")
 
 
@@ -637,7 +639,7 @@ def test_a_folder_that_is_gone_is_told_once_and_the_run_goes_on(tmp_path: Path, 
         path.parent.mkdir()
         log.observer()(Renewing(1))
     assert complaints == [
-        f"the log file {path} cannot be written: No such file or directory; the run goes on without it"
+        f"the log file {path} cannot be written: No such file or directory; the run continues without it"
     ]
     assert len(log_lines(path)) == 1
 
@@ -648,5 +650,5 @@ def test_a_link_that_appears_later_is_not_followed_either(path: Path, complaints
         path.unlink()
         path.symlink_to(path.with_name("other"))
         log.observer()(GateOpened())
-    assert complaints == [f"the log file {path} cannot be written: it is a symbolic link; the run goes on without it"]
+    assert complaints == [f"the log file {path} cannot be written: it is a symbolic link; the run continues without it"]
     assert not path.with_name("other").exists()

@@ -26,9 +26,9 @@ from support.rosters import (
     NAMES,
     TOKEN,
     batch,
-    cut_off,
     failed,
     files_up_to,
+    interrupt,
     issued,
     journal_of,
     lines,
@@ -186,7 +186,7 @@ def test_a_name_too_long_for_the_disk_is_refused_before_the_run(tmp_path: Path, 
 
 def test_the_journal_of_an_interrupted_run_of_the_same_roster_is_resumed(place: Destination) -> None:
     rows = batch()
-    before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
+    before = interrupt(place, rows, issued(rows.drivers[0])).read_bytes()
     resumed = begin(place)
     assert [driver.row for driver in resumed.drivers] == [3]
     assert resumed.outcomes[2] == issued(rows.drivers[0])
@@ -206,7 +206,7 @@ def test_a_journal_of_another_roster_is_refused_unless_overwritten(
     place: Destination, text: str, difference: str
 ) -> None:
     rows = batch()
-    before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
+    before = interrupt(place, rows, issued(rows.drivers[0])).read_bytes()
     refused = refusal_to_begin(place, text)
     assert "had another roster" in refused.message
     assert difference in refused.message
@@ -268,7 +268,7 @@ def test_results_of_the_sandbox_alone_are_replaced_by_real_ones(place: Destinati
 def test_a_journal_of_the_sandbox_alone_is_replaced_by_a_real_one(place: Destination, text: str) -> None:
     """Whatever the roster is now; nothing of the sandbox is kept."""
     rows = batch()
-    cut_off(place, rows, issued(rows.drivers[0], "sandbox-1"))
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1"))
     with place:
         begun = place.begin(roster(text), FIVE_MINUTES)
         assert not place.resumes
@@ -281,13 +281,13 @@ def test_a_journal_of_the_sandbox_alone_is_replaced_by_a_real_one(place: Destina
 
 def test_a_journal_of_the_sandbox_is_resumed_by_another_sandbox_run(place: Destination) -> None:
     rows = batch()
-    cut_off(place, rows, issued(rows.drivers[0], "sandbox-1"))
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1"))
     assert [driver.row for driver in begin(place, validity=NOT_REAL).drivers] == [3]
 
 
 def test_a_journal_with_one_real_token_is_resumed(place: Destination) -> None:
     rows = batch()
-    cut_off(place, rows, issued(rows.drivers[0], "sandbox-1"), issued(rows.drivers[1], TOKEN))
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1"), issued(rows.drivers[1], TOKEN))
     assert [driver.row for driver in begin(place).drivers] == [2]
     assert "had another roster" in refusal_to_begin(place, DEPOT + "North,13\n").message
 
@@ -295,7 +295,7 @@ def test_a_journal_with_one_real_token_is_resumed(place: Destination) -> None:
 def test_a_journal_of_the_sandbox_does_not_hide_real_results(place: Destination) -> None:
     rows = batch()
     publish(place, rows, issued(rows.drivers[0], TOKEN))
-    cut_off(place, rows, issued(rows.drivers[0], "sandbox-1"))
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1"))
     assert "already contains login tokens" in refusal_to_begin(place).message
 
 
@@ -478,7 +478,7 @@ def test_what_no_results_file_can_hold_is_refused_before_the_run(place: Destinat
         rows = Batch.of_roster(Roster.from_frame(pd.DataFrame({"Driver ID": ["1"], "Note": [cell]})))
     except RosterError:
         return
-    cut_off(place, rows)
+    interrupt(place, rows)
     publish(place, rows, issued(rows.drivers[0]))
     assert read_results(place.path).frame["Note"].tolist() == [cell]
 
@@ -494,7 +494,7 @@ def test_tokens_sit_on_their_rows_whatever_the_index_of_the_table(place: Destina
 
 def test_a_password_of_the_roster_is_in_no_file(place: Destination) -> None:
     rows = batch("Driver ID,Password\n1,hunter2\n2,hunter2\n")
-    assert b"hunter2" not in cut_off(place, rows).read_bytes()
+    assert b"hunter2" not in interrupt(place, rows).read_bytes()
     publish(place, rows)
     assert b"hunter2" not in place.path.read_bytes()
 
@@ -611,7 +611,7 @@ def test_a_folder_that_went_away_is_a_storage_error(place: Destination) -> None:
     with place:
         journal_of(place, rows, *all_issued(rows).values())
         folder.rename(folder.with_name(f"{folder.name}-moved"))
-        with pytest.raises(StorageError, match="could not be written"):
+        with pytest.raises(StorageError, match="cannot write"):
             place.publish(rows, all_issued(rows))
     assert (folder.with_name(f"{folder.name}-moved") / place.partial.name).exists()
 
@@ -705,7 +705,7 @@ def test_purging_when_the_disk_is_full_leaves_the_file_as_it_was(place: Destinat
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     before = place.path.read_bytes()
-    with place, files_up_to(100), pytest.raises(StorageError, match="could not be written"):
+    with place, files_up_to(100), pytest.raises(StorageError, match="cannot write"):
         place.purge(AT + timedelta(hours=1))
     assert place.path.read_bytes() == before
     assert list(place.path.parent.iterdir()) == [place.path]

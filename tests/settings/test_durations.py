@@ -63,7 +63,7 @@ def test_what_is_a_time_is_written_so_that_it_is_read_as_the_same(text: str) -> 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0s"), (2700.0, "2700s"), (0.25, "0.25s"), (1e-10, "0.0000001ms"), (3.6e11, "100000000h")],
+    [(0.0, "0s"), (2700.0, "45m"), (0.25, "0.25s"), (1e-10, "0.0000001ms"), (3.6e11, "100000000h")],
 )
 def test_a_number_of_seconds_is_written_in_the_first_unit_that_fits(value: float, text: str) -> None:
     assert duration_argument(value) == text

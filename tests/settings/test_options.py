@@ -270,7 +270,7 @@ def test_a_run_on_the_sandbox_is_resumed_there_and_at_its_rate() -> None:
 
 
 def test_a_time_from_the_start_counts_from_the_new_start_and_a_time_of_day_stays() -> None:
-    assert resume_flags({"deadline": timedelta(minutes=45)}, {}) == ["--deadline", "2700s"]
+    assert resume_flags({"deadline": timedelta(minutes=45)}, {}) == ["--deadline", "45m"]
     assert resume_flags({"deadline": time(6)}, {}) == ["--deadline", "06:00"]
 
 
@@ -293,11 +293,10 @@ def test_a_secret_is_not_printed_but_the_variable_that_has_to_hold_it(
 ) -> None:
     assert resume_flags(flags, environ) == found
     assert resume_variables(flags, environ) == variables
-    command, before = resume_command(flags, environ, Destination(Path("out.csv")))
-    assert HIDDEN not in command + before
+    command, first = resume_command(flags, environ, Destination(Path("out.csv")))
+    assert HIDDEN not in command + first
     assert command == shlex.join(["batch-issuer", "retry", "out.csv", *found])
-    assert bool(before) == bool(variables)
-    assert all(f"set {name} " in before for name in variables)
+    assert first == (f"set {' and '.join(variables)} to the same secret" if variables else "")
 
 
 def test_an_organization_that_was_not_named_is(tmp_path: Path) -> None:
@@ -314,8 +313,9 @@ def test_a_stopped_run_suggests_how_to_resume_with_its_rate_and_quota(
         flags = ["--base-url", sandbox.url, "--rate", "50/6s", "--quota", "process", "--give-up-after", "300ms"]
         environ = {"SAMSARA_API_TOKEN": sandbox.api_token}
         assert main(["issue", str(tmp_path / "depot.csv"), *flags], environ) == 4
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("To go on: ")]
-    _, *command = shlex.split(line.removeprefix("To go on: "))
+    why, line = capsys.readouterr().err.splitlines()[-2:]
+    assert why == "To resume:"
+    _, *command = shlex.split(line)
     options = make_parser().parse_args(command)
     assert options.results == tmp_path / "depot.results.csv"
     assert flags_of(options) == {

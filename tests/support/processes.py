@@ -99,16 +99,16 @@ class PythonProcess:
 
 
 class Command:
-    """One run of the command; what it writes to stdout and stderr is in the file ``told_in``."""
+    """One run of the command; what it writes to stdout and stderr is in the file ``output_file``."""
 
-    def __init__(self, parent: PythonProcess, told_in: Path) -> None:
-        self._parent, self._told_in = parent, told_in
+    def __init__(self, parent: PythonProcess, output_file: Path) -> None:
+        self._parent, self._output_file = parent, output_file
         self.pid = int(parent.line())
         self._code: int | None = None
 
     def wait_for(self, sandbox: Sandbox, requests: int) -> None:
         """Until the server has seen so many."""
-        wait_until(lambda: len(sandbox.ledger) >= requests, f"{requests} requests\n{self.told}")
+        wait_until(lambda: len(sandbox.ledger) >= requests, f"{requests} requests\n{self.output}")
 
     def ends_within(self, seconds: float) -> bool:
         return self._code is not None or self._parent.prints_within(seconds)
@@ -124,8 +124,8 @@ class Command:
         return self._code
 
     @property
-    def told(self) -> str:
-        return self._told_in.read_text()
+    def output(self) -> str:
+        return self._output_file.read_text()
 
 
 class Commands:
@@ -168,17 +168,17 @@ class Commands:
                 command.
             details: JSON.
         """
-        descriptor, told_in = tempfile.mkstemp(dir=self._folder)
+        descriptor, output_file = tempfile.mkstemp(dir=self._folder)
         os.close(descriptor)
         order = {
             "argv": [*map(str, arguments), "--base-url", sandbox.url],
             "environ": {**os.environ, "SAMSARA_API_TOKEN": sandbox.api_token, **(environ or {})},
-            "told_in": told_in,
+            "output_file": output_file,
             "prepare": prepare,
             "details": details,
         }
         self._parent.send(json.dumps(order))
-        self._last = Command(self._parent, Path(told_in))
+        self._last = Command(self._parent, Path(output_file))
         return self._last
 
 
@@ -210,10 +210,10 @@ def _become(order: dict[str, Any], prepare: Callable[..., None]) -> NoReturn:
     """Be the command that was ordered."""
     from batch_issuer.cli import main  # noqa: PLC0415
 
-    told_in = os.open(order["told_in"], os.O_WRONLY | os.O_APPEND)
+    output_file = os.open(order["output_file"], os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
-        os.dup2(told_in, stream)
-    os.close(told_in)
+        os.dup2(output_file, stream)
+    os.close(output_file)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
     os.environ.update(order["environ"])

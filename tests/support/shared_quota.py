@@ -52,9 +52,9 @@ class Issuer:
         self.roster = folder / f"roster-{first}.csv"
         self.roster.write_text("Driver ID\n" + "".join(f"{number}\n" for number in range(first, first + rows)))
         self.results = self.roster.with_suffix(".results.csv")
-        self.told_in = self.roster.with_suffix(".stderr")
+        self.stderr_file = self.roster.with_suffix(".stderr")
         command = ["issue", str(self.roster), "--base-url", sandbox.url, *options]
-        with self.told_in.open("w") as stderr:
+        with self.stderr_file.open("w") as stderr:
             self.process = PythonProcess(
                 *(__file__, json.dumps(asdict(clocks)), *command),
                 environ={"SAMSARA_API_TOKEN": sandbox.api_token},
@@ -65,8 +65,8 @@ class Issuer:
         self.process.send("go")
 
     @property
-    def told(self) -> str:
-        return self.told_in.read_text()
+    def stderr(self) -> str:
+        return self.stderr_file.read_text()
 
     def entries(self, sandbox: Sandbox) -> list[LedgerEntry]:
         """Its requests, as the server saw them."""
@@ -98,7 +98,7 @@ def issuers(
             started.append(Issuer(folder, sandbox, count, options, wrong))
             stack.enter_context(started[-1].process)
         for issuer in started:
-            assert issuer.process.line() == "ready", issuer.told
+            assert issuer.process.line() == "ready", issuer.stderr
         yield started
 
 
@@ -147,7 +147,7 @@ def redis_server(
 
 def trust(port: int, password: str = "") -> None:
     """Let a Redis server count as one that has forgotten nothing."""
-    import redis  # noqa: PLC0415 - the processes load it when they are told to
+    import redis  # noqa: PLC0415 - the processes load it on request
 
     with redis.Redis(port=port, password=password or None, decode_responses=True) as server:
         known = {"run_id": server.info("server")["run_id"], "generation": "first", "born": "0", "lost_at": "0"}
