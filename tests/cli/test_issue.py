@@ -299,13 +299,13 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     yield "output is taken", ["issue", good, "--sandbox", "-o", str(folder / "taken.csv")], "not a results file"
     yield "output is a link", ["issue", good, "--sandbox", "-o", str(folder / "link.csv")], "symbolic link"
     for option, value, message in [
-        ("--rate", "fast", "is not a rate"),
+        ("--rate", "fast", "is not a valid rate"),
         ("--rate", "0/min", "is not possible"),
         ("--burst", "101", "does not fit"),
         ("--burst", "many", "is not a whole number"),
-        ("--timeout", "soon", "is not a time"),
+        ("--timeout", "soon", "is not a valid duration"),
         ("--concurrency", "0", "concurrency cannot be 0"),
-        ("--min-validity", "long", "is not a time"),
+        ("--min-validity", "long", "is not a valid duration"),
         ("--region", "mars", "invalid choice"),
         ("--base-url", "http://api.samsara.com", "unencrypted"),
         ("--base-url", "nonsense", "not a web address"),
