@@ -80,7 +80,7 @@ def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_told_with_exit_1
         assert main(["retry", str(path), "--base-url", sandbox.url], environ_for(sandbox)) == 1
     told = capsys.readouterr().err
     assert "1 row without a good token:" in told
-    assert "this is the earlier token; no new one: HTTP 404" in told
+    assert "not renewed, earlier token kept: HTTP 404" in told
     (after,) = lines(path)
     assert {**after, "auth_error": "", "auth_hint": ""} == before
 

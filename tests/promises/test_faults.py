@@ -251,7 +251,7 @@ def test_every_fault_ends_in_a_true_result_soon_with_a_cure(
         if kind is Kind.UNAUTHORIZED:
             assert sum(cell.strikes(number + 1) for number in range(len(place.gateway.arrivals))) <= 16
         if cell.stays and cell.where == "first" and (kind in (Kind.FOREIGN, Kind.NO_TLS)):
-            assert "this is not the Samsara API" in said
+            assert "the server is not the Samsara API" in said
             assert took < 10.0
             assert max(len(place.gateway.arrivals), place.gateway.connections) == 3
 

@@ -242,7 +242,7 @@ def test_rows_whose_roster_cells_changed_places_are_refused_whatever_names_them(
 
 def test_a_remark_goes_when_its_token_is_good_again() -> None:
     """Such as that of a refused row that was put right, or that a token could not be renewed."""
-    told = replace(issued_to(driver(11)), error="this is the earlier token; no new one: HTTP 500", hint="Samsara: wait")
+    told = replace(issued_to(driver(11)), error="not renewed, earlier token kept: HTTP 500", hint="Samsara: wait")
     planned = batch_of(("11", told))
     assert planned.outcomes[2] == replace(told, error="", hint="")
     assert planned.changed

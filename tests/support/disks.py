@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NO_MOUNT = 75
 """Exit code of a process that may not mount anything."""
 
-CUT_OFF = b"the run was cut off before the answer came"
+INTERRUPTED = b"the run was interrupted before a reply came"
 """What the journal says of a row whose request is about to leave."""
 
 
@@ -114,7 +114,7 @@ class FailingDisk:
 
     def _announced(self, real: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
         def write(descriptor: int, data: bytes) -> int:
-            self.intents[self.hit] += bytes(data).count(CUT_OFF)
+            self.intents[self.hit] += bytes(data).count(INTERRUPTED)
             return real(descriptor, data)
 
         return write

@@ -28,8 +28,8 @@ LATE = datetime(2030, 1, 1, tzinfo=UTC)
 P = 60.0
 RATE = Rate(100, P)
 
-AWAY = QuotaError("the server of the quota is away", "start it")
-BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
+AWAY = QuotaError("the quota server is unavailable", "start it")
+BROKEN = QuotaBrokenError("the quota file is damaged", "delete it")
 
 
 class ModelServer:
