@@ -543,7 +543,7 @@ async def test_a_lock_that_is_held_for_long_is_trouble_for_now(folder: Path, sho
         first = await taken(ours)
         with locked(folder):
             for ask in (ours.acquire(1), ours.snapshot()):
-                with pytest.raises(QuotaError, match="holds the lock") as trouble:
+                with pytest.raises(QuotaError, match="has locked") as trouble:
                     await ask
                 assert not isinstance(trouble.value, QuotaBrokenError)
                 assert str(state_file(folder)) in trouble.value.message
@@ -950,8 +950,8 @@ def test_issue_gives_up_where_the_lock_is_held_for_longer_than_its_patience(
         options = ["--base-url", sandbox.url, "--give-up-after", "300ms"]
         assert main(["issue", str(write_roster(tmp_path, 3)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 4
     told = capsys.readouterr().err
-    assert "Waiting: another process holds the lock" in told
-    assert "Stopped: another process holds the lock" in told
+    assert "Waiting: another process has locked" in told
+    assert "Stopped: another process has locked" in told
     assert "3 rows: 3 not_attempted." in told
     assert sandbox.ledger == []
 
