@@ -64,7 +64,7 @@ def test_the_estimate_counts_the_round_trips_of_the_growing_window(ceiling: int)
         while left > 0:
             trips += 1
             left -= line.fill()
-            line.reply(len(line.under_way))
+            line.reply(len(line.in_flight))
         assert trips == pytest.approx(round_trips(count, ceiling), rel=0.05, abs=1)
 
 
@@ -88,7 +88,7 @@ def test_unhealthy_replies_do_not_grow_the_window() -> None:
 def test_after_a_lost_request_a_canary_is_next() -> None:
     line = Line(replies=5)
     assert line.fill() == 6
-    line.under_way.pop()
+    line.in_flight.pop()
     line.control.lost(line.now)
     assert line.wait == inf
     line.drop_all()
@@ -169,8 +169,8 @@ def test_it_is_never_stuck_and_never_beyond_the_ceiling(
         line.apply(*event)
         assert not isnan(line.wait)
         assert line.wait >= 0
-        assert len(line.under_way) <= ceiling
-        assert line.wait < inf or line.under_way
-    assert not line.under_way
+        assert len(line.in_flight) <= ceiling
+        assert line.wait < inf or line.in_flight
+    assert not line.in_flight
     line.now += line.wait + 1e-6
     assert line.wait == 0

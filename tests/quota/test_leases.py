@@ -151,10 +151,10 @@ def test_a_run_retries_when_a_slot_becomes_free_and_often_enough_to_stay_active(
 
 def test_a_run_next_to_another_retries_soon() -> None:
     """The other run may end, so its slots or those kept for it may become free early."""
-    wants_too, holds_too, has_requests_under_way = (guard_full_until(10.0, *runs) for runs in ("aa", "ab", "a"))
+    wants_too, holds_too, has_requests_in_flight = (guard_full_until(10.0, *runs) for runs in ("aa", "ab", "a"))
     wants_too.acquire("x", "b", 2, 5, 4.0)
-    has_requests_under_way.hold("other", "b")
-    for guard in (wants_too, holds_too, has_requests_under_way):
+    has_requests_in_flight.hold("other", "b")
+    for guard in (wants_too, holds_too, has_requests_in_flight):
         assert guard.acquire("x", "a", 2, 5, 4.0)[1] <= POLL_INTERVAL
 
 
