@@ -248,12 +248,12 @@ def test_a_process_stopped_inside_a_transaction_is_reported_and_waited_for(tmp_p
         issuer.go()
         wait_until(lambda: len(sandbox.ledger) >= 3, "a few requests")
         with PythonProcess("-c", _STOPPED_IN_THE_MIDST, state_file(state_folder())) as holder:
-            wait_until(lambda: "another process holds the lock" in issuer.stderr, "the run to report what it waits for")
+            wait_until(lambda: "another process has locked" in issuer.stderr, "the run to report what it waits for")
             sent = len(sandbox.ledger)
             assert issuer.process.is_running()
             holder.send_signal(signal.SIGCONT)
             assert holder.end() == 0
         assert sent < 15
         assert_all_issued([issuer], sandbox)
-    assert issuer.stderr.count("another process holds the lock") == 1
+    assert issuer.stderr.count("another process has locked") == 1
     assert_promise(sandbox, limit)
