@@ -249,7 +249,7 @@ def for_people(kind: Kind, value: object) -> str:
     from .durations import duration_argument
 
     match value:
-        case None:
+        case None | {} if not value:
             return "none"
         case _ if kind is SECRET:
             return "set"

@@ -468,6 +468,7 @@ DOCUMENTS = st.one_of(
 )
 
 
+@example(content={"roster": {"map": {}}})  # a map of nothing
 @given(DOCUMENTS)
 @example({"defaults": {"token_file": "~no-such-user-here"}})
 @example({"defaults": {"burst": 10**300, "timeout": 10**300}})
