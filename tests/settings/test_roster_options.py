@@ -173,7 +173,7 @@ def test_check_tells_what_will_be_sent_what_not_and_what_to_look_at(
         f"      {Hint.TOTALS}",
     ]
     assert err.splitlines() == [
-        "Column 'PIN' looks like passwords and is not copied to the results.",
+        "Password columns are not copied to the results: 'PIN'.",
         "Drivers are looked up by column 'ID' (driver ID), else by 'Username'.",
     ]
     assert "1111" not in out + err
@@ -249,7 +249,7 @@ def test_issue_prints_the_same_warnings_before_it_starts(
     assert run_command(sandbox, "issue", tmp_path / "depot.csv") == 1
     told = capsys.readouterr().err
     before = told[: told.index("2 drivers to send")]
-    assert "Column 'PIN' looks like passwords" in before
+    assert "not copied to the results: 'PIN'" in before
     assert "Drivers are looked up by column 'ID' (driver ID), else by 'Username'." in before
     assert "row 5: username 'cid@x' contains an @" in before
     for row in (3, 4, 6, 7, 8):
