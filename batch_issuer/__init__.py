@@ -1,4 +1,4 @@
-"""Samsara driver login tokens for a whole depot at once. The library under the ``batch-issuer`` command.
+"""Issue Samsara driver login tokens in bulk: the library behind the ``batch-issuer`` command.
 
 ``issue`` yields one outcome per row of a roster, ``issue_frame`` returns a pandas DataFrame with the ``auth_`` columns,
 ``issue_file`` writes a results file, ``retry_file`` finishes or renews one, ``issue_organizations`` issues for the

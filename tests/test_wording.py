@@ -1,4 +1,4 @@
-"""Counts and times in words."""
+"""Counts and times as text."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def test_a_time_is_written_in_utc_and_never_rounded_up(zone: timezone) -> None:
     assert utc_text(at.replace(microsecond=0), "milliseconds") == "2026-12-31T23:59:59.000Z"
 
 
-def test_no_time_is_blank() -> None:
+def test_none_is_blank() -> None:
     assert utc_text(None) == ""

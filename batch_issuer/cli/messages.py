@@ -66,7 +66,7 @@ def by_organization_lines(roster: Roster) -> Iterator[str]:
 
 def warnings_of(roster: Roster, *, in_full: bool = False) -> Iterator[str]:
     """Rows of a roster that are sent although something about them looks wrong."""
-    return warning_lines(roster.remarks, names_of(roster.frame, roster.remarks), in_full=in_full)
+    return warning_lines(roster.warnings, names_of(roster.frame, roster.warnings), in_full=in_full)
 
 
 def refused_lines(roster: Roster) -> Iterator[str]:
@@ -104,8 +104,8 @@ def resumed_lines(batch: Batch, destination: Destination, *, start_over: bool) -
         yield f"{len(batch.kept)} of {amount(len(batch), 'row')} keep a login token that is still valid."
     if batch.lost:
         yield f"{amount(len(batch.lost), 'row')} may have lost a login token; requesting new ones."
-    if batch.contested:
-        yield f"{amount(len(batch.contested), 'row')} skipped: driver unclear (see auth_error)."
+    if batch.unclear:
+        yield f"{amount(len(batch.unclear), 'row')} skipped: driver unclear (see auth_error)."
 
 
 def about_roster(roster: Roster, *, alone: bool) -> list[str]:

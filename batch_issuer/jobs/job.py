@@ -161,7 +161,7 @@ async def retry_file(
 
 
 def _validity(settings: Settings) -> Validity:
-    return Validity.until(settings.min_validity, real=settings.is_remote)
+    return Validity.at_least(settings.min_validity, real=settings.is_remote)
 
 
 async def _alone(

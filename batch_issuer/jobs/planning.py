@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ..errors import BatchIssuerError, ResultsError, RosterError, SettingsError
-from ..garbage import collecting_later
+from ..garbage import collection_paused
 from ..results import Destination, Validity, read_results
 from ..roster import Roster, organization_position, organizations_of, read_bytes, read_table
 from ..settings.file import UNASSIGNED, in_file_name
@@ -159,7 +159,7 @@ class Planner:
         layers = self._selection.layers(one or "")
         options = layers.roster_options()
         data, name = roster if isinstance(roster, RosterData) else (read_bytes(roster), roster.name)
-        with collecting_later():
+        with collection_paused():
             frame, notes = read_table(data, name, options)
             if not self._names_organizations(frame, name, layers):
                 if one is None and not only_check:
@@ -310,7 +310,7 @@ class Planner:
         found = [one.layers for one in job.organizations if one.layers is not None]
         least = max((layers.min_validity() for layers in found), default=0.0)
         real = not self._sandbox and any(layers.is_remote() for layers in found)
-        return Validity.until(least, real=real)
+        return Validity.at_least(least, real=real)
 
     def _checked(self, jobs: list[Job]) -> list[Job]:
         """Refuse what would hurt if it were only reported in the end, and find the settings of each organization.
@@ -319,7 +319,7 @@ class Planner:
             SettingsError: tokens of the sandbox would replace others, or two organizations have the same API token.
         """
         for job in jobs:
-            if self._sandbox and job.batch is not None and job.batch.holds_real_tokens:
+            if self._sandbox and job.batch is not None and job.batch.has_real_tokens:
                 raise SettingsError(
                     f"{job.destination.path if job.destination else ''} holds tokens of the real API, which those of "
                     "the sandbox would replace",

@@ -18,7 +18,7 @@ from . import xlsx_writer
 from .atomic_file import Published, Replacement, free_name
 from .auth_columns import PARTIAL
 from .batch import Batch, composed
-from .csv_writer import finish, slices, write_csv
+from .csv_writer import delimiter_of_name, finish, slices, write_csv
 from .journal import Journal
 from .private_files import exposure
 from .reading import read_results
@@ -77,7 +77,7 @@ class Destination:
         self._lock_path = path.with_name(path.name + ".lock")
         self._lock = Lock(self._lock_path)
         self._entered = self._restart = False
-        ours = (self.partial, self._replacement.new, self._lock_path, Journal.being_born(self.partial))
+        ours = (self.partial, self._replacement.new, self._lock_path, Journal.temporary_path(self.partial))
         if roster is not None and roster.absolute() in [name.absolute() for name in ours]:
             raise ResultsError(f"the roster {roster} has a name that a run with these results uses", "rename it")
 
@@ -107,7 +107,7 @@ class Destination:
             )
         self._entered = True
         self.warning = exposure(self._lock_path)
-        for left_over in (self._replacement.new, Journal.being_born(self.partial)):  # by a run that was killed
+        for left_over in (self._replacement.new, Journal.temporary_path(self.partial)):  # by a run that was killed
             with contextlib.suppress(OSError):
                 left_over.unlink()
         return self
@@ -151,7 +151,7 @@ class Destination:
             return batch
         if self.path.exists():
             self._check_replaceable(overwrite=overwrite)
-        return Batch.of_roster(roster)
+        return Batch.of_roster(roster, delimiter_of_name(self.path))
 
     def reopen(self, validity: Validity, options: RosterOptions | None = None, *, restart: bool = False) -> Batch:
         """The rows of the results, as the last run left them, finished or not.

@@ -178,7 +178,7 @@ class Layers:
 
     def notify_reference(self) -> tuple[Reference | Secret | None, str]:
         """The address to notify, or where it is kept, and who says so."""
-        return self._reference("notify_env", "the address to notify")
+        return self._reference("notify_env", "the notification address")
 
     # --- what a run needs
 

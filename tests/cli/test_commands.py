@@ -13,8 +13,8 @@ import pytest
 from support.paths import SAMPLES
 from support.rosters import (
     CODE,
-    cut_off_run,
     earlier_results,
+    interrupted_run,
     issued,
     lines,
     publish,
@@ -42,7 +42,7 @@ def test_check_sends_nothing_and_tells_row_by_row(tmp_path: Path, capsys: pytest
     assert main(["check", str(SAMPLES / "depot.csv")], {}) == 1
     told = capsys.readouterr().out
     assert told.startswith("60 rows: 57 can be sent, 3 cannot")
-    assert "1 invalid: 'SMP00035' is not an external ID\n    row 36 (Sample Driver 035)\n    hint: " in told
+    assert "1 invalid: 'SMP00035' is not a valid external ID\n    row 36 (Sample Driver 035)\n    hint: " in told
     assert main(["check", str(write_roster(tmp_path, 250))], {}) == 0
     assert "takes about 2 min" in capsys.readouterr().out
 
@@ -55,7 +55,7 @@ def test_status_counts_without_showing_a_token(tmp_path: Path, capsys: pytest.Ca
     told = capsys.readouterr().out
     assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
     assert "55 login tokens valid now, 0 expired." in told
-    assert "1 duplicate: the same driver as in row 13\n    row 53 (Sample Driver 012)\n" in told
+    assert "1 duplicate: same driver as row 13\n    row 53 (Sample Driver 012)\n" in told
     secrets = [row[column] for row in lines(out) for column in ("auth_token", "auth_code") if row[column]]
     assert not any(secret in told for secret in secrets)
 
@@ -74,10 +74,10 @@ def test_status_groups_rows_by_hint_and_shows_some_of_each(tmp_path: Path, capsy
         "10 rows: 2 issued, 7 invalid, 1 duplicate.",
         "1 login token valid now, 1 expired.",
         f"The next one expires at {local}, the last one at {local}.",
-        "7 invalid: '70000A' is not a driver ID",
+        "7 invalid: '70000A' is not a valid driver ID",
         "    rows 4, 5 (Bo), 6 and 4 more",
         f"    hint: {Hint.DRIVER_ID}",
-        "1 duplicate: the same driver as in row 2",
+        "1 duplicate: same driver as row 2",
         "    row 11 (Twin)",
         f"    hint: {Hint.DUPLICATE}",
     ]
@@ -124,7 +124,7 @@ def test_status_while_there_is_nothing_but_the_journal_is_that_of_the_journal(
 ) -> None:
     """A run is in progress, or was interrupted."""
     place = Destination(tmp_path / "depot.results.csv")
-    kept = cut_off_run(place, Roster.from_path(write_roster(tmp_path, 3)))
+    kept = interrupted_run(place, Roster.from_path(write_roster(tmp_path, 3)))
     assert main(["status", str(tmp_path / name)], {}) == 1
     output = capsys.readouterr()
     assert "3 rows: 1 issued, 1 unknown, 1 not attempted." in output.out
@@ -180,7 +180,7 @@ def test_purge_of_what_a_run_did_not_finish_is_refused(
     place = earlier_results(tmp_path, 3, 3, timedelta(minutes=-1))
     if not published:
         place.path.unlink()
-    cut_off_run(place, Roster.from_path(tmp_path / "depot.csv"))
+    interrupted_run(place, Roster.from_path(tmp_path / "depot.csv"))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(["purge", str(place.path)], {}) == 2
     assert f"batch-issuer retry {place.path}" in capsys.readouterr().err

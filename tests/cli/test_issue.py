@@ -18,7 +18,7 @@ import pytest
 from support.paths import SAMPLES
 from support.rosters import (
     assert_agrees,
-    cut_off_run,
+    interrupted_run,
     issued,
     lines,
     publish,
@@ -59,9 +59,9 @@ def test_other_sample_shows_five_rows_without_a_token_each_for_another_reason(
     assert [(row["auth_status"], row["auth_http_status"], row["auth_error"]) for row in lacking] == [
         ("failed", "404", "HTTP 404: Object not found."),
         ("failed", "400", "HTTP 400: Driver is deactivated."),
-        ("invalid", "", "no identifier in this row"),
-        ("invalid", "", "'SMP00035' is not an external ID"),
-        ("duplicate", "", "the same driver as in row 13"),
+        ("invalid", "", "no identifier in the row"),
+        ("invalid", "", "'SMP00035' is not a valid external ID"),
+        ("duplicate", "", "same driver as row 13"),
     ]
     assert len({row["auth_hint"] for row in lacking}) == 5
     assert len(lines(out)) == 60
@@ -197,7 +197,7 @@ def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
         assert len(sandbox.ledger) < 40
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
-    error = "error: the server is in trouble (HTTP 503: This is a fault of the sandbox.)\nhint: "
+    error = "error: the server has a problem (HTTP 503: This is a fault of the sandbox)\nhint: "
     assert said.count(error) == 1
     assert said.endswith(" --give-up-after 0.6s\n")
 
@@ -215,7 +215,7 @@ def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: 
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
     assert "The deadline comes first, in 1 s; batch-issuer retry resumes after it.\n" in said
-    assert said.count("\nerror: the deadline came\n") == 1
+    assert said.count("\nerror: the deadline was reached\n") == 1
     assert "\nTo resume:\n  batch-issuer retry " in said
     assert len(sandbox.ledger) == 90
 
@@ -276,16 +276,16 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     (folder / "book.xlsx").write_bytes(b"PK\x03\x04rest")
     (folder / "taken.csv").write_text("something,else\n1,2\n")
     (folder / "link.csv").symlink_to(folder / "elsewhere.csv")
-    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "there is no file"
+    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "no file"
     yield "roster is a folder", ["issue", str(folder), "--sandbox"], "is a folder"
     for name, message in {
         "empty.csv": "is empty",
         "blank.csv": "is empty",
         "rowless.csv": "no rows",
-        "columnless.csv": "no column that names drivers; its columns are: a, b",
-        "ragged.csv": "row 3: 1 cells, but the header has 2",
+        "columnless.csv": "no column that identifies drivers; its columns are: a, b",
+        "ragged.csv": "row 3: 1 cell instead of 2",
         "ambiguous.csv": "'ID' and 'Driver ID' could both be",
-        "held.csv": "it is a results file",
+        "held.csv": "is a results file",
         "latin.csv": "line 2: not UTF-8",
         "book.xlsx": "a workbook that is not .xlsx",
     }.items():
@@ -301,16 +301,16 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     yield "output is taken", ["issue", good, "--sandbox", "-o", str(folder / "taken.csv")], "not a results file"
     yield "output is a link", ["issue", good, "--sandbox", "-o", str(folder / "link.csv")], "symbolic link"
     for option, value, message in [
-        ("--rate", "fast", "is not a rate"),
+        ("--rate", "fast", "is not a valid rate"),
         ("--rate", "0/min", "is not possible"),
-        ("--burst", "101", "does not fit"),
+        ("--burst", "101", "is not possible at a rate"),
         ("--burst", "many", "is not a whole number"),
-        ("--timeout", "soon", "is not a time"),
+        ("--timeout", "soon", "is not a valid duration"),
         ("--concurrency", "0", "concurrency cannot be 0"),
-        ("--min-validity", "long", "is not a time"),
+        ("--min-validity", "long", "is not a valid duration"),
         ("--region", "mars", "invalid choice"),
         ("--base-url", "http://api.samsara.com", "unencrypted"),
-        ("--base-url", "nonsense", "not a web address"),
+        ("--base-url", "nonsense", "not an https:// address"),
         ("--colour", "red", "unrecognized arguments"),
     ]:
         where = [] if option in ("--region", "--base-url") else ["--region", "us"]
@@ -320,7 +320,7 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     yield "unknown command", ["isue"], "invalid choice"
     for command in (["status"], ["status", "--json"], ["purge"], ["retry"]):
         yield f"{' '.join(command)} of a roster", [*command, good], "not a results file"
-        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "there is no file"
+        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "no file"
     yield "retry of a folder", ["retry", str(folder)], "is not a file"
     yield "purge of a link", ["purge", str(folder / "link.csv")], "symbolic link"
     yield "sandbox port", ["sandbox", "--port", "99999"], "port"
@@ -402,7 +402,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
     by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
-    kept = cut_off_run(place, Roster.from_path(source))
+    kept = interrupted_run(place, Roster.from_path(source))
     with live_sandbox() as sandbox:
         command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 0
@@ -419,7 +419,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
 
 def test_a_run_of_another_roster_does_not_go_on_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
-    cut_off_run(place, Roster.from_path(source))
+    interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     source.write_text(source.read_text().replace("700001", "700009"))
     for options in ([], ["--overwrite"]):
@@ -439,7 +439,7 @@ def test_restart_keeps_what_was_left_aside_and_begins_anew(
     """``retry`` by the results as they were before the run that was cut off."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
-    kept = cut_off_run(place, Roster.from_path(source))
+    kept = interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     with live_sandbox() as sandbox:
         command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--restart"]
@@ -461,7 +461,7 @@ def test_results_that_were_changed_after_the_run_was_cut_off_are_left_alone(
     """Somebody has worked on them: which of the two counts is for that person to say."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
-    cut_off_run(place, Roster.from_path(source))
+    interrupted_run(place, Roster.from_path(source))
     place.path.write_bytes(place.path.read_bytes().replace(b"Sample 1", b"Sample One"))
     os.utime(place.path, (0, place.partial.stat().st_mtime + 1))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -227,8 +227,8 @@ def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
     finally:
         holder.close()
     told = capsys.readouterr().err
-    assert "Waiting: another process holds the lock" in told
-    assert "error: another process holds the lock" in told
+    assert "Waiting: another process has locked" in told
+    assert "error: another process has locked" in told
     assert [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")] == ["not_attempted"] * 5
 
 

@@ -24,7 +24,7 @@ def test_issue_of_results_names_retry(tmp_path: Path, capsys: pytest.CaptureFixt
     before = path.read_bytes()
     assert main(["issue", str(path), "--sandbox"], {}) == 2
     what, fix = capsys.readouterr().err.splitlines()
-    assert "it is a results file, not a roster" in what
+    assert "is a results file, not a roster" in what
     assert "batch-issuer retry" in fix
     assert path.read_bytes() == before
 

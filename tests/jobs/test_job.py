@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from support.paths import SAMPLES
-from support.rosters import DEPOT, batch, cut_off_run, issued, lines, publish
+from support.rosters import DEPOT, batch, interrupted_run, issued, lines, publish
 
 from batch_issuer import (
     AUTH_COLUMNS,
@@ -150,7 +150,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with(by: str, tmp_path: Path) -> None
 
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
-        kept = cut_off_run(place, roster)
+        kept = interrupted_run(place, roster)
         if by == "issue":
             result = await issue_file(roster, settings, place.path)
         else:
@@ -170,7 +170,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with(by: str, tmp_path: Path) -> None
 def test_a_token_that_does_not_last_long_enough_is_renewed(lifetime: int, tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
-        cut_off_run(place, roster, timedelta(seconds=lifetime))
+        interrupted_run(place, roster, timedelta(seconds=lifetime))
         result = await issue_file(roster, replace(settings, min_validity=300.0), place.path)
         assert result.complete
         assert len(sandbox.ledger) == (3 if lifetime < 300 else 2)
@@ -181,7 +181,7 @@ def test_a_token_that_does_not_last_long_enough_is_renewed(lifetime: int, tmp_pa
 def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_lacking(tmp_path: Path) -> None:
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
-        kept = cut_off_run(place, roster, timedelta(seconds=200))
+        kept = interrupted_run(place, roster, timedelta(seconds=200))
         result = await issue_file(roster, settings, place.path)
         (lacking,) = result.without_token
         assert (lacking.row, lacking.token, lacking.expires_at) == (kept.row, kept.token, kept.expires_at)
@@ -195,7 +195,7 @@ def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_lack
 def test_restarting_keeps_what_was_left_aside_and_asks_for_every_row(tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
-        cut_off_run(place, roster)
+        interrupted_run(place, roster)
         left = place.partial.read_bytes()
         assert (await issue_file(roster, settings, place.path, restart=True)).complete
         assert len(sandbox.ledger) == 3
@@ -209,7 +209,7 @@ def test_restarting_a_retry_goes_by_the_results_as_they_were_before(tmp_path: Pa
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         first = await issue_file(roster, settings, place.path)
-        cut_off_run(place, roster)
+        interrupted_run(place, roster)
         result = await retry_file(place.path, settings, restart=True)
         assert [outcome.token for outcome in result.outcomes] == [outcome.token for outcome in first.outcomes]
         assert len(sandbox.ledger) == 3
@@ -259,8 +259,8 @@ def test_tokens_of_a_stand_in_are_no_good_where_the_real_api_is_asked(tmp_path: 
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
         await issue_file(Roster.from_bytes(THREE, "depot.csv"), settings, tmp_path / "out.csv")
         with Destination(tmp_path / "out.csv") as place:
-            assert len(place.reopen(Validity.until(300.0, real=True)).drivers) == 3
-            assert place.reopen(Validity.until(300.0, real=False)).drivers == []
+            assert len(place.reopen(Validity.at_least(300.0, real=True)).drivers) == 3
+            assert place.reopen(Validity.at_least(300.0, real=False)).drivers == []
 
     with_sandbox(job)
 

@@ -113,7 +113,7 @@ def test_a_night_without_a_roster_is_one_clear_line_a_summary_and_exit_2(
     with live_sandbox() as sandbox:
         night = Night(tmp_path, sandbox, "--quiet", source=str(tmp_path / "missing.csv"))
     assert night.code == 2
-    assert capsys.readouterr().err.splitlines()[0].startswith("error: there is no file")
+    assert capsys.readouterr().err.splitlines()[0].startswith("error: no file")
     (entry,) = night.summary["organizations"]
     assert (entry["exit_code"], entry["ending"], entry["rows"]) == (2, "not started", 0)
     assert "missing.csv" in entry["message"]

@@ -25,9 +25,9 @@ from support.rosters import (
     NAMES,
     TOKEN,
     batch,
-    cut_off,
     failed,
     files_up_to,
+    interrupt,
     issued,
     journal_of,
     lines,
@@ -183,7 +183,7 @@ def test_a_name_too_long_for_the_disk_is_refused_before_the_run(tmp_path: Path, 
 
 def test_a_journal_left_behind_by_a_run_of_the_same_roster_is_gone_on_with(place: Destination) -> None:
     rows = batch()
-    before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
+    before = interrupt(place, rows, issued(rows.drivers[0])).read_bytes()
     gone_on = begin(place)
     assert [driver.row for driver in gone_on.drivers] == [3]
     assert gone_on.outcomes[2] == issued(rows.drivers[0])
@@ -204,7 +204,7 @@ def test_a_journal_of_another_roster_is_refused_told_to_overwrite_or_not(
     place: Destination, text: str, difference: str, overwrite: bool
 ) -> None:
     rows = batch()
-    before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
+    before = interrupt(place, rows, issued(rows.drivers[0])).read_bytes()
     refused = refusal_to_begin(place, text, overwrite=overwrite)
     assert "its roster was another" in refused.message
     assert difference in refused.message
@@ -398,7 +398,7 @@ def test_what_no_results_file_can_hold_is_refused_before_the_run(place: Destinat
         rows = Batch.of_roster(Roster.from_frame(pd.DataFrame({"Driver ID": ["1"], "Note": [cell]})))
     except RosterError:
         return
-    cut_off(place, rows)
+    interrupt(place, rows)
     publish(place, rows, issued(rows.drivers[0]))
     assert read_results(place.path).frame["Note"].tolist() == [cell]
 
@@ -414,7 +414,7 @@ def test_tokens_sit_on_their_rows_whatever_the_index_of_the_table(place: Destina
 
 def test_a_password_of_the_roster_is_in_no_file(place: Destination) -> None:
     rows = batch("Driver ID,Password\n1,hunter2\n2,hunter2\n")
-    assert b"hunter2" not in cut_off(place, rows).read_bytes()
+    assert b"hunter2" not in interrupt(place, rows).read_bytes()
     publish(place, rows)
     assert b"hunter2" not in place.path.read_bytes()
 
@@ -531,7 +531,7 @@ def test_a_folder_that_went_away_is_a_storage_error(place: Destination) -> None:
     with place:
         journal_of(place, rows, *all_issued(rows).values())
         folder.rename(folder.with_name(f"{folder.name}-moved"))
-        with pytest.raises(StorageError, match="could not be written"):
+        with pytest.raises(StorageError, match="cannot write"):
             place.publish(rows, all_issued(rows))
     assert (folder.with_name(f"{folder.name}-moved") / place.partial.name).exists()
 
@@ -625,7 +625,7 @@ def test_purging_when_the_disk_is_full_leaves_the_file_as_it_was(place: Destinat
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     before = place.path.read_bytes()
-    with place, files_up_to(100), pytest.raises(StorageError, match="could not be written"):
+    with place, files_up_to(100), pytest.raises(StorageError, match="cannot write"):
         place.purge(AT + timedelta(hours=1))
     assert place.path.read_bytes() == before
     assert list(place.path.parent.iterdir()) == [place.path]
