@@ -99,7 +99,7 @@ def test_a_revoked_key_leaves_the_other_organizations_untouched(
     assert [row["auth_status"] for row in group.results("south")] == ["issued"] * 5
     assert "not_attempted" in {row["auth_status"] for row in group.results("north")}
     stderr = capsys.readouterr().err
-    result = r"^south +5 of 5 +\S+ \S+ \S+ +complete\nnorth +1 of 5 +\S+ \S+ \S+ +API token refused \(exit code 3\)$"
+    result = r"^south +5 of 5 +\S+ \S+ \S+ +complete\nnorth +1 of 5 +\S+ \S+ \S+ +API token refused \(exit 3\)$"
     assert re.search(result, stderr, re.MULTILINE)
 
 
