@@ -109,7 +109,7 @@ def config(options: Namespace, environ: Mapping[str, str]) -> int:
         lines = run_lines(selection.layers(organization))
         own = [line for line in lines if values.get(line[0]) != line[1] or line[2].startswith("[organizations")]
         out("", f"organization {organization}")
-        out_table([*_indented(own or [("the same", "", "")])])
+        out_table([*_indented(own)])
     return EXIT_COMPLETE
 
 

@@ -65,8 +65,9 @@ def _one_by_one(texts: Mapping[int, str], names: Mapping[int, str], *, in_full: 
     rows = [*texts]
     shown = rows if in_full or len(rows) <= ALL_SHOWN else rows[:SOME_SHOWN]
     yield from (f"    row {_named(row, names)}: {texts[row]}" for row in shown)
-    if len(rows) > len(shown):
-        yield f"    and {len(rows) - len(shown)} more: {row_list(rows[len(shown) :], {}, in_full=in_full)}"
+    if others := rows[len(shown) :]:
+        which = f": {row_list(others, {})}" if len([*_spans(others)]) <= ALL_SHOWN else ""
+        yield f"    and {len(others)} more{which}"
 
 
 def row_list(rows: Sequence[int], names: Mapping[int, str], *, in_full: bool = False) -> str:

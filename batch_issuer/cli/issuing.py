@@ -254,7 +254,7 @@ class _Command:
             print_organizations(summaries, quiet=quiet)
         done = [job for job in jobs if job.result is not None]
         incomplete = [job for job in done if job.result and not job.result.complete]
-        if results := [job.result for job in done if job.result]:
+        if results := [job.result for job in (incomplete if quiet else done) if job.result]:
             seconds = (datetime.now(UTC) - self._started_at).total_seconds()
             print_results(results, seconds, quiet=quiet, sandbox=sandbox)
         if incomplete:

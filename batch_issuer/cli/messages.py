@@ -300,7 +300,7 @@ def print_organizations(summaries: Sequence[OrganizationSummary], *, quiet: bool
 def _result(one: OrganizationSummary) -> str:
     from ..model import Status
 
-    code = f" (exit code {one.exit_code})" if one.exit_code else ""
+    code = f" (exit {one.exit_code})" if one.exit_code else ""
     if one.ending != "finished":
         return f"{'nothing sent' if one.ending == 'not started' else one.ending}{code}"
     without = [(status, one.counts.get(status, 0)) for status in map(str, Status) if status != Status.ISSUED]

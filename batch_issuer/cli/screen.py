@@ -29,6 +29,9 @@ LEAST_ROOM = 20
 BELOW = 6
 """Columns that a last cell without room of its own is indented on the next line."""
 
+CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What a terminal obeys; an edited file may contain some."""
+
 MARK = re.compile(rf"(\s*)(?:({'|'.join(LABELS)}):|([{TICK}{CROSS}]))(?: |$)")
 
 
@@ -59,6 +62,7 @@ class Screen:
 
     def lines(self, text: str) -> Iterator[str]:
         """One line of text as the lines to print; a `TICK` or `CROSS` it begins with is left out where it cannot be."""
+        text = CONTROLS.sub(" ", text)
         if not self.has_signs and text[:2] in (f"{TICK} ", f"{CROSS} "):
             text = text[2:]
         first, *others = [text] if self.width is None else wrap(text, self.width)
@@ -74,8 +78,9 @@ class Screen:
 
         A row may begin with a `TICK` or a `CROSS`; the others then with two spaces.
         """
+        rows = [[CONTROLS.sub(" ", cell) for cell in row] for row in rows]
         if not self.has_signs and any(row[0][:2] in (f"{TICK} ", f"{CROSS} ") for row in rows):
-            rows = [(row[0][2:], *row[1:]) for row in rows]
+            rows = [[row[0][2:], *row[1:]] for row in rows]
         widths = [max(columns(row[position]) for row in rows) for position in range(len(rows[0]) - 1)]
         before = sum(widths) + 2 * len(widths)
         for *cells, last in rows:
@@ -120,11 +125,10 @@ def wrap(text: str, width: int) -> Iterator[str]:
     mark = MARK.match(text)
     lead = mark[0] if mark else text[: len(text) - len(text.lstrip())]
     indent = " " * columns(lead)
-    line = lead
-    for word in text[len(lead) :].split(" "):
-        if line in (lead, indent):
-            line += word
-        elif columns(line) + 1 + columns(word) <= width:
+    first, *words = text[len(lead) :].split(" ")
+    line = lead + first
+    for word in words:
+        if columns(line) + 1 + columns(word) <= width:
             line += f" {word}"
         else:
             yield line

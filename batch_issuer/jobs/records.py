@@ -75,7 +75,7 @@ class JobResult:
         ending: why it ended; of several organizations, the worst.
         outcomes: one for each row, in order.
         without_token: those without a good token: none at all, one that had expired when it came, an
-            earlier one that could not be renewed, or one of a row that is contested.
+            earlier one that could not be renewed, or one of a row whose driver is unclear.
         path: where the results are; another name than intended if another program kept that from being replaced.
         guarded_cells: roster cells that got an apostrophe in the results file, so that no spreadsheet runs them.
     """

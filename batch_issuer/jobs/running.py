@@ -190,14 +190,14 @@ def _result(
     destination: Destination,
 ) -> JobResult:
     before = {driver.row: driver.before for driver in batch.drivers if driver.before is not None}
-    good, contested = ("", str(Hint.NO_EXPIRY)), set(batch.unclear)
+    good, unclear = ("", str(Hint.NO_EXPIRY)), set(batch.unclear)
 
     def lacks(outcome: Outcome) -> bool:
         earlier = before.get(outcome.row)
         return (
             not outcome.token
             or outcome.hint not in good  # it had expired when it came, or it could not be renewed
-            or outcome.row in contested
+            or outcome.row in unclear
             or (earlier is not None and outcome.token == earlier.token)
         )
 

@@ -107,9 +107,16 @@ def _path_of_toml(value: object, folder: Path) -> Path:
     if "\0" in text:
         raise ValueError
     try:
-        return folder / (_path(text).expanduser() if text.startswith("~") else text)
-    except RuntimeError:  # nobody's home
+        return without_dots(folder / (_path(text).expanduser() if text.startswith("~") else text))
+    except RuntimeError:  # unknown home folder
         raise ValueError from None
+
+
+def without_dots(path: Path) -> Path:
+    """The same path without ``..``; its last part may stay a symbolic link, which results never follow."""
+    import os
+
+    return _path(os.path.realpath(path.parent)) / path.name if ".." in path.parts else path
 
 
 def _pattern_of_toml(value: object, folder: Path) -> str:
@@ -256,7 +263,7 @@ def for_people(kind: Kind, value: object) -> str:
     from .durations import duration_argument
 
     match value:
-        case None:
+        case None | {} if not value:
             return "none"
         case _ if kind is SECRET:
             return "set"

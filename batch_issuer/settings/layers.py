@@ -29,7 +29,7 @@ API_TOKEN_VARIABLE = OPTIONS["api_token"].variable
 QUOTA_VARIABLE = OPTIONS["quota"].variable
 """Sets ``--quota`` without showing a password in the arguments of a process."""
 NOTIFY_VARIABLE = OPTIONS["notify"].variable
-"""The address to notify. It is a secret, so no flag sets it."""
+"""The notification address. It is a secret, so no flag sets it."""
 
 DEFAULT = "default"
 
@@ -63,9 +63,9 @@ class ReportOptions:
         log_file: where each event is written; None for nowhere.
         log_format: ``text`` or ``json``.
         summary: where the summary is written; None for nowhere.
-        notify: the address to notify at the end; None for none.
+        notify: the notification address at the end; None for none.
         notify_on: ``failure`` or ``always``.
-        no_notify: why the address to notify could not be read; blank if it could, or none is set.
+        no_notify: why the notification address could not be read; blank if it could, or none is set.
     """
 
     log_file: Path | None = None
@@ -179,8 +179,8 @@ class Layers:
         return found, source
 
     def notify_reference(self) -> tuple[Reference | Secret | None, str]:
-        """The address to notify, or where it is kept, and the source."""
-        return self._reference("notify_env", "the address to notify")
+        """The notification address, or where it is kept, and the source."""
+        return self._reference("notify_env", "the notification address")
 
     # --- what a run needs
 
@@ -311,7 +311,7 @@ class Layers:
         """How a run is reported.
 
         Raises:
-            SettingsError: the address to notify is invalid; it is not quoted because it is a secret.
+            SettingsError: the notification address is invalid; it is not quoted because it is a secret.
         """
         address, no_notify = self.notify_reference()[0], ""
         if isinstance(address, Reference):

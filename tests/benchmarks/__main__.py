@@ -1,4 +1,4 @@
-"""All figures that the project set itself limits for, in one run.
+"""Measure all figures with limits in one run.
 
     .venv/bin/pip install '.[test,plot]' && .venv/bin/python tests/benchmarks    (half an hour; let nothing else run)
 
@@ -29,9 +29,9 @@ def main() -> None:
         print(figure, flush=True)
         lines.append(str(figure))
     system = f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
-    when = f"Measured on {datetime.now(UTC):%Y-%m-%d} with {system}. Ratios are the median of pairs that took turns,\n"
-    how = "with the least and the greatest of them in brackets."
-    what = "What `pip install .` brings, with its size on the disk:"
+    when = f"Measured on {datetime.now(UTC):%Y-%m-%d} with {system}. Ratios are medians of alternating pairs,\n"
+    how = "with the least and the greatest in brackets."
+    what = "What `pip install .` installs, with its size on disk:"
     text = [f"{when}{how}", "", HEAD, *lines, "", what, "", startup.install_table(), ""]
     (HERE / "figures.md").write_text("\n".join(text), encoding="utf-8")
     duration.plot(HERE / "duration.svg")

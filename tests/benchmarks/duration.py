@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 DRIVERS = (50, 100, 250, 500, 1000, 2500, 5000)
 STEADY, UNSTEADY = (0.1, 0.1), (0.01, 0.3)
-"""Latencies, the least and the most seconds."""
+"""Latencies: the least and the most seconds."""
 
 SEEDS = 10
 FEW_SEEDS = 3
 MOST_PERIODS = 9.2
-"""For 1,000 drivers, of which the last hundred cannot leave before the ninth is over."""
+"""For 1,000 drivers: the last hundred cannot leave before the end of the ninth period."""
 
 SVG = Path(__file__).with_suffix(".svg")
 SHOWN = Case("sliding", 250, latency=STEADY, tries=1)
-"""What the picture shows, as `quota.py` measures it: the snippets do not retry."""
+"""The case in the picture, as in `quota.py`: the snippets do not retry."""
 
 PANELS = {
     OURS: ("batch-issuer", "#0072B2"),
@@ -51,7 +51,7 @@ PANELS = {
     BURST: ("AsyncLimiter(100, 60) around a POST", "#E69F00"),
     SDK: ("official SDK, asyncio.gather", "#D55E00"),
 }
-"""Each client's name and its colour, of Okabe and Ito's palette, which the colour-blind can tell apart."""
+"""The name and colour of each client, from the colour-blind safe palette of Okabe and Ito."""
 
 
 # --- the table
@@ -61,7 +61,7 @@ TABLE_HEAD = "| drivers | fastest possible | batch-issuer | evenly paced client 
 
 @cache
 def steady(count: int, client: str) -> Result:
-    """One seed: where latency is steady, there is little luck."""
+    """One seed is enough at a steady latency."""
     return measure(Case("sliding", count, latency=STEADY), client, 0)
 
 
@@ -87,7 +87,7 @@ def line(count: int) -> str:
 
 
 def thousand() -> Iterator[Figure]:
-    """1,000 drivers, whatever way a server counts that lets through who keeps within the limit."""
+    """1,000 drivers, with any server that never refuses clients within the limit."""
     for latency, words in ((UNSTEADY, "10 to 300 ms"), (STEADY, "100 ms")):
         cases = [(Case(limiter, 1000, latency=latency), seed) for limiter in NEVER_REFUSE for seed in range(SEEDS)]
         results = [measure(case, OURS, seed) for case, seed in cases]
@@ -112,7 +112,7 @@ def accuracy() -> Iterator[Figure]:
 
 
 def in_any_window() -> Iterator[Figure]:
-    """What the picture shows."""
+    """The figures of the picture."""
     for client, (name, _) in PANELS.items():
         result = shown(client)
         most = max(count for _, count in windows(result.arrivals))
@@ -134,13 +134,13 @@ def shown(client: str) -> Result:
 
 
 def outcome(result: Result) -> str:
-    """What a client came to, in a few words."""
+    """The result of a client in a few words."""
     refused = f"{result.refused} times 429" if result.refused else "no 429"
     return f"{result.tokens} of {SHOWN.count} tokens, {refused}, finished after {duration_text(result.took * P)}"
 
 
 def windows(arrivals: Iterable[float]) -> list[tuple[float, int]]:
-    """From when on (seconds) how many requests arrived in (t - P, t]: those that got a 429 are counted, too."""
+    """Times in seconds, and how many requests arrived in (t - P, t] from then on, including those with a 429."""
     changes: dict[float, int] = {}
     for at in arrivals:
         changes[at] = changes.get(at, 0) + 1
@@ -153,7 +153,7 @@ def windows(arrivals: Iterable[float]) -> list[tuple[float, int]]:
 
 
 def outline(steps: list[tuple[float, int]], until: int) -> tuple[list[int], list[int]]:
-    """The most of each second, and between which seconds: coarser, so that the file is small, but no peak is lost."""
+    """The maximum of each second, and the seconds where it changes: a small file that keeps all peaks."""
     most = [0] * until
     for (start, count), (end, _) in pairwise([*steps, (float(until), 0)]):
         for second in range(int(start), min(ceil(end), until)):
@@ -163,7 +163,7 @@ def outline(steps: list[tuple[float, int]], until: int) -> tuple[list[int], list
 
 
 def plot(path: Path) -> None:
-    """Draw it, the same bytes each time.
+    """Draw the picture, with the same bytes each time.
 
     Raises:
         SystemExit: matplotlib is missing.
@@ -180,7 +180,7 @@ def plot(path: Path) -> None:
     title = f"Requests within 60 s, for {SHOWN.count} drivers: batch-issuer never exceeds the limit of {RATE.limit}"
     with mpl.rc_context({"svg.hashsalt": "batch-issuer", "svg.fonttype": "none", "font.size": 11}):
         drawing = Drawing(figsize=(9, 8.6), layout="constrained", facecolor="white")
-        # All at one scale: a panel is as high as its curve needs.
+        # One scale for all: the height of a panel follows its curve.
         ratios = [most + 35 for most in tallest.values()]
         panels = drawing.subplots(len(PANELS), sharex=True, height_ratios=ratios)
         for axes, height, client in zip(panels, ratios, PANELS, strict=True):
@@ -193,7 +193,7 @@ def plot(path: Path) -> None:
         metadata = {"Title": title, "Date": None, "Creator": None}
         drawn = StringIO()
         drawing.savefig(drawn, format="svg", metadata=metadata)
-    # Hundredths of a point are plenty, and what comes after them differs from one computer to the next.
+    # Hundredths of a point are enough; further digits differ between computers.
     path.write_text(re.sub(r"(\.\d\d)\d+| +$", r"\1", drawn.getvalue(), flags=re.MULTILINE), encoding="utf-8")
 
 
@@ -220,4 +220,4 @@ if __name__ == "__main__":
     show(figures())
     print(f"\n{table()}")
     plot(SVG)
-    print(f"\n{SVG.name} drawn.")
+    print(f"\ndrew {SVG.name}")

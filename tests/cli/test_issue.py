@@ -200,7 +200,7 @@ def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
         assert len(sandbox.ledger) < 40
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
-    error = "error: the server is in trouble (HTTP 503: This is a fault of the sandbox.)\nhint: "
+    error = "error: the server has a problem (HTTP 503: This is a fault of the sandbox)\nhint: "
     assert said.count(error) == 1
     assert said.endswith(" --give-up-after 0.6s\n")
 
@@ -218,7 +218,7 @@ def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: 
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
     said = capsys.readouterr().err
     assert "The deadline comes first, in 1 s; batch-issuer retry resumes after it.\n" in said
-    assert said.count("\nerror: the deadline came\n") == 1
+    assert said.count("\nerror: the deadline was reached\n") == 1
     assert "\nTo resume:\n  batch-issuer retry " in said
     assert len(sandbox.ledger) == 90
 
@@ -310,14 +310,14 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     for option, value, message in [
         ("--rate", "fast", "--rate: 'fast' is not a valid rate"),
         ("--rate", "0/min", "--rate: a rate of 0 requests"),
-        ("--burst", "101", "does not fit"),
+        ("--burst", "101", "is not possible at a rate"),
         ("--burst", "many", "--burst: 'many' is not a whole number"),
         ("--timeout", "soon", "--timeout: 'soon' is not a valid duration"),
         ("--concurrency", "0", "concurrency cannot be 0"),
         ("--min-validity", "long", "--min-validity: 'long' is not a valid duration"),
         ("--region", "mars", "--region: 'mars' is not a valid choice"),
         ("--base-url", "http://api.samsara.com", "unencrypted"),
-        ("--base-url", "nonsense", "not a web address"),
+        ("--base-url", "nonsense", "not an https:// address"),
         ("--colour", "red", "issue has no flag --colour"),
     ]:
         where = [] if option in ("--region", "--base-url") else ["--region", "us"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -95,6 +96,23 @@ def test_quota_prints_what_all_runs_of_the_organization_have_in_use(capsys: pyte
     ]
     assert told.out.splitlines() == [*lines, *lines, "0 of 100 requests used; 100 possible now."]
     assert told.err == ""
+
+
+@pytest.mark.parametrize(
+    ("ends", "in_flight", "line"),
+    [
+        (100, 0, r"100 of 100 requests used; the next is possible in (59 s|1 min)\."),
+        (60, 40, r"100 of 100 requests used; the next is possible in (59 s|1 min)\."),
+        (0, 100, r"100 of 100 requests used; the next is possible after a reply\."),
+        (99, 0, r"99 of 100 requests used; 1 possible now\."),
+    ],
+)
+def test_quota_says_when_the_next_request_is_possible(
+    ends: int, in_flight: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with another_run(Settings(api_token=Secret("key")), *[End.ANSWERED] * ends, under_way=in_flight):
+        assert main(["quota"], KEY) == 0
+    assert re.fullmatch(line, capsys.readouterr().out.splitlines()[0])
 
 
 def test_quota_of_one_reads_as_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,8 +227,8 @@ def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
     finally:
         holder.close()
     told = capsys.readouterr().err
-    assert "Waiting: another process holds the lock" in told
-    assert "error: another process holds the lock" in told
+    assert "Waiting: another process has locked" in told
+    assert "error: another process has locked" in told
     assert [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")] == ["not_attempted"] * 5
 
 

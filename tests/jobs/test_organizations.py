@@ -99,7 +99,7 @@ def test_a_revoked_key_leaves_the_other_organizations_untouched(
     assert [row["auth_status"] for row in group.results("south")] == ["issued"] * 5
     assert "not_attempted" in {row["auth_status"] for row in group.results("north")}
     stderr = capsys.readouterr().err
-    result = r"^south +5 of 5 +\S+ \S+ \S+ +complete\nnorth +1 of 5 +\S+ \S+ \S+ +API token refused \(exit code 3\)$"
+    result = r"^south +5 of 5 +\S+ \S+ \S+ +complete\nnorth +1 of 5 +\S+ \S+ \S+ +API token refused \(exit 3\)$"
     assert re.search(result, stderr, re.MULTILINE)
 
 
@@ -114,7 +114,7 @@ def test_a_missing_roster_or_key_stops_only_its_own_organization(
     assert [row["auth_status"] for row in group.results("east")] == ["issued"] * 3
     told = capsys.readouterr().err
     assert "error: north: no file" in told
-    assert "error: south: the API token of south is missing: the environment variable KEY_2 holds nothing" in told
+    assert "error: south: the API token of south is missing: the environment variable KEY_2 is not set" in told
     assert "east" not in told.split("organization ")[0]
     assert "organization  login tokens  first expiry  result\nnorth " in told
     assert told.count("error: ") == 2

@@ -206,5 +206,5 @@ def test_another_ending_is_refused(
         command += ["-o", name]
     else:
         file = written(folder, {"defaults": {"output": name}}, "batch-issuer.toml")
-        error = f"{file}: output under [defaults]: {error}"
+        error = f"{file}: [defaults] output: {error}"
     assert refused(capsys, *command) == (error, "use a name that ends in .csv, .tsv, .txt or .xlsx")

@@ -251,7 +251,7 @@ def test_every_fault_ends_soon_with_a_correct_result_and_a_hint(
         if kind is Kind.UNAUTHORIZED:
             assert sum(cell.strikes(number + 1) for number in range(len(place.gateway.arrivals))) <= 16
         if cell.stays and cell.where == "first" and (kind in (Kind.FOREIGN, Kind.NO_TLS)):
-            assert "this is not the Samsara API" in output
+            assert "the server is not the Samsara API" in output
             assert took < 10.0
             assert max(len(place.gateway.arrivals), place.gateway.connections) == 3
 

@@ -117,7 +117,7 @@ def test_while_nothing_gets_through_no_time_is_promised() -> None:
     virtual_clock.run(main())
     lines = stream.getvalue().splitlines()
     (waiting,) = [line for line in lines if line.startswith("Waiting")]
-    assert "the server is in trouble (HTTP 503: busy). Trying for up to 10 min; Ctrl-C stops the run." in waiting
+    assert "the server has a problem (HTTP 503: busy). Trying for up to 10 min; Ctrl-C stops the run." in waiting
     held_up = [number for number, line in enumerate(lines) if line.endswith("waiting.")]
     assert {lines[number] for number in held_up} == {"50 of 300 drivers, waiting."}
     assert held_up == [*range(held_up[0], held_up[0] + len(held_up))]
@@ -199,7 +199,7 @@ def test_quiet_shows_nothing(stream: io.StringIO) -> None:
 
 def test_a_long_wait_is_told_once_with_its_reason_and_a_short_one_is_not() -> None:
     shown = watch(io.StringIO(), 12, Gcra(10, 60.0, 5))
-    assert shown.count(": the server asks to wait") >= 1
+    assert shown.count(": the server is limiting requests") >= 1
     assert "Trying for up to 10 min; Ctrl-C stops the run." in shown
     assert "Waiting" not in watch(io.StringIO(), 12, Gcra(100, 60.0, 5))
 

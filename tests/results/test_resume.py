@@ -631,7 +631,7 @@ def test_an_earlier_token_is_kept_until_there_is_a_new_one(
     (row,) = lines(results)
     assert {**row, "auth_error": "", "auth_hint": ""} == old
     if error is not None:
-        assert row["auth_error"].startswith(f"this is the earlier token; no new one: {error}")
+        assert row["auth_error"].startswith(f"not renewed, earlier token kept: {error}")
         assert row["auth_hint"]
     output = capsys.readouterr().err
     assert SECRET not in output

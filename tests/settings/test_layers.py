@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.settings_files import HIDDEN, layers_of, shown, told, written
+from support.settings_files import HIDDEN, layers_of, shown, text_of, written
 
 from batch_issuer.cli import main
 from batch_issuer.errors import SettingsError
@@ -411,14 +411,14 @@ def test_an_own_token_that_is_missing_is_an_error_and_not_anothers_token(own: di
     file = written(tmp_path, {"organizations": {"north": own}, "defaults": {"token_env": "COMMON"}})
     with pytest.raises(SettingsError) as caught:
         layers_of(file, environ=ENVIRON, org="north").settings()
-    assert "the API token of north" in told(caught.value)
+    assert "the API token of north" in text_of(caught.value)
 
 
 def test_a_token_that_nobody_names_is_missed_with_where_it_could_stand(tmp_path: Path) -> None:
     file = written(tmp_path, "[organizations.north]\n")
     with pytest.raises(SettingsError) as caught:
         layers_of(file, org="north").settings()
-    said = told(caught.value)
+    said = text_of(caught.value)
     for each in ("north", "token_env", "token_file", "token_command", "SAMSARA_API_TOKEN", "--token-file"):
         assert each in said
     with pytest.raises(SettingsError) as caught:
@@ -543,7 +543,7 @@ def test_an_address_to_notify_that_is_missing_is_told_and_no_reason_to_issue_not
     chosen = layers_of(written(tmp_path, f"[report]\n{text}\n"))
     found = chosen.report_options()
     assert found.notify is None
-    assert "the address to notify" in found.no_notify
+    assert "the notification address" in found.no_notify
     assert shown(chosen)["notify"][0] == "not set"
 
 
@@ -570,7 +570,7 @@ def test_no_flag_sets_the_address_to_notify(flag: str) -> None:
     """It is a secret, and other users can see arguments."""
     with pytest.raises(SettingsError, match=f"issue has no flag {flag}$") as caught:
         layers_of(None, f"{flag}={HOOK}{HIDDEN}")
-    assert HIDDEN not in told(caught.value)
+    assert HIDDEN not in text_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -598,7 +598,7 @@ def test_another_address_to_notify_is_refused_without_being_quoted(address: str,
         file = written(tmp_path, {"report": {by: "hook"}})
     with pytest.raises(SettingsError) as caught:
         notified(file, environ={"BATCH_ISSUER_NOTIFY" if by == "variable" else "hook": address})
-    assert "the address to notify" in told(caught.value)
+    assert "the notification address" in text_of(caught.value)
 
 
 # --- batch-issuer config

@@ -63,14 +63,14 @@ def test_an_entry_is_a_key_of_the_settings_file_with_its_errors(tmp_path: Path) 
         path.write_text(f"[{section}]\npatience = 'long'\n")
         with pytest.raises(SettingsError) as caught:
             read_settings_file(path)
-        assert f"patience under [{section}] is of the wrong kind" in caught.value.message
-        assert caught.value.hint == "it must be a whole number"
+        assert f"[{section}] patience is not valid" in caught.value.message
+        assert caught.value.hint == "use a whole number"
         path.write_text(f"[{section}]\npatients = 4\n")
         with pytest.raises(SettingsError) as caught:
             read_settings_file(path)
         assert "patience" in caught.value.hint
     path.write_text("[roster]\npatience = 4\n")
-    with pytest.raises(SettingsError, match="no setting 'patience' under"):
+    with pytest.raises(SettingsError, match="has no setting 'patience'"):
         read_settings_file(path)
 
 

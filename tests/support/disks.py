@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NO_MOUNT = 75
 """Exit code of a process that is not allowed to mount."""
 
-INTERRUPTED = b"the run was cut off before the answer came"
+INTERRUPTED = b"the run was interrupted before a reply came"
 """The journal's text for a row with a request that is about to leave."""
 
 

@@ -1,4 +1,4 @@
-"""Settings files for tests, and what is said of them: no secret, ever."""
+"""Settings files for tests, and the messages about them, which must not show a secret."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HIDDEN = "hunter2hunter2"
-"""Stands for a secret in them."""
+"""A secret that must never be shown."""
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it."""
+    """A value in TOML syntax."""
     match value:
         case bool():
             return str(value).lower()
@@ -49,19 +49,19 @@ def written(folder: Path, text: str | dict[str, Any], name: str = "b.toml") -> P
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(**{"api_token": Secret("key"), **changes})
+    return Settings(**{"api_token": Secret("token"), **changes})
 
 
 def refusal(**changes: Any) -> SettingsError:
-    """Why `settings` with these changes cannot be."""
+    """The error of `settings` with these changes."""
     with pytest.raises(SettingsError) as caught:
         settings(**changes)
     assert caught.value.hint
     return caught.value
 
 
-def told(error: SettingsError) -> str:
-    """What is said of an error: one line each, and nothing that is nobody's business."""
+def text_of(error: SettingsError) -> str:
+    """Message and hint of an error, after checking that each is one line and shows no secret."""
     assert error.hint
     assert error.message.isprintable()
     assert error.hint.isprintable()
@@ -72,7 +72,7 @@ def told(error: SettingsError) -> str:
 def layers_of(
     file: Path | None, *flags: str, environ: dict[str, str] | None = None, org: str = "", command: str = "issue"
 ) -> Layers:
-    """What applies, by a file and by flags as a person types them."""
+    """The settings of a file and of flags as a person types them."""
     options = make_parser().parse_args([command, *flags])
     return Layers(read_settings_file(file), org, flags=flags_of(options), environ=environ or {})
 
