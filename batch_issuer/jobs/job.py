@@ -48,7 +48,7 @@ async def issue(
         roster: the rows.
         settings: where to send the requests, with which API token, how fast.
         connections: those to use, if other jobs run at the same time.
-        stop: ends the run in good order; the rows that are left come as ``not_attempted``.
+        stop: ends the run cleanly; the remaining rows come as ``not_attempted``.
 
     Raises:
         SettingsError: the certificate file or the Redis server cannot be used.
@@ -115,13 +115,13 @@ async def issue_file(
         output: the results file.
         overwrite: start over: replace earlier results, and set the journal of an interrupted run aside.
         connections: those to use, if other jobs run at the same time.
-        stop: ends the run in good order.
+        stop: ends the run cleanly.
         observe: receives the events of the run.
 
     Raises:
         ResultsError: the results cannot be created; nothing was sent.
         SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
-        StorageError: the results could not be published; the journal holds what was issued.
+        StorageError: the results could not be published; the journal contains what was issued.
     """
     with Destination(output) as destination:
         batch = destination.begin(roster, _validity(settings), overwrite=overwrite)
@@ -144,14 +144,14 @@ async def retry_file(
         settings: where to send the requests, with which API token, how fast.
         overwrite: use the results as they are, and set the journal of an interrupted run aside.
         connections: those to use, if other jobs run at the same time.
-        stop: ends the run in good order.
+        stop: ends the run cleanly.
         observe: receives the events of the run.
 
     Raises:
         RosterError: the file cannot be read; nothing was sent.
-        ResultsError: it is not a results file, or its rows cannot be told apart; nothing was sent.
+        ResultsError: it is not a results file, or it is unclear which row belongs to which driver; nothing was sent.
         SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
-        StorageError: the results could not be published; the journal holds what was issued.
+        StorageError: the results could not be published; the journal contains what was issued.
     """
     with Destination(results) as destination:
         batch = destination.reopen(_validity(settings), overwrite=overwrite)
@@ -170,7 +170,7 @@ async def _alone(
     stop: StopSignal | None,
     observe: Observer | None,
 ) -> JobResult:
-    """A job of one organization, whose errors are its own."""
+    """Run a job of one organization and raise its error."""
     one = OrganizationJob(settings=settings)
     observers = {"": observe} if observe is not None else {}
     result = await run_job(batch, destination, [one], connections=connections, stop=stop, observers=observers)

@@ -40,12 +40,12 @@ async def run_jobs(
     """Issue for all jobs at once; what goes wrong with one is its ``error``, and does not end the others.
 
     Args:
-        jobs: as a `Planner` made them, which still holds their results files.
+        jobs: from a `Planner` that is still entered, so that their results files are locked.
         connections: those to use; by default those of each job's own, or shared ones where there are several.
-        stop: ends all runs in good order.
+        stop: ends all runs cleanly.
         observers: of the runs, by the organization's name.
-        sandbox: the latency, in seconds from and to, of the local test server that stands in for the API; None for
-            the API itself.
+        sandbox: the latency, in seconds from and to, of the local test server to use instead of the API; None
+            for the API.
         ca_file: certificates to trust instead of the system's.
 
     Raises:
@@ -116,7 +116,7 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
         date: for ``{date}`` in the names of results, with its zone; now by default.
         overwrite: start over: replace earlier results, and set the journals of interrupted runs aside.
         connections: those to use, if other jobs run at the same time.
-        stop: ends all runs in good order.
+        stop: ends all runs cleanly.
         observers: of the runs, by the organization's name.
 
     Returns:
