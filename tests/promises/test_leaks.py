@@ -715,7 +715,7 @@ def once(*arguments):
     return write(*arguments)
 replacement.write_csv = once
 """
-    with stage.sandbox(script=f"ok*30{',500,ok' * 30}", latency=(0.01, 0.02)) as sandbox:
+    with stage.sandbox(script=f"ok*30{',500,500,ok' * 30}", latency=(0.01, 0.02)) as sandbox:
         run = ("--base-url", sandbox.url, *QUICK, "--concurrency", "4", "--quota", "process")
         output = stage.run_many(
             ["issue", stage.roster, *run], ["retry", stage.results, *run], before=full, codes=[4, 4]
