@@ -93,7 +93,7 @@ ORDER = {
         "usage",
         "run",
     ),
-    "jobs": ("records", "running", "job", "outputs", "planning", "organizations"),
+    "jobs": ("records", "running", "job", "outputs", "planning", "checking", "organizations"),
     "reporting": ("exit_codes", "progress", "log_file", "event_log", "summary", "notification"),
     "cli": ("help_texts", "parser", "screen", "manual", "groups", "messages", "loop", "commands", "issuing"),
     "__main__": (),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..reporting.summary import OrganizationSummary
     from ..results import Batch, Destination, Failure, FileStatus
     from ..roster import Column, Roster
+    from ..settings.run_settings import Rate
 
 MOST_COMMANDS = 5
 """Commands to run next that are listed, of many organizations."""
@@ -45,6 +46,11 @@ def identified_by(roster: Roster) -> str:
 
     first, *others = (described(kind, column) for kind, column in roster.named_by.sent.items())
     return f"Drivers are identified by column {first}{''.join(f', otherwise by {other}' for other in others)}."
+
+
+def takes_text(seconds: float, rate: Rate | None = None) -> str:
+    """``; issuing takes about 1 s at 100/min``, or nothing for no time."""
+    return f"; issuing takes about {duration_text(seconds)}{f' at {rate}' if rate else ''}" if seconds else ""
 
 
 def by_kind_lines(roster: Roster) -> Iterator[str]:

@@ -87,12 +87,7 @@ class Planner:
         Raises:
             SettingsError: the settings have no organizations, or none of such a name, or two with the same API token.
         """
-        if not self._file.organizations:
-            raise SettingsError(
-                "the settings have no organizations",
-                "add [organizations.NAME] with a roster_file for each, or pass a ROSTER instead of --all",
-            )
-        chosen = dict.fromkeys(self._file.organizations if names is None else map(self._selection.known, names))
+        chosen = self.organizations(names)
         jobs = {name: Job([self._record(name)], name if len(chosen) > 1 else "") for name in chosen}
         outputs: dict[Path, list[tuple[str, Output]]] = {}
         for name, job in jobs.items():
@@ -113,6 +108,19 @@ class Planner:
                 with _error_of(jobs[name]):
                     self._begin(jobs[name], Path(jobs[name].source), name, output)
         return self._checked([*jobs.values()])
+
+    def organizations(self, names: Sequence[str] | None = None) -> list[str]:
+        """The organizations to issue for, each once; None for all.
+
+        Raises:
+            SettingsError: the settings have no organizations, or none of such a name.
+        """
+        if not self._file.organizations:
+            raise SettingsError(
+                "the settings have no organizations",
+                "add [organizations.NAME] with a roster_file for each, or pass a ROSTER instead of --all",
+            )
+        return [*dict.fromkeys(self._file.organizations if names is None else map(self._selection.known, names))]
 
     def issue_named(self) -> list[Job]:
         """The job of the only organization, or of the one that was named, from the roster of its section.
