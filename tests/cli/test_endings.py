@@ -144,7 +144,7 @@ def test_check_issue_and_status_show_the_same_groups(tmp_path: Path, capsys: pyt
         "1 duplicate: same driver as row 2",
         "    row 14 (Twin)",
         f"    hint: {Hint.DUPLICATE}",
-        "1 invalid: no identifier in this row",
+        "1 invalid: no identifier in the row",
         "    row 15 (Ann)",
         f"    hint: {Hint.NO_IDENTIFIER}",
     ]
