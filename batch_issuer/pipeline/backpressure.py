@@ -1,6 +1,6 @@
 """Backpressure: all rows wait while the server throttles, or network or shared quota cannot be reached.
 
-Each wait in a row is longer, until a request succeeds or the run gives up.
+Waits grow until a request succeeds or the run gives up.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def _by_status(reply: Reply) -> tuple[VerdictKind, Hint]:
             return VerdictKind.THROTTLED, Hint.THROTTLED
         case int(status) if 200 <= status < 300:  # noqa: PLR2004 - the classes of HTTP statuses
             return VerdictKind.RETRY_MAYBE_ISSUED, Hint.ADDRESS
-        case int(status) if 300 <= status < 400:  # noqa: PLR2004 - of whatever stands before the API
+        case int(status) if 300 <= status < 400:  # noqa: PLR2004 - by something in front of the API
             return VerdictKind.RETRY, Hint.ADDRESS
         case int(status) if 400 <= status < 500:  # noqa: PLR2004
             foreign = reply.web_page and not reply.request_id

@@ -59,11 +59,7 @@ class Roster:
         secret = [position for position, column in enumerate(header) if is_password(column)]
         if secret:
             names = ", ".join(repr(header[position]) for position in secret)
-            many = len(secret) > 1
-            self.notes.append(
-                f"Column{'s' if many else ''} {names} look{'' if many else 's'} like passwords and "
-                f"{'are' if many else 'is'} not copied to the results."
-            )
+            self.notes.append(f"Password columns are not copied to the results: {names}.")
             kept = [position for position in range(len(header)) if position not in secret]
             frame = frame.iloc[:, kept]
             header = [header[position] for position in kept]

@@ -619,7 +619,7 @@ def test_a_reply_that_came_while_the_process_was_stopped_is_read_after_the_timeo
             asking = asyncio.create_task(client.issue(DRIVER, CODE))
             while not server.requests:  # noqa: ASYNC110 - the server has no event for it
                 await asyncio.sleep(0)
-            time.sleep(0.5)  # noqa: ASYNC251 - the whole process stands still
+            time.sleep(0.5)  # noqa: ASYNC251 - stops the whole process
             assert (await asking).token == TOKEN
 
     run(main())

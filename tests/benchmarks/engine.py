@@ -269,8 +269,8 @@ def command(scale: Scale) -> Iterator[Figure]:
 def resume(scale: Scale, folder: Path) -> Iterator[Figure]:
     """Resume from complete results, from results without half of the tokens, and from a journal."""
 
-    def figure(name: str, beside: str) -> Figure:
-        ours, other = (partial(in_child, child, scale.many, folder) for child in ("resumed", beside))
+    def figure(name: str, compared: str) -> Figure:
+        ours, other = (partial(in_child, child, scale.many, folder) for child in ("resumed", compared))
         pairs = Pairs(lambda: ours()[0], lambda: other()[0], scale.pairs)
         reading = f"{pairs}: {median(pairs.ours) * scale.many:.2f} s"
         about = f"resume of {name} / reading it with pandas, {scale.many:,} rows"

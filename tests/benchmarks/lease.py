@@ -72,8 +72,10 @@ async def main() -> None:
         alone = dict(zip(kinds, (median(costs) for costs in zip(*rounds, strict=True)), strict=True))
         print("| `--quota` | a slot | / process | with three other processes |\n|---|---|---|---|")
         for kind, leases in kinds.items():
-            beside = f"{await contended(kind, places[kind], leases) * 1e6:.0f} µs" if kind != "process" else ""
-            print(f"| `{kind}` | {alone[kind] * 1e6:.0f} µs | {alone[kind] / alone['process']:.0f} | {beside} |")
+            contended_cost = f"{await contended(kind, places[kind], leases) * 1e6:.0f} µs" if kind != "process" else ""
+            print(
+                f"| `{kind}` | {alone[kind] * 1e6:.0f} µs | {alone[kind] / alone['process']:.0f} | {contended_cost} |"
+            )
             await leases.close()
 
 

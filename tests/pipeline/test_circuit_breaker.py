@@ -183,7 +183,7 @@ def test_only_failures_outside_an_outage_count(events: list[int]) -> None:
             continue
         row = some[event - 1]
         before, was_open = row.failures, breaker.open
-        everybodys = fail(breaker, row)
-        assert everybodys == breaker.open
+        is_outage = fail(breaker, row)
+        assert is_outage == breaker.open
         assert not was_open or row.failures == before
         assert row.failures <= before + 1

@@ -711,10 +711,10 @@ def test_before_each_request_the_journal_records_that_a_token_may_exist(tmp_path
     async def main() -> None:
         again = Reply(429, retry_after=0.0)
         server = Witness(Unlimited(), lambda: (0.0, 0.0), script(again, again, OK, again, BUSY, OK, BUSY))
-        asked, settings = [*rows.drivers[:2], renewed], Settings(api_token=Secret("key"), concurrency=1)
+        requested, settings = [*rows.drivers[:2], renewed], Settings(api_token=Secret("key"), concurrency=1)
         with place:
             journal = place.open_journal(rows)
-            run = Run(asked, settings, server, Quota(MemoryLeases(RATE)), journal, uniform=min)
+            run = Run(requested, settings, server, Quota(MemoryLeases(RATE)), journal, uniform=min)
             await run.run()
             journal.close()
         assert [outcome.status for outcome in run.outcomes.values()] == [Status.ISSUED] * 3
@@ -906,7 +906,7 @@ def test_a_documented_limit_is_fully_used_without_a_429(name: str, count: int, p
 
 @pytest.mark.parametrize("name", ["fixed", "sliding", "sliding-strict", "bucket"])
 def test_stalled_requests_cause_no_429(name: str) -> None:
-    """Every tenth request takes 1 to 20 s longer: requests overtake one another by a third of a period."""
+    """Every tenth request takes 1 to 20 s longer, so requests overtake each other by a third of a period."""
     for seed in SEEDS:
         ran = Recorder(250, server_with(limiter=make_limiter(name, 100, P), latency=delays(seed, stalled=0.1)))
         assert ran.counts() == {"issued": 250}
@@ -1091,7 +1091,7 @@ def test_a_stop_while_the_shared_quota_is_unavailable_ends_the_run_at_once() -> 
 # --- runs side by side
 
 
-class Beside:
+class SideBySide:
     """Runs of ``count`` drivers at once that share their slots, each with its server."""
 
     def __init__(self, count: int, *servers: ModelServer) -> None:
@@ -1113,7 +1113,7 @@ class Beside:
 
 def test_a_run_without_a_network_does_not_stop_the_others() -> None:
     """Its address or proxy may differ. Only waits that the server asks for apply to all."""
-    (first_at, first), (last_at, last) = Beside(40, server_with(rest=UNREACHABLE), server_with()).ended
+    (first_at, first), (last_at, last) = SideBySide(40, server_with(rest=UNREACHABLE), server_with()).ended
     assert first is not None
     assert last is not None
     assert (first.kind, last.kind) == (EndingKind.FINISHED, EndingKind.GAVE_UP)
@@ -1124,7 +1124,7 @@ def test_a_run_without_a_network_does_not_stop_the_others() -> None:
 def test_runs_share_the_pace_of_a_trickling_server() -> None:
     """Three runs, each at a third of the pace: hardly more 429s than one run, and no slower."""
     server = ModelServer(make_limiter("gcra", 100, P), delays(1))
-    ended = Beside(84, server, server, server).ended
+    ended = SideBySide(84, server, server, server).ended
     assert {ending and ending.kind for _, ending in ended} == {EndingKind.FINISHED}
     assert server.refusals <= 50
     assert max(at for at, _ in ended) <= 3.0 * P

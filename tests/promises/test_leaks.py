@@ -563,7 +563,7 @@ def moved_cells(path: Path, variants: Iterable[tuple[int, int]]) -> Iterator[Pat
 def edited_cells(path: Path) -> Iterator[Path]:
     """Copies in which cells name other drivers, rows were copied, columns were swapped, a quote is open."""
     header, *body = table(path)
-    status, token, code, who = map(header.index, ("auth_status", "auth_token", "auth_code", "auth_identifier"))
+    status, token, code, identifier = map(header.index, ("auth_status", "auth_token", "auth_code", "auth_identifier"))
     swap = {token: status, status: token}
 
     def edited(column: int, cell: str) -> list[list[str]]:
@@ -574,7 +574,7 @@ def edited_cells(path: Path) -> Iterator[Path]:
         "driver-of-the-next-row": edited(1, body[1][1]),
         "token-as-driver": edited(1, body[0][token]),
         "token-as-status": edited(status, body[0][token]),
-        "code-as-identifier": edited(who, body[0][code]),
+        "code-as-identifier": edited(identifier, body[0][code]),
         "no-code": edited(code, ""),
         "copied": [header, *body, body[0]],
         "too-wide": [header, *body[1:], [*body[0], body[0][token]]],
@@ -715,7 +715,7 @@ def once(*arguments):
     return write(*arguments)
 replacement.write_csv = once
 """
-    with stage.sandbox(script=f"ok*30{',500,ok' * 30}", latency=(0.01, 0.02)) as sandbox:
+    with stage.sandbox(script=f"ok*30{',500,500,ok' * 30}", latency=(0.01, 0.02)) as sandbox:
         run = ("--base-url", sandbox.url, *QUICK, "--concurrency", "4", "--quota", "process")
         output = stage.run_many(
             ["issue", stage.roster, *run], ["retry", stage.results, *run], before=full, codes=[4, 4]

@@ -67,7 +67,7 @@ def assert_promise(sandbox: Sandbox, limit: int) -> None:
 # --- four at once
 
 
-def _four_beside_one(folder: Path, sharing: list[str], period: float) -> float:
+def _time_of_four_processes(folder: Path, sharing: list[str], period: float) -> float:
     """Four processes with 63 drivers each; and for comparison one with all of them, for another organization.
 
     Returns:
@@ -98,13 +98,13 @@ def _four_beside_one(folder: Path, sharing: list[str], period: float) -> float:
 def test_four_processes_take_no_longer_than_one_and_share_fairly(tmp_path: Path, sharing: list[str]) -> None:
     """The server never counts more than the limit, refuses nothing, and no process starves."""
     # What else the machine has to do makes four processes slower, never faster: the best of three counts.
-    assert any(_four_beside_one(tmp_path / str(attempt), sharing, 3.0) <= 1.05 for attempt in range(3))
+    assert any(_time_of_four_processes(tmp_path / str(attempt), sharing, 3.0) <= 1.05 for attempt in range(3))
 
 
 @pytest.mark.soak
 def test_four_processes_at_the_true_rate(tmp_path: Path, sharing: list[str]) -> None:
     faulthandler.cancel_dump_traceback_later()  # it takes longer than a test that hangs
-    assert _four_beside_one(tmp_path / "once", sharing, 60.0) <= 1.05
+    assert _time_of_four_processes(tmp_path / "once", sharing, 60.0) <= 1.05
 
 
 # --- death, and what looks like it

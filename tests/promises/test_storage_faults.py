@@ -1,4 +1,4 @@
-"""When the disk fails no token is lost: the run stops, says so, and is finished once the trouble is gone."""
+"""A failing disk loses no token: the run stops, reports it, and can be finished once the problem is gone."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_no_token_is_lost_whichever_call_fails_with_any_error(
     calls: tuple[str, ...], number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if calls == ("posix_fallocate",) and number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        pytest.skip("such a file system promises nothing, which is no obstacle")
+        pytest.skip("such a file system cannot reserve space, which is accepted")
     fail_each_call(place, monkeypatch, calls, number)
 
 
@@ -505,7 +505,7 @@ def test_without_file_descriptors_at_the_start_nothing_is_sent(limit: int, scene
     assert scene.sandbox.ledger == []
     assert code in (2, 4), run.output
     assert_has_hint(run.output)
-    if code == 4:  # it waited for connections, so there are results that say why
+    if code == 4:  # it waited for connections, so there are results with an error
         assert {row["auth_status"] for row in lines(scene.out)} == {"not_attempted"}
 
 
@@ -593,7 +593,7 @@ def start_on_disk(scene: Scene, commands: Commands, size: int) -> Any:
 def end_on_disk(run: Any) -> int:
     code: int = run.end()
     if code == NO_MOUNT:
-        pytest.skip("this kernel lets nobody mount here")
+        pytest.skip("this kernel does not allow mounting")
     return code
 
 

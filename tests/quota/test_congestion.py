@@ -7,7 +7,7 @@ from math import inf, isnan
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.congestion import EVENTS, REST, Anything, Line
+from support.congestion import EVENTS, IDLE, Anything, Line
 
 from batch_issuer.quota.congestion import INITIAL_THRESHOLD, MIN_IDLE, TRUSTED_WINDOW, CongestionControl
 from batch_issuer.quota.estimate import round_trips
@@ -96,14 +96,14 @@ def test_after_a_lost_request_a_canary_is_next() -> None:
 
 
 def test_after_idling_it_starts_over_but_not_while_a_reply_is_outstanding() -> None:
-    for pause, expected in ((0.9 * REST, 6), (1.1 * REST, 1)):
+    for pause, expected in ((0.9 * IDLE, 6), (1.1 * IDLE, 1)):
         line = Line(replies=5)
         line.now += pause
         assert line.fill() == expected
     line = Line(replies=4)
     line.send(2)
     line.reply()
-    line.now += 10 * REST
+    line.now += 10 * IDLE
     assert line.fill() == 6
 
 

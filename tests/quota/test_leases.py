@@ -334,20 +334,20 @@ def test_a_run_that_joins_a_long_one_gets_its_share_of_what_comes_free() -> None
 def test_all_runs_wait_at_a_gate_that_one_of_them_closed() -> None:
     """Unless it closed the gate only for itself, because of its own network."""
 
-    async def sent_by_the_other(*, everybody: bool) -> float:
+    async def sent_by_the_other(*, for_all: bool) -> float:
         guard = Guard()
         one, other = Quota(MemoryLeases(RATE, guard)), Quota(MemoryLeases(RATE, guard))
         permit = await one.admit(5)
         await asyncio.sleep(1.0)
-        if everybody:
+        if for_all:
             one.throttled(permit, 7.0, 7.0)
         else:
             one.answered(permit)
             one.pause(7.0)
         return (await other.admit(5)).sent_at
 
-    assert virtual_clock.run(sent_by_the_other(everybody=True)) == pytest.approx(8.0, abs=0.01)
-    assert virtual_clock.run(sent_by_the_other(everybody=False)) == pytest.approx(1.0, abs=0.01)
+    assert virtual_clock.run(sent_by_the_other(for_all=True)) == pytest.approx(8.0, abs=0.01)
+    assert virtual_clock.run(sent_by_the_other(for_all=False)) == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_run_sees_the_slots_of_others_and_its_own() -> None:

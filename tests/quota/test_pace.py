@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.congestion import EVENTS, HAIR, RATE, REST, SPACING, Anything, Line
+from support.congestion import EVENTS, HAIR, IDLE, RATE, SPACING, Anything, Line
 
 from batch_issuer.quota.congestion import CongestionControl
 from batch_issuer.sandbox.limiters import Gcra, SlidingCounter, SlidingLog, Unlimited
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 # --- detecting a trickle
 
 
-def paced_after(*bouts: int, asked: float | None = 0.5, rest: float = 0.0, told_again: float = 0.0) -> bool:
-    """Whether departures are paced for a server that accepts so many requests before each 429.
+def paced_after(*bouts: int, asked: float | None = 0.5, idle: float = 0.0, closed_again: float = 0.0) -> bool:
+    """Whether departures are paced for a server that accepts ``bouts`` requests before each 429.
 
-    rest: seconds after the gate has opened.
-    told_again: seconds for which the gate closes anew as soon as it has opened.
+    idle: seconds after the gate has opened.
+    closed_again: seconds for which the gate closes again as soon as it has opened.
     """
     line = Line()
     for replies in bouts:
@@ -39,10 +39,10 @@ def paced_after(*bouts: int, asked: float | None = 0.5, rest: float = 0.0, told_
         if line.control.pace.active:
             return True
         line.now += line.control.gate(line.now) + HAIR
-        if told_again:
-            line.control.close_gate(line.now, told_again)
-            line.now += told_again + HAIR
-        line.now += rest
+        if closed_again:
+            line.control.close_gate(line.now, closed_again)
+            line.now += closed_again + HAIR
+        line.now += idle
     return False
 
 
@@ -61,34 +61,34 @@ def test_it_is_a_trickle_also_with_more_than_one_request_in_between() -> None:
 
 def test_a_gate_closed_again_before_a_request_left_is_the_same_closing() -> None:
     """As with leases of several runs, which learn of it a moment later."""
-    assert paced_after(10, 2, 2, 2, told_again=0.002)
+    assert paced_after(10, 2, 2, 2, closed_again=0.002)
 
 
 @pytest.mark.parametrize(
-    ("bouts", "asked", "rest"),
+    ("bouts", "asked", "idle"),
     [
         ((3,) * 20, 0.5, 0.0),
         ((30,) * 20, None, 0.0),
         ((10, 1, 30) * 6, 0.5, 0.0),
-        ((10, 1, 1, 1, 1, 1, 1), 1.01 * REST, 0.0),
+        ((10, 1, 1, 1, 1, 1, 1), 1.01 * IDLE, 0.0),
         ((10, 1, 1, 1, 1, 1, 1), 20.0, 0.0),
         ((0,) * 20, 0.5, 0.0),
         ((0,) * 20, None, 0.0),
-        ((10, 1, 1, 1, 1, 1, 1), 0.5, 1.1 * REST),
+        ((10, 1, 1, 1, 1, 1, 1), 0.5, 1.1 * IDLE),
     ],
     ids=[
-        "it let more through: it is overloaded",
-        "it refuses now and then",
-        "it trickled, and then it did not",
+        "it accepts more, so it is overloaded",
+        "it refuses occasionally",
+        "it trickled, but not any more",
         "it asks for long waits",
         "it asks for very long waits",
         "it refuses everything",
-        "it refuses everything and does not say for how long",
-        "there was a rest after each: what it saved up came first",
+        "it refuses everything, without Retry-After",
+        "each bout follows an idle time",
     ],
 )
-def test_other_servers_do_not_count_as_trickling(bouts: tuple[int, ...], asked: float | None, rest: float) -> None:
-    assert not paced_after(*bouts, asked=asked, rest=rest)
+def test_other_servers_do_not_count_as_trickling(bouts: tuple[int, ...], asked: float | None, idle: float) -> None:
+    assert not paced_after(*bouts, asked=asked, idle=idle)
 
 
 # --- against models of servers

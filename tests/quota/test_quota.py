@@ -346,12 +346,12 @@ def test_the_estimate_knows_that_slots_of_others_cool_after_the_snapshot() -> No
     assert virtual_clock.run(main()) == pytest.approx([60.0, 40.0, 20.0], abs=3.0)
 
 
-@pytest.mark.parametrize("everybody", [False, True])
-def test_the_estimate_includes_the_gate(*, everybody: bool) -> None:
+@pytest.mark.parametrize("for_all", [False, True])
+def test_the_estimate_includes_the_gate(*, for_all: bool) -> None:
     async def main() -> float:
         guard = Guard()
         quota = quota_for(guard=guard)
-        if everybody:
+        if for_all:
             MemoryLeases(RATE, guard).close_gate(300.0)
         else:
             quota.pause(300.0)

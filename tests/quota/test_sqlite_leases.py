@@ -241,7 +241,7 @@ class SameAsInMemory(RuleBasedStateMachine):
     @rule()
     def a_slot_becomes_free(self) -> None:
         """At exactly the same moment as in memory."""
-        cooling = self.guard.snapshot("nobody", self.clock.now, mine=False).cooling
+        cooling = self.guard.snapshot("another run", self.clock.now, mine=False).cooling
         if cooling:
             self.clock.now += cooling[0]
 

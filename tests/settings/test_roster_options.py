@@ -174,7 +174,7 @@ def test_check_lists_the_rows_to_send_the_others_and_the_warnings(
         f"    hint: {Hint.TOTALS}",
     ]
     assert err.splitlines() == [
-        "Column 'PIN' looks like passwords and is not copied to the results.",
+        "Password columns are not copied to the results: 'PIN'.",
         "Drivers are identified by column 'ID' (driver ID), otherwise by 'Username'.",
     ]
     assert "1111" not in out + err
@@ -250,7 +250,7 @@ def test_issue_prints_the_same_warnings_before_it_starts(
     assert run_command(sandbox, "issue", tmp_path / "depot.csv") == 1
     told = capsys.readouterr().err
     before = told[: told.index("Requesting 2 login tokens")]
-    assert "Column 'PIN' looks like passwords" in before
+    assert "not copied to the results: 'PIN'" in before
     assert "Drivers are identified by column 'ID' (driver ID), otherwise by 'Username'." in before
     assert "warning: username 'cid@x' contains an @" in before
     assert "5 rows cannot be sent; listed at the end.\n" in before

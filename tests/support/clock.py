@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HAIR = 1e-9
-"""Least seconds of each move of the clock. On a clock that stands still, a timer that is early by rounding would be
+"""Least seconds of each move of the clock. On a clock that does not move, a timer that is early by rounding would be
 set again for ever."""
 
 DAY = 86_400.0

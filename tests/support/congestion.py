@@ -10,7 +10,7 @@ from batch_issuer.settings.run_settings import Rate
 
 RATE = Rate(100, 60.0)
 SPACING = RATE.spacing
-REST = SHORT_WAIT * SPACING
+IDLE = SHORT_WAIT * SPACING
 HAIR = 1e-9
 """Least seconds of each move of a clock."""
 
