@@ -55,9 +55,9 @@ def warning_lines(warnings: Mapping[int, str], names: Mapping[int, str], *, in_f
         by_text.setdefault(text, []).append(row)
     same = {text: rows for text, rows in by_text.items() if len(rows) > 1 or len(by_text) == 1}
     for text, rows in same.items():
-        yield f"warning: {text}: {row_list(rows, names, in_full=in_full)}"
+        yield f"warning: {row_list(rows, names, in_full=in_full)}: {text}"
     if single := {rows[0]: text for text, rows in by_text.items() if text not in same}:
-        yield f"warning: {len(single)} rows to check; they are sent all the same:"
+        yield f"warning: {len(single)} rows to check:"
         yield from _one_by_one(single, names, in_full=in_full)
 
 

@@ -5,6 +5,7 @@ Imports nothing heavy, so that a mistyped flag is reported at once.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..settings.resume_command import resume_flags, resume_variables
 from ..wording import amount, duration_text, local, utc_text
 from .groups import group_lines, row_list, warning_lines
-from .screen import CROSS, TICK, out, say, say_table
+from .screen import CROSS, LABELS, TICK, out, say, say_table
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -159,19 +160,15 @@ def say_command(why: str, *commands: tuple[str, str]) -> None:
 
 def print_error(error: BatchIssuerError, organization: str = "") -> None:
     """An error, and what to do about it."""
-    say(f"error: {_of(organization)}{error.message}", *([f"hint: {error.hint}"] if error.hint else []))
+    say(of_organization(f"error: {error.message}", organization), *([f"hint: {error.hint}"] if error.hint else []))
 
 
 def of_organization(line: str, name: str) -> str:
-    """A line with the name of the organization it is about, after its label; an indented line belongs to the last."""
-    if not name or line.startswith(" "):
+    """A line with the name of the organization it is about, unless that is in it; an indented one belongs to the last."""
+    if not name or line.startswith(" ") or re.search(rf" of {re.escape(name)}\b", line):
         return line
-    label = "warning: " if line.startswith("warning: ") else ""
+    label = next((f"{word}: " for word in LABELS if line.startswith(f"{word}: ")), "")
     return f"{label}{name}: {line.removeprefix(label)}"
-
-
-def _of(organization: str) -> str:
-    return f"{organization}: " if organization else ""
 
 
 def print_endings(endings: Mapping[str, Ending]) -> bool:
@@ -184,11 +181,12 @@ def print_endings(endings: Mapping[str, Ending]) -> bool:
 
     early = {name: ending for name, ending in endings.items() if ending.kind is not EndingKind.FINISHED}
     for name, ending in early.items():
-        of = _of(name) if len(endings) > 1 else ""
+        message = ending.message
         if ending.kind is EndingKind.INTERRUPTED:
-            say(f"{of}{ending.message[:1].upper()}{ending.message[1:]}.")
+            line = f"{message[:1].upper()}{message[1:]}."
         else:
-            say(f"error: {of}{ending.message}")
+            line = f"error: {message}"
+        say(of_organization(line, name if len(endings) > 1 else ""))
         if ending.hint:
             say(f"hint: {ending.hint}")
     return bool(early)

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_check_sends_nothing_and_tells_row_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_sends_nothing_and_lists_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(SAMPLES / "depot_clean.csv")], {}) == 0
-    output = capsys.readouterr().out
-    assert output.startswith("100 rows: 100 can be sent, 0 cannot; issuing takes about 1 s at 100/min.\n")
+    complete = capsys.readouterr().out
+    assert complete.startswith("100 rows: 100 can be sent, 0 cannot; issuing takes about 1 s at 100/min.\n")
     assert main(["check", str(SAMPLES / "depot.csv")], {}) == 1
-    told = capsys.readouterr().out
-    assert told.startswith("60 rows: 57 can be sent, 3 cannot")
-    assert "1 invalid: 'SMP00035' is not a valid external ID\n    row 36 (Sample Driver 035)\n    hint: " in told
+    output = capsys.readouterr().out
+    assert output.startswith("60 rows: 57 can be sent, 3 cannot")
+    assert "1 invalid: 'SMP00035' is not a valid external ID\n    row 36 (Sample Driver 035)\n    hint: " in output
     assert main(["check", str(write_roster(tmp_path, 250))], {}) == 0
     assert "takes about 2 min" in capsys.readouterr().out
 
@@ -52,12 +52,12 @@ def test_status_counts_without_showing_a_token(tmp_path: Path, capsys: pytest.Ca
     main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(out)], {})
     capsys.readouterr()
     assert main(["status", str(out)], {}) == 1
-    told = capsys.readouterr().out
-    assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
-    assert "55 login tokens valid now, 0 expired." in told
-    assert "1 duplicate: same driver as row 13\n    row 53 (Sample Driver 012)\n" in told
+    output = capsys.readouterr().out
+    assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in output
+    assert "55 login tokens valid now, 0 expired." in output
+    assert "1 duplicate: same driver as row 13\n    row 53 (Sample Driver 012)\n" in output
     secrets = [row[column] for row in lines(out) for column in ("auth_token", "auth_code") if row[column]]
-    assert not any(secret in told for secret in secrets)
+    assert not any(secret in output for secret in secrets)
 
 
 def test_status_groups_rows_by_hint_and_shows_some_of_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,15 +87,15 @@ def test_status_groups_rows_by_hint_and_shows_some_of_each(tmp_path: Path, capsy
     ]
 
 
-def test_status_as_json_has_the_same_numbers_and_all_rows_to_look_at(
+def test_status_as_json_has_the_same_numbers_and_all_rows_without_a_token(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.csv"
     main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(out)], {})
     capsys.readouterr()
     assert main(["status", str(out), "--json"], {}) == 1
-    told = capsys.readouterr().out
-    found = json.loads(told)
+    output = capsys.readouterr().out
+    found = json.loads(output)
     assert {"rows", "counts", "tokens", "next_expiry", "last_expiry", "problems"} <= found.keys()
     assert found["results"] == str(out)
     assert found["unfinished"] is False
@@ -105,7 +105,7 @@ def test_status_as_json_has_the_same_numbers_and_all_rows_to_look_at(
     held = [row for row in lines(out) if row["auth_token"]]
     expiries = sorted(row["auth_expires_at"] for row in held)
     assert (found["next_expiry"], found["last_expiry"]) == (expiries[0], expiries[-1])
-    lacking = {number: row for number, row in enumerate(lines(out), 2) if not row["auth_token"]}
+    without_token = {number: row for number, row in enumerate(lines(out), 2) if not row["auth_token"]}
     problems = {row["row"]: {**row, "group": group["hint"]} for group in found["problems"] for row in group["rows"]}
     assert problems == {
         number: {
@@ -113,13 +113,13 @@ def test_status_as_json_has_the_same_numbers_and_all_rows_to_look_at(
             **{name: row[f"auth_{name}"] for name in ("status", "identifier", "error", "hint")},
             "group": row["auth_hint"],
         }
-        for number, row in lacking.items()
+        for number, row in without_token.items()
     }
-    assert not any(row[column] in told for row in held for column in ("auth_token", "auth_code"))
+    assert not any(row[column] in output for row in held for column in ("auth_token", "auth_code"))
 
 
 @pytest.mark.parametrize("name", ["depot.results.csv", "depot.results.csv.partial"])
-def test_status_while_there_is_nothing_but_the_journal_is_that_of_the_journal(
+def test_status_of_an_unfinished_run_reads_its_journal(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run is in progress, or was interrupted."""
@@ -141,7 +141,7 @@ def test_status_while_there_is_nothing_but_the_journal_is_that_of_the_journal(
     assert found["tokens"]["valid"] == 1
 
 
-def test_purge_blanks_expired_tokens_and_tells_of_those_it_cannot_judge(
+def test_purge_blanks_expired_tokens_and_counts_those_without_a_readable_expiry(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Their codes with them; nothing else in the file changes, and the second time nothing at all."""
@@ -173,10 +173,10 @@ def test_purge_blanks_expired_tokens_and_tells_of_those_it_cannot_judge(
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_purge_of_what_a_run_did_not_finish_is_refused(
+def test_purge_of_an_unfinished_run_is_refused(
     published: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """That run would bring the tokens back, or is at work."""
+    """That run would bring the tokens back, or is in progress."""
     place = earlier_results(tmp_path, 3, 3, timedelta(minutes=-1))
     if not published:
         place.path.unlink()
@@ -206,8 +206,8 @@ def test_version_and_help_are_exit_0(capsys: pytest.CaptureFixture[str]) -> None
 def modules_after(code: str) -> set[str]:
     """The top names of all modules that a process has imported by the end of a snippet, which may exit."""
     code = f"import sys\ntry:\n {code}\nexcept SystemExit: pass\nprint(*sys.modules, sep=',', file=sys.stderr)"
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stderr
-    return {name.partition(".")[0] for name in told.splitlines()[-1].split(",")}
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stderr
+    return {name.partition(".")[0] for name in output.splitlines()[-1].split(",")}
 
 
 @pytest.mark.parametrize("flags", ["--help", "--version", "issue --help"])
@@ -218,18 +218,18 @@ def test_help_imports_what_argparse_imports_and_hardly_more(flags: str) -> None:
     assert modules_after(ours) - modules_after(bare) <= {"batch_issuer", "__future__", "gc", "signal"}
 
 
-def test_a_mistyped_flag_is_told_without_waiting_for_the_modules_of_a_command() -> None:
+def test_a_mistyped_flag_is_reported_before_heavy_imports() -> None:
     ours = "from batch_issuer.cli import main; main(['issue', '--rat', '5/s'], {})"
     assert not modules_after(ours) & {"pandas", "numpy", "aiohttp", "asyncio", "dataclasses", "tqdm"}
 
 
 @pytest.mark.parametrize("command", ["config", "quota"])
-def test_a_command_without_a_roster_waits_for_no_pandas(command: str) -> None:
+def test_a_command_without_a_roster_does_not_import_pandas(command: str) -> None:
     ours = f"from batch_issuer.cli import main; main(['{command}'], {{'SAMSARA_API_TOKEN': 'key'}})"
     assert not modules_after(ours) & {"pandas", "numpy", "aiohttp", "tqdm"}
 
 
-def test_the_regions_are_those_that_the_flag_knows() -> None:
+def test_the_flag_accepts_exactly_the_known_regions() -> None:
     for region in REGIONS:
         assert make_parser().parse_args(["issue", "--region", region]).region == region
     with pytest.raises(SettingsError, match=r"^--region: 'mars' is not a valid choice$") as caught:
@@ -237,7 +237,7 @@ def test_the_regions_are_those_that_the_flag_knows() -> None:
     assert re.findall(r"\b[a-z]{2}\b", caught.value.hint.replace(" or ", ", ")) == list(REGIONS)
 
 
-def test_an_unexpected_problem_is_told_without_traceback_or_its_text(
+def test_an_unexpected_problem_is_reported_without_traceback_or_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
@@ -245,13 +245,13 @@ def test_an_unexpected_problem_is_told_without_traceback_or_its_text(
 
     monkeypatch.setattr("batch_issuer.jobs.planning.read_bytes", broken)
     assert main(["check", str(tmp_path)], {}) == 4
-    told = capsys.readouterr().err
-    assert "ZeroDivisionError" in told
-    assert "s3cr3t" not in told
-    assert "Traceback" not in told
+    stderr = capsys.readouterr().err
+    assert "ZeroDivisionError" in stderr
+    assert "s3cr3t" not in stderr
+    assert "Traceback" not in stderr
 
 
-def test_status_calls_no_token_valid_that_retry_would_ask_for_anew(
+def test_status_counts_no_token_as_valid_that_retry_would_replace(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = Destination(tmp_path / "depot.results.csv")
@@ -261,8 +261,8 @@ def test_status_calls_no_token_valid_that_retry_would_ask_for_anew(
     pairs = zip(drivers.drivers, tokens, strict=True)
     publish(place, drivers, *(issued(driver, token, expires_at=soon) for driver, token in pairs))
     assert main(["status", str(place.path)], {}) == 1
-    told = capsys.readouterr().out
-    assert "1 login token valid now, 0 expired, 3 corrupted." in told
-    assert "    rows 2 (Sample 0), 3 (Sample 1) and 4 (Sample 2)\n" in told
-    assert told.count(f"    hint: {Hint.CORRUPTED}\n") == 1
-    assert "twice" not in told
+    output = capsys.readouterr().out
+    assert "1 login token valid now, 0 expired, 3 corrupted." in output
+    assert "    rows 2 (Sample 0), 3 (Sample 1) and 4 (Sample 2)\n" in output
+    assert output.count(f"    hint: {Hint.CORRUPTED}\n") == 1
+    assert "twice" not in output

@@ -57,7 +57,7 @@ def test_ten_failures_of_one_kind_fit_a_screen_and_end_with_result_file_and_next
     assert len(seen.lines) <= 24
     assert max(map(columns, seen.lines)) <= 80
     group, rows, *others = ending(seen)
-    assert group == f"{CROSS} 10 invalid: '70000A' is not a driver ID"
+    assert group == f"{CROSS} 10 invalid: '70000A' is not a valid driver ID"
     assert rows == f"    {SHOWN}"
     *hint, result, expiry, kind, file, why, command = others
     assert joined(hint) == f"hint: {Hint.DRIVER_ID}"
@@ -78,7 +78,9 @@ def test_a_narrow_terminal_gets_the_same_in_narrow_lines(tmp_path: Path) -> None
     assert command == "  batch-issuer retry depot.results.csv --sandbox"
     assert max(map(columns, wrapped)) <= 40
     text = joined(ending(seen))
-    assert f"{CROSS} 10 invalid: '70000A' is not a driver ID {SHOWN} hint: {Hint.DRIVER_ID} {CROSS} 50 of 60" in text
+    assert (
+        f"{CROSS} 10 invalid: '70000A' is not a valid driver ID {SHOWN} hint: {Hint.DRIVER_ID} {CROSS} 50 of 60" in text
+    )
 
 
 @needs_terminal
@@ -111,7 +113,7 @@ def test_refused_rows_are_listed_once_after_the_run(tmp_path: Path, capsys: pyte
     assert stderr.count("Ana Lima") == 1
     before, after = stderr.split("Requesting 50 login tokens")
     assert "10 rows cannot be sent; listed at the end.\n" in before
-    assert f"10 invalid: '70000A' is not a driver ID\n    {SHOWN}\n" in after
+    assert f"10 invalid: '70000A' is not a valid driver ID\n    {SHOWN}\n" in after
 
 
 def test_check_lists_every_refused_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,13 +138,13 @@ def test_check_issue_and_status_show_the_same_groups(tmp_path: Path, capsys: pyt
         output = capsys.readouterr()
         shown.append(group_of(output.out + output.err))
     assert shown[0] == [
-        "2 invalid: '70000A' is not a driver ID",
+        "2 invalid: '70000A' is not a valid driver ID",
         "    rows 4 (Ana Lima) and 10 (Bo Chen)",
         f"    hint: {Hint.DRIVER_ID}",
-        "1 duplicate: the same driver as in row 2",
+        "1 duplicate: same driver as row 2",
         "    row 14 (Twin)",
         f"    hint: {Hint.DUPLICATE}",
-        "1 invalid: no identifier in this row",
+        "1 invalid: no identifier in the row",
         "    row 15 (Ann)",
         f"    hint: {Hint.NO_IDENTIFIER}",
     ]
@@ -174,7 +176,7 @@ def test_status_of_an_edited_file_cannot_control_the_terminal(
     path = named_roster(tmp_path, 1, 2)
     assert main(["issue", str(path), "--sandbox", "--quiet"], {}) == 1
     results = tmp_path / "depot.results.csv"
-    results.write_bytes(results.read_bytes().replace(b"is not a driver ID", b"is not" + ESCAPES.encode()))
+    results.write_bytes(results.read_bytes().replace(b"is not a valid driver ID", b"is not" + ESCAPES.encode()))
     capsys.readouterr()
     assert main(["status", str(results)], {}) == 1
     output = "".join(capsys.readouterr())
@@ -189,7 +191,7 @@ def test_quiet_prints_only_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureF
     output = capsys.readouterr()
     assert output.out == ""
     group, rows, hint, result, *_ = output.err.splitlines()
-    assert (group, rows) == ("1 invalid: '70000A' is not a driver ID", "    row 4 (Ana Lima)")
+    assert (group, rows) == ("1 invalid: '70000A' is not a valid driver ID", "    row 4 (Ana Lima)")
     assert hint == f"    hint: {Hint.DRIVER_ID}"
     assert result.startswith("2 of 3 rows have a login token: 2 issued, 1 invalid (")
 

@@ -121,13 +121,13 @@ def test_an_earlier_token_that_was_not_renewed_is_not_called_issued() -> None:
     ("warnings", "lines"),
     [
         ({}, []),
-        ({4: "an @"}, ["warning: an @: row 4 (Ana Lima)"]),
-        ({4: "an @", 5: "an @"}, ["warning: an @: rows 4 (Ana Lima) and 5"]),
+        ({4: "an @"}, ["warning: row 4 (Ana Lima): an @"]),
+        ({4: "an @", 5: "an @"}, ["warning: rows 4 (Ana Lima) and 5: an @"]),
         (
             {4: "an @", 5: "a space", 6: "an @", 7: "a tab"},
             [
-                "warning: an @: rows 4 (Ana Lima) and 6",
-                "warning: 2 rows to check; they are sent all the same:",
+                "warning: rows 4 (Ana Lima) and 6: an @",
+                "warning: 2 rows to check:",
                 "    row 5: a space",
                 "    row 7: a tab",
             ],

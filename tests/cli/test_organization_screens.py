@@ -55,13 +55,13 @@ def test_all_ends_with_one_table_and_each_failure_once(folder: Path) -> None:
     assert seen.code == 2
     lines = seen.lines
     text = re.sub(r"\s+", " ", " ".join(lines))
-    for once in ("'x1' is not a driver ID", "the same driver as in row 2", "west.csv", "(exit 1)", "(exit 2)"):
+    for once in ("'x1' is not a valid driver ID", "same driver as row 2", "west.csv", "(exit 1)", "(exit 2)"):
         assert text.count(once) == 1, once
     for hint in (Hint.DRIVER_ID, Hint.DUPLICATE):
         assert text.count(f"hint: {hint}") == 1
     start = lines.index("south-east-depot:")
     assert lines[start + 1 : start + 3] == [
-        f"{CROSS} 2 invalid: 'x1' is not a driver ID",
+        f"{CROSS} 2 invalid: 'x1' is not a valid driver ID",
         "    rows 3 (Eve) and 4 (Fay)",
     ]
     assert sum(line.startswith("error: west: ") for line in lines) == 1
