@@ -337,9 +337,9 @@ class Story:
 
     def _remember(self, run: Run, rows: list[dict[str, str]]) -> None:
         run.issued = {r["auth_identifier"]: digest(r["auth_code"], r["auth_token"]) for r in rows if r["auth_token"]}
-        cut_off = [row["auth_error"].endswith("cut off before the answer came") for row in rows]
-        assert all(is_cut_off for row, is_cut_off in zip(rows, cut_off, strict=True) if row["auth_status"] == "unknown")
-        run.unknown = {row["auth_identifier"] for row, is_cut_off in zip(rows, cut_off, strict=True) if is_cut_off}
+        ends = {row["auth_identifier"]: row["auth_error"].endswith("interrupted before a reply came") for row in rows}
+        assert all(ends[row["auth_identifier"]] for row in rows if row["auth_status"] == "unknown")
+        run.unknown = {identifier for identifier, interrupted in ends.items() if interrupted}
 
     def _check_published(self) -> list[dict[str, str]]:
         """The results: all rows in order, all cells as they were, each with a token of its own driver."""
