@@ -125,7 +125,7 @@ def stopped_by_signals(stop: StopSignal, destinations: Sequence[Destination], re
                 say(f"  {resume}", as_is=True)
             os._exit(EXIT_SIGNAL + number)
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        stop.stop(Ending(EndingKind.INTERRUPTED, f"stopped by {name}", signal=number))
+        stop.stop(Ending(EndingKind.INTERRUPTED, f"interrupted by {name}", signal=number))
 
     with on_signal(handle):
         yield

@@ -164,7 +164,7 @@ def print_error(error: BatchIssuerError, organization: str = "") -> None:
 
 
 def of_organization(line: str, name: str) -> str:
-    """A line with the name of the organization it is about, unless that is in it; an indented one belongs to the last."""
+    """A line with its organization's name, unless it contains that; an indented line belongs to the one before."""
     if not name or line.startswith(" ") or re.search(rf" of {re.escape(name)}\b", line):
         return line
     label = next((f"{word}: " for word in LABELS if line.startswith(f"{word}: ")), "")
@@ -181,11 +181,8 @@ def print_endings(endings: Mapping[str, Ending]) -> bool:
 
     early = {name: ending for name, ending in endings.items() if ending.kind is not EndingKind.FINISHED}
     for name, ending in early.items():
-        message = ending.message
-        if ending.kind is EndingKind.INTERRUPTED:
-            line = f"{message[:1].upper()}{message[1:]}."
-        else:
-            line = f"error: {message}"
+        is_error = ending.kind is not EndingKind.INTERRUPTED
+        line = f"error: {ending.message}" if is_error else f"{ending.message[:1].upper()}{ending.message[1:]}."
         say(of_organization(line, name if len(endings) > 1 else ""))
         if ending.hint:
             say(f"hint: {ending.hint}")

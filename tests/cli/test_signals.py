@@ -70,7 +70,7 @@ def test_a_first_signal_finishes_what_is_in_flight_and_publishes(number: int, tm
     assert not command.partial.exists()
     assert out == f"{command.out}\n"
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    assert f"\nStopped by {name}.\n" in err
+    assert f"\nInterrupted by {name}.\n" in err
     assert "Traceback" not in err
 
 

@@ -124,7 +124,7 @@ def test_a_payroll_id_counts_next_to_other_identifiers_only_in_samsaras_spelling
 
 @pytest.mark.parametrize("wrong", ["a:b", "a b", "{a}"])
 def test_an_invalid_key_is_refused(wrong: str) -> None:
-    with pytest.raises(SettingsError, match="no key"):
+    with pytest.raises(SettingsError, match="not a valid external ID key"):
         RosterOptions(external_key=wrong)
 
 
