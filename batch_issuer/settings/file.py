@@ -169,7 +169,7 @@ class _Reader:
         if not name.strip() or not name.isprintable() or len(name) > 80:  # noqa: PLR2004 - file names have 255 bytes
             raise SettingsError(self._invalid_name(name), "use 1 to 80 printable characters")
         if in_file_name(name).casefold() == UNASSIGNED:
-            hint = "it stands for rows without an organization; choose another name"
+            hint = "this name is reserved for rows without an organization; choose another one"
             raise SettingsError(self._invalid_name(name), hint)
         plain = _plain(name)
         if not plain:

@@ -73,7 +73,7 @@ def test_all_ends_with_one_table_and_each_failure_once(folder: Path) -> None:
         " " * 59 + "duplicate (exit 1)",
         f"{CROSS} west              -                                      nothing sent (exit 2)",
     ]
-    assert max(map(columns, lines[:-1])) <= 80
+    assert all(columns(line) <= 80 for line in lines[:-1] if " " in line.strip())  # a path is not broken
     assert lines[-2:] == [
         "To request the missing login tokens:",
         f"  batch-issuer retry {folder / 'south.out.csv'} --org south-east-depot --sandbox",

@@ -81,7 +81,7 @@ def test_the_line_for_cron_mails_only_the_organization_that_failed(installed: Pa
         (installed / "1.csv").unlink()
         ran = as_cron(line, installed)
         assert ran.returncode == 2
-        assert re.match(r"error: org1: there is no file 1\.csv in .*\nhint: ", ran.stderr)
+        assert re.match(r"error: org1: no file 1\.csv in .*\nhint: ", ran.stderr)
         assert len(north.ledger) == 2
         assert not south.ledger
 

@@ -114,7 +114,7 @@ def test_a_missing_roster_or_key_stops_only_its_own_organization(
     assert [row["auth_status"] for row in group.results("east")] == ["issued"] * 3
     told = capsys.readouterr().err
     assert "error: north: no file" in told
-    assert "error: south: the API token of south is missing: the environment variable KEY_2 is not set" in told
+    assert "error: the API token of south is missing: the environment variable KEY_2 is not set" in told
     assert "east" not in told.split("organization ")[0]
     assert "organization  login tokens  first expiry  result\nnorth " in told
     assert told.count("error: ") == 2
@@ -247,7 +247,7 @@ def test_a_missing_key_stops_only_its_own_rows_of_a_shared_file(
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), "-o", str(out), "--summary", str(group.folder / "s.json")) == 2
     assert [row["auth_status"] for row in lines(out)] == ["issued", "not_attempted"]
-    assert "error: south: the API token of south is missing" in capsys.readouterr().err
+    assert "error: the API token of south is missing" in capsys.readouterr().err
     entries = json.loads((group.folder / "s.json").read_text())["organizations"]
     assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [
         ("north", 0, 1),
