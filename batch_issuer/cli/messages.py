@@ -168,23 +168,26 @@ def _of(organization: str) -> str:
     return f"{organization}: " if organization else ""
 
 
-def print_endings(endings: Mapping[str, Ending]) -> bool:
-    """Why runs stopped early; whether any did.
+def print_endings(endings: Mapping[str, Ending | None]) -> bool:
+    """Why runs stopped early, each reason once; whether any did.
 
     Args:
-        endings: by organization, whose name is shown where there are several.
+        endings: by organization, None without a run; those that stopped for a reason are named unless all did.
     """
     from ..pipeline.endings import EndingKind
 
-    early = {name: ending for name, ending in endings.items() if ending.kind is not EndingKind.FINISHED}
-    for name, ending in early.items():
-        of = _of(name) if len(endings) > 1 else ""
-        if ending.kind is EndingKind.INTERRUPTED:
-            say(f"{of}{ending.message[:1].upper()}{ending.message[1:]}.")
+    early: dict[tuple[EndingKind, str, str], list[str]] = {}
+    for name, ending in endings.items():
+        if ending is not None and ending.kind is not EndingKind.FINISHED:
+            early.setdefault((ending.kind, ending.message, ending.hint), []).append(name)
+    for (kind, message, hint), names in early.items():
+        of = _of(", ".join(names)) if len(names) < len(endings) else ""
+        if kind is EndingKind.INTERRUPTED:
+            say(f"{message[:1].upper()}{message[1:]}.")
         else:
-            say(f"error: {of}{ending.message}")
-        if ending.hint:
-            say(f"hint: {ending.hint}")
+            say(f"error: {of}{message}")
+        if hint:
+            say(f"hint: {hint}")
     return bool(early)
 
 
@@ -200,8 +203,11 @@ def print_rows_without_token(job: Job) -> None:
         explained |= {Hint.API_TOKEN_INVALID, Hint.API_TOKEN_FORBIDDEN}
     still_valid = [one for one in job.result.without_token if one.token and not one.error]
     if still_valid:
-        say(f"{amount(len(still_valid), 'row')} keep an earlier login token that is still valid but was not renewed.")
+        rows_keep = f"{amount(len(still_valid), 'row')} keep an earlier login token"
+        say(f"{_of(job.name)}{rows_keep} that is still valid but was not renewed.")
     rows = [_failure(one) for one in job.result.without_token if one.error and one.hint not in map(str, explained)]
+    if rows and job.name:
+        say(f"{job.name}:")
     say(*group_lines(rows, names_of(job.batch.cells, [row.row for row in rows])))
 
 
@@ -225,7 +231,7 @@ def print_other_files(job: Job, *, quiet: bool) -> None:
         )
     if result.guarded_cells and not quiet:
         cells = amount(result.guarded_cells, "roster cell")
-        say(f"{cells} got a leading apostrophe, so that no spreadsheet program runs it as a formula.")
+        say(f"{_of(job.name)}{cells} got a leading apostrophe, so that no spreadsheet program runs it as a formula.")
 
 
 def print_results(results: Sequence[JobResult], seconds: float, *, quiet: bool, sandbox: bool) -> None:
