@@ -29,6 +29,7 @@ ORDER = {
         "roster_options",
         "kinds",
         "options",
+        "resume_command",
         "file",
         "layers",
         "display",
@@ -74,6 +75,7 @@ ORDER = {
         "resume",
         "batch",
         "journal",
+        "replaceable",
         "destination",
     ),
     "pipeline": (
@@ -91,9 +93,9 @@ ORDER = {
         "usage",
         "run",
     ),
-    "jobs": ("records", "running", "job", "planning", "organizations"),
+    "jobs": ("records", "running", "job", "outputs", "planning", "checking", "organizations"),
     "reporting": ("exit_codes", "progress", "log_file", "event_log", "summary", "notification"),
-    "cli": ("parser", "screen", "manual", "groups", "messages", "loop", "commands", "issuing"),
+    "cli": ("help_texts", "parser", "screen", "manual", "groups", "messages", "loop", "commands", "issuing"),
     "__main__": (),
 }
 """Each imports only from those before it, and inside a folder too. A name is a file or a folder."""

@@ -186,7 +186,7 @@ def test_a_second_run_is_refused_and_sends_nothing_until_the_first_is_dead(
         retry = ["retry", str(out), *server]
         environ = {"SAMSARA_API_TOKEN": sandbox.api_token}
         before = {path.name: path.read_bytes() for path in out.parent.iterdir()}
-        for second in (issue, [*issue, "--overwrite"], [*issue, "--restart"], retry, ["purge", str(out)]):
+        for second in (issue, [*issue, "--overwrite"], retry, [*retry, "--overwrite"], ["purge", str(out)]):
             assert main(second, environ) == 2
             output = capsys.readouterr().err
             assert f"another run is writing {out}" in output

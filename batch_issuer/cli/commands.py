@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ResultsError, SettingsError
-from ..reporting.exit_codes import EXIT_COMPLETE, EXIT_ROWS_WITHOUT_TOKEN
-from ..settings.addresses import REGIONS
+from ..reporting.exit_codes import EXIT_COMPLETE, EXIT_NOTHING_SENT, EXIT_ROWS_WITHOUT_TOKEN, worst
 from ..settings.display import report_lines, run_lines
 from ..settings.file import FILE_NAME, find_settings_file, read_settings_file
 from ..settings.layers import API_TOKEN_VARIABLE
@@ -29,9 +28,12 @@ from .messages import (
     by_organization_lines,
     identified_by,
     names_of,
+    of_organization,
+    print_error,
     refused_lines,
     say_command,
     status_lines,
+    takes_text,
     warn_of_secrets,
     warnings_of,
 )
@@ -40,10 +42,10 @@ from .screen import CROSS, TICK, out, out_table, say
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from ..jobs.checking import RosterCheck
     from ..jobs.planning import RosterData
-    from ..roster import Roster
     from ..sandbox import Sandbox
     from ..settings.run_settings import Settings
 
@@ -66,31 +68,47 @@ def roster_of(options: Namespace) -> Path | RosterData:
 
 
 def check(options: Namespace, environ: Mapping[str, str]) -> int:
-    """``check ROSTER``: check a roster, send nothing."""
-    from ..jobs.planning import Planner
+    """``check [ROSTER]``: check a roster, or those that the settings name; send nothing."""
+    from ..jobs.checking import check_all, check_named, check_roster
 
     selection = selection_of(options, environ)
-    planner = Planner(selection)
-    roster, names = planner.read(roster_of(options), selection.one(), only_check=True)
-    return _check(selection, roster, names)
+    if not options.all:
+        named = check_named(selection) if options.roster is None else check_roster(selection, roster_of(options))
+        return _print_check(named)
+    refuse_all_with(options)
+    checks = check_all(selection)
+    code = worst([_print_check(one) for one in checks])
+    rows = sum(len(one.roster) for one in checks if one.roster is not None)
+    to_send = sum(one.to_send for one in checks)
+    takes = takes_text(max((one.seconds for one in checks), default=0.0))
+    sign = CROSS if code else TICK
+    out(f"{sign} {amount(len(checks), 'organization')}, {amount(rows, 'row')}: {to_send} can be sent{takes}.")
+    return code
 
 
-def _check(selection: Selection, roster: Roster, names: Sequence[str]) -> int:
-    from ..quota import estimate
-    from ..wording import duration_text
+def refuse_all_with(options: Namespace) -> None:
+    """Refuse ``--all`` together with a roster or an organization.
 
-    say(*roster.notes, identified_by(roster))
-    to_send, seconds, rates = 0, [0.0], set()
-    for name in names:
-        settings = selection.layers(name).settings(sandbox=(REGIONS["us"], "none"))
-        drivers = len(roster.of_organization(name) if roster.options.organization_column else roster.drivers)
-        to_send += drivers
-        seconds.append(estimate(settings.rate, drivers, settings.burst or settings.rate.limit, settings.concurrency))
-        rates.add(settings.rate)
-    at = f" at {rates.pop()}" if len(names) == 1 else ""
-    takes = f"; issuing takes about {duration_text(max(seconds))}{at}" if to_send else ""
+    Raises:
+        SettingsError: there is one.
+    """
+    if options.roster or options.org:
+        raise SettingsError("--all uses the rosters that the settings name", "leave out ROSTER and --org, or --all")
+
+
+def _print_check(check: RosterCheck) -> int:
+    if check.roster is None:
+        if check.error is not None:
+            print_error(check.error, check.name)
+        return EXIT_NOTHING_SENT
+    if check.warning:
+        say(of_organization(f"warning: {check.warning}", check.name))
+    roster = check.roster
+    say(*(of_organization(line, check.name) for line in (*roster.notes, identified_by(roster))))
+    counts = f"{check.to_send} can be sent, {len(roster.refused)} cannot"
+    of = f"{check.name}: " if check.name else ""
     sign = CROSS if roster.refused else TICK
-    out(f"{sign} {amount(len(roster), 'row')}: {to_send} can be sent, {len(roster.refused)} cannot{takes}.")
+    out(f"{sign} {of}{amount(len(roster), 'row')}: {counts}{takes_text(check.seconds, check.rate)}.")
     out(*by_organization_lines(roster), *by_kind_lines(roster), *warnings_of(roster, in_full=True))
     out(*refused_lines(roster))
     return EXIT_ROWS_WITHOUT_TOKEN if roster.refused else EXIT_COMPLETE

@@ -20,7 +20,7 @@ from ..reporting.notification import notify
 from ..reporting.progress import Progress
 from ..reporting.summary import check_summary, summarize, summarize_failure, summary_document, write_summary
 from ..settings.layers import Layers
-from .commands import roster_of, selection_of
+from .commands import refuse_all_with, roster_of, selection_of
 from .loop import raise_descriptor_limit, run_async, stopped_by_signals
 from .messages import (
     MOST_COMMANDS,
@@ -61,8 +61,7 @@ def issue(options: Namespace, environ: Mapping[str, str]) -> int:
 
     def plan(planner: Planner) -> list[Job]:
         if options.all:
-            if options.roster or options.org:
-                raise SettingsError("--all takes the rosters that the settings name", "leave out ROSTER and --org")
+            refuse_all_with(options)
             return planner.issue_all()
         return planner.issue_named() if options.roster is None else planner.issue_roster(roster_of(options))
 
@@ -95,8 +94,7 @@ class _Command:
             planner = stack.enter_context(
                 Planner(
                     selection,
-                    overwrite=getattr(options, "overwrite", False),
-                    restart=options.restart,
+                    overwrite=options.overwrite,
                     sandbox=options.sandbox,
                 )
             )
@@ -165,7 +163,7 @@ class _Command:
                 warned.add(job.destination.warning)
                 say(f"warning: {job.destination.warning}")
             lines = about_roster(job.roster, alone=not job.name) if job.roster is not None else []
-            lines += resumed_lines(job.batch, job.destination, start_over=self._options.restart)
+            lines += resumed_lines(job.batch, job.destination)
             say(*(of_organization(line, job.name) for line in lines))
 
     async def _run(self, jobs: Sequence[Job], number: int) -> None:

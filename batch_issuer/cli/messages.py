@@ -5,14 +5,15 @@ Imports nothing heavy, so that a mistyped flag is reported at once.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ..settings.options import resume_flags, resume_variables
+from ..settings.resume_command import resume_flags, resume_variables
 from ..wording import amount, duration_text, local, utc_text
 from .groups import group_lines, row_list, warning_lines
-from .screen import CROSS, TICK, out, say, say_table
+from .screen import CROSS, LABELS, TICK, out, say, say_table
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ..reporting.summary import OrganizationSummary
     from ..results import Batch, Destination, Failure, FileStatus
     from ..roster import Column, Roster
+    from ..settings.run_settings import Rate
 
 MOST_COMMANDS = 5
 """Commands to run next that are listed, of many organizations."""
@@ -45,6 +47,11 @@ def identified_by(roster: Roster) -> str:
 
     first, *others = (described(kind, column) for kind, column in roster.named_by.sent.items())
     return f"Drivers are identified by column {first}{''.join(f', otherwise by {other}' for other in others)}."
+
+
+def takes_text(seconds: float, rate: Rate | None = None) -> str:
+    """``; issuing takes about 1 s at 100/min``, or nothing for no time."""
+    return f"; issuing takes about {duration_text(seconds)}{f' at {rate}' if rate else ''}" if seconds else ""
 
 
 def by_kind_lines(roster: Roster) -> Iterator[str]:
@@ -93,9 +100,9 @@ def _failure(outcome: Outcome) -> Failure:
 # --- before a run
 
 
-def resumed_lines(batch: Batch, destination: Destination, *, start_over: bool) -> Iterator[str]:
+def resumed_lines(batch: Batch, destination: Destination) -> Iterator[str]:
     """What earlier runs left of the rows, if there were any."""
-    if destination.partial.exists() and not start_over:
+    if destination.resumes:
         yield f"Resuming the run that left {destination.partial}."
     if not batch.drivers and not batch.changed:
         yield "Nothing to do."
@@ -153,19 +160,15 @@ def say_command(why: str, *commands: tuple[str, str]) -> None:
 
 def print_error(error: BatchIssuerError, organization: str = "") -> None:
     """An error, and what to do about it."""
-    say(f"error: {_of(organization)}{error.message}", *([f"hint: {error.hint}"] if error.hint else []))
+    say(of_organization(f"error: {error.message}", organization), *([f"hint: {error.hint}"] if error.hint else []))
 
 
 def of_organization(line: str, name: str) -> str:
-    """A line with the name of the organization it is about, after its label; an indented line belongs to the last."""
-    if not name or line.startswith(" "):
+    """A line with the name of its organization, unless it contains that; an indented one belongs to the last."""
+    if not name or line.startswith(" ") or re.search(rf" of {re.escape(name)}\b", line):
         return line
-    label = "warning: " if line.startswith("warning: ") else ""
+    label = next((f"{word}: " for word in LABELS if line.startswith(f"{word}: ")), "")
     return f"{label}{name}: {line.removeprefix(label)}"
-
-
-def _of(organization: str) -> str:
-    return f"{organization}: " if organization else ""
 
 
 def print_endings(endings: Mapping[str, Ending | None]) -> bool:
@@ -181,11 +184,10 @@ def print_endings(endings: Mapping[str, Ending | None]) -> bool:
         if ending is not None and ending.kind is not EndingKind.FINISHED:
             early.setdefault((ending.kind, ending.message, ending.hint), []).append(name)
     for (kind, message, hint), names in early.items():
-        of = _of(", ".join(names)) if len(names) < len(endings) else ""
         if kind is EndingKind.INTERRUPTED:
             say(f"{message[:1].upper()}{message[1:]}.")
         else:
-            say(f"error: {of}{message}")
+            say(of_organization(f"error: {message}", ", ".join(names) if len(names) < len(endings) else ""))
         if hint:
             say(f"hint: {hint}")
     return bool(early)
@@ -203,8 +205,9 @@ def print_rows_without_token(job: Job) -> None:
         explained |= {Hint.API_TOKEN_INVALID, Hint.API_TOKEN_FORBIDDEN}
     still_valid = [one for one in job.result.without_token if one.token and not one.error]
     if still_valid:
-        rows_keep = f"{amount(len(still_valid), 'row')} keep an earlier login token"
-        say(f"{_of(job.name)}{rows_keep} that is still valid but was not renewed.")
+        number = amount(len(still_valid), "row")
+        line = f"{number} keep an earlier login token that is still valid but was not renewed."
+        say(of_organization(line, job.name))
     rows = [_failure(one) for one in job.result.without_token if one.error and one.hint not in map(str, explained)]
     if rows and job.name:
         say(f"{job.name}:")
@@ -231,7 +234,8 @@ def print_other_files(job: Job, *, quiet: bool) -> None:
         )
     if result.guarded_cells and not quiet:
         cells = amount(result.guarded_cells, "roster cell")
-        say(f"{_of(job.name)}{cells} got a leading apostrophe, so that no spreadsheet program runs it as a formula.")
+        line = f"{cells} got a leading apostrophe, so that no spreadsheet program runs it as a formula."
+        say(of_organization(line, job.name))
 
 
 def print_results(results: Sequence[JobResult], seconds: float, *, quiet: bool, sandbox: bool) -> None:

@@ -38,7 +38,7 @@ class OrganizationJob:
         roster: the path of the roster; blank for a results file.
         started_at: UTC.
         ended_at: UTC; None while it is running.
-        error: why it was not issued for, or did not come to its end.
+        error: why nothing was requested, or why the job failed.
         ending: why its run ended; None if it had none, or while it is running.
         usage: what its run sent; None if it had none.
         outcomes: of its rows, in order.
@@ -107,8 +107,8 @@ class Job:
         source: the roster's path, or how messages call it; blank for a results file.
         roster: what is known of the roster; None for a results file.
         destination, batch: once it is prepared.
-        error: why it could not be prepared, or did not come to its end.
-        result: once it has come to its end.
+        error: why it could not be prepared, or why it failed.
+        result: after its end.
     """
 
     organizations: list[OrganizationJob]

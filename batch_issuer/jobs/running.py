@@ -48,20 +48,20 @@ async def run_job(
 ) -> JobResult:
     """Issue for the rows of a batch, for all organizations at once; every ending publishes what there is.
 
-    Each organization has its own run and stop rules. What became of it is put into its record; one without settings,
-    or whose settings cannot be used, is passed over, and its ``error`` says why.
+    Each organization has its own run, stop rules and record. One without valid settings is skipped and has an
+    ``error``.
 
     Args:
         batch: the rows.
         destination: where the batch came from; entered.
         organizations: those whose rows are to be requested.
         connections: those to use, if other jobs run at the same time.
-        stop: ends all runs in good order.
+        stop: ends all runs cleanly.
         observers: of the runs, by the organization's name.
 
     Raises:
         ResultsError: the results cannot be created; nothing was sent.
-        StorageError: the results could not be published; the journal holds what was issued.
+        StorageError: the results could not be published; the journal contains what was issued.
     """
     outcomes: Mapping[int, Outcome] = batch.outcomes
     asked = {one: one.settings for one in organizations if one.settings is not None and one.error is None}
@@ -147,7 +147,7 @@ def _runs(
 
 
 def _note(one: OrganizationJob, run: Run) -> None:
-    """What a run came to, even if the job does not come to its end."""
+    """Record the outcome of a run, even if the job fails."""
     one.ended_at, one.ending, one.usage = utc_now(), run.ending, run.usage
     renewed = len(run.finished) > len(run.drivers)  # then a row has several
     one.outcomes = list(run.outcomes.values()) if renewed else run.finished
@@ -169,14 +169,14 @@ def _publish(batch: Batch, outcomes: Mapping[int, Outcome], destination: Destina
         return destination.publish(batch, outcomes)
     except StorageError as error:
         if not unkept:
-            hint = f"{error.hint}, then batch-issuer retry {destination.path} goes on; all is in {destination.partial}"
+            hint = f"{error.hint}, then run batch-issuer retry {destination.path}; all is kept in {destination.partial}"
             raise StorageError(error.message, hint) from None
         rescued = destination.rescue(batch, outcomes)
         if rescued is not None:
             raise StorageError(
                 f"{error.message}; all results are in {rescued} instead",
-                f"move that file to a safe place; batch-issuer retry goes on from it. {destination.partial}, "
-                "if it is still there, lacks the last tokens",
+                f"move that file to a safe place, then resume with batch-issuer retry; {destination.partial} "
+                "does not contain the last tokens",
             ) from None
         lost = f"; tokens of this run that are not in {destination.partial} are lost"
         raise StorageError(f"{error.message}{lost}", error.hint) from None
@@ -192,7 +192,7 @@ def _result(
     before = {driver.row: driver.before for driver in batch.drivers if driver.before is not None}
     good, unclear = ("", str(Hint.NO_EXPIRY)), set(batch.unclear)
 
-    def lacks(outcome: Outcome) -> bool:
+    def is_without_token(outcome: Outcome) -> bool:
         earlier = before.get(outcome.row)
         return (
             not outcome.token
@@ -204,7 +204,7 @@ def _result(
     in_order = [outcomes[row] for row in batch.row_numbers()]
     all_of, without_token_of = (
         _by_organization(batch, each, organizations)
-        for each in (in_order, [outcome for outcome in in_order if lacks(outcome)])
+        for each in (in_order, [outcome for outcome in in_order if is_without_token(outcome)])
     )
     for one in organizations:
         one.ended_at, one.results, one.moved = utc_now(), published.path, published.path != destination.path

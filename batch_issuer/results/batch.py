@@ -155,7 +155,7 @@ class Batch:
             RosterError: two columns could identify the drivers.
         """
         if results.rows != list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(results.rows))):
-            raise ResultsError(f"{name} does not contain all rows", "start over with --restart")
+            raise ResultsError(f"{name} does not contain all rows", "start over with --overwrite")
         with collection_paused():
             header = [str(column) for column in results.cells.columns]
             options = options or RosterOptions()

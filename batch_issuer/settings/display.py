@@ -59,6 +59,6 @@ def _option_lines(layers: Layers, option: Option) -> Iterator[tuple[str, str, st
             found = layers.burst()
             yield "burst", str(layers.rate().limit if found.value is None else found.value), found.source
         case "output" if found is not None and found.value is None:
-            yield "output", "beside the roster", found.source
+            yield "output", "next to the roster", found.source
         case _ if found is not None:
             yield option.name, for_people(option.kind, found.value), found.source

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.paths import SAMPLES
+from support.raw_server import unused_port
 from support.rosters import (
     assert_agrees,
+    interrupt,
     interrupted_run,
     issued,
     lines,
@@ -28,6 +30,7 @@ from support.sandbox import environ_for, live_sandbox, tokens_of
 
 from batch_issuer.cli import main
 from batch_issuer.hints import SCOPE
+from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.results import AUTH_COLUMNS, Batch, Destination
 from batch_issuer.roster import Roster
 
@@ -290,34 +293,37 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
         "book.xlsx": "a workbook that is not .xlsx",
     }.items():
         yield name, ["issue", str(folder / name), "--sandbox"], message
-    yield "no such folder", ["issue", good, "--sandbox", "-o", str(folder / "x" / "out.csv")], "there is no folder"
+    yield "no such folder", ["issue", good, "--sandbox", "-o", str(folder / "x" / "out.csv")], "no folder"
     yield "folder not writable", ["issue", good, "--sandbox", "-o", "/sys/out.csv"], "cannot be used"
-    yield "output is a folder", ["issue", good, "--sandbox", "-o", str(folder)], "is not a file"
+    yield "output is a folder", ["issue", good, "--sandbox", "-o", str(folder)], "has no ending"
+    yield "output is a folder with its slash", ["issue", good, "--sandbox", "-o", f"{folder}/"], "is a folder"
     yield "output is the roster", ["issue", good, "--sandbox", "-o", good, "--overwrite"], "is the roster itself"
     yield "the current folder", ["issue", ".", "--sandbox"], "is not a file"
     yield "an empty name", ["issue", "", "--sandbox"], "is not a file"
     yield "output is an empty name", ["issue", good, "--sandbox", "-o", ""], "is a folder"
-    yield "output is no CSV", ["issue", good, "--sandbox", "-o", str(folder / "out.ods")], "kept as .csv or .xlsx"
+    for ending in (".ods", ".pdf", ".gz", ".csv.gz", ".partial"):
+        shown = f"results cannot be written as .{ending.rpartition('.')[2]}"
+        yield f"output is {ending}", ["issue", good, "--sandbox", "-o", str(folder / f"out{ending}")], shown
+    yield "output has no ending", ["issue", good, "--sandbox", "-o", "out"], "the results file out has no ending"
     yield "output is taken", ["issue", good, "--sandbox", "-o", str(folder / "taken.csv")], "not a results file"
     yield "output is a link", ["issue", good, "--sandbox", "-o", str(folder / "link.csv")], "symbolic link"
     for option, value, message in [
-        ("--rate", "fast", "is not a valid rate"),
-        ("--rate", "0/min", "is not possible"),
+        ("--rate", "fast", "--rate: 'fast' is not a valid rate"),
+        ("--rate", "0/min", "--rate: a rate of 0 requests"),
         ("--burst", "101", "is not possible at a rate"),
-        ("--burst", "many", "is not a whole number"),
-        ("--timeout", "soon", "is not a valid duration"),
+        ("--burst", "many", "--burst: 'many' is not a whole number"),
+        ("--timeout", "soon", "--timeout: 'soon' is not a valid duration"),
         ("--concurrency", "0", "concurrency cannot be 0"),
-        ("--min-validity", "long", "is not a valid duration"),
-        ("--region", "mars", "invalid choice"),
+        ("--min-validity", "long", "--min-validity: 'long' is not a valid duration"),
+        ("--region", "mars", "--region: 'mars' is not a valid choice"),
         ("--base-url", "http://api.samsara.com", "unencrypted"),
         ("--base-url", "nonsense", "not an https:// address"),
-        ("--colour", "red", "unrecognized arguments"),
+        ("--colour", "red", "issue has no flag --colour"),
     ]:
         where = [] if option in ("--region", "--base-url") else ["--region", "us"]
         yield f"{option} {value}", ["issue", good, *where, option, value], message
-    yield "no roster named", ["issue"], "no roster is named"
-    yield "no command", [], "required: COMMAND"
-    yield "unknown command", ["isue"], "invalid choice"
+    yield "no roster named", ["issue"], "ROSTER is missing"
+    yield "unknown command", ["isue"], "'isue' is not a batch-issuer command"
     for command in (["status"], ["status", "--json"], ["purge"], ["retry"]):
         yield f"{' '.join(command)} of a roster", [*command, good], "not a results file"
         yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "no file"
@@ -426,27 +432,26 @@ def test_an_interrupted_run_is_not_resumed_with_another_roster(
     interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     source.write_text(source.read_text().replace("700001", "700009"))
-    for options in ([], ["--overwrite"]):
-        assert main(["issue", str(source), "--sandbox", *options], {}) == 2
-        stderr = capsys.readouterr().err
-        assert "its roster was another: row 3 differs" in stderr
-        assert f"batch-issuer retry {place.path}" in stderr
-        assert "--restart" in stderr
+    assert main(["issue", str(source), "--sandbox"], {}) == 2
+    told = capsys.readouterr().err
+    assert "had another roster: row 3 differs" in told
+    assert f"batch-issuer retry {place.path}" in told
+    assert "--overwrite" in told
     assert place.partial.read_bytes() == left
     assert not place.path.exists()
 
 
 @pytest.mark.parametrize("by", ["issue", "retry"])
-def test_restart_keeps_the_old_journal_and_starts_over(
+def test_overwrite_starts_over_and_sets_the_journal_aside(
     by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``retry`` by the results as they were before the interrupted run."""
+    """``retry`` uses the results as they were before the interrupted run."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
     kept = interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     with live_sandbox() as sandbox:
-        command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--restart"]
+        command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--overwrite"]
         assert main(command, environ_for(sandbox)) == 0
     aside = tmp_path / "depot.results.csv.partial.1"
     kept_line = f"The journal of the interrupted run is kept as {aside}; it may contain login tokens.\n"
@@ -470,20 +475,21 @@ def test_results_changed_after_the_interruption_are_not_touched(
     os.utime(place.path, (0, place.partial.stat().st_mtime + 1))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main([by, str(source if by == "issue" else place.path), "--sandbox"], {}) == 2
-    stderr = capsys.readouterr().err
-    assert f"{place.path} was changed after the run that did not finish and left {place.partial}" in stderr
-    assert "--restart" in stderr
+    told = capsys.readouterr().err
+    assert f"{place.path} was changed after the interrupted run that left {place.partial}" in told
+    assert f"batch-issuer retry {place.path} --overwrite" in told
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_file_in_place_of_the_journal_is_kept_as_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_the_place_of_the_journal_is_set_aside_with_overwrite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, partial = write_roster(tmp_path, 2), tmp_path / "depot.results.csv.partial"
     partial.write_text("precious")
-    for options in ([], ["--overwrite"]):
-        assert main(["issue", str(source), "--sandbox", *options], {}) == 2
-        assert "--restart" in capsys.readouterr().err
-        assert partial.read_text() == "precious"
-    assert main(["issue", str(source), "--sandbox", "--restart"], {}) == 0
+    assert main(["issue", str(source), "--sandbox"], {}) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert partial.read_text() == "precious"
+    assert main(["issue", str(source), "--sandbox", "--overwrite"], {}) == 0
     assert (tmp_path / "depot.results.csv.partial.1").read_text() == "precious"
     assert not partial.exists()
 
@@ -494,5 +500,48 @@ def test_the_sandbox_never_replaces_real_tokens(tmp_path: Path, capsys: pytest.C
     publish(place, drivers, issued(drivers.drivers[0], expires_at=datetime.now(UTC) + timedelta(minutes=1)))
     before = place.path.read_bytes()
     assert main(["retry", str(place.path), "--sandbox"], {}) == 2
-    assert "tokens of the real API" in capsys.readouterr().err
+    assert "contains real login tokens" in capsys.readouterr().err
     assert place.path.read_bytes() == before
+
+
+# --- after a sandbox run
+
+
+@pytest.fixture
+def unreachable() -> Iterator[dict[str, str]]:
+    """The environment of a run with the real API, which a proxy that is not there keeps out of reach."""
+    with unused_port() as port:
+        yield {"SAMSARA_API_TOKEN": "k", "HTTPS_PROXY": f"http://127.0.0.1:{port}"}
+
+
+OUT_OF_REACH = ["--quota", "process", "--rate", "1000/s", "--give-up-after", "20ms"]
+
+
+def test_after_a_sandbox_run_the_real_one_just_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], unreachable: dict[str, str]
+) -> None:
+    source, out = write_roster(tmp_path, 3), tmp_path / "depot.results.csv"
+    assert main(["issue", str(source), "--sandbox"], {}) == 0
+    assert main(["issue", str(source), "--sandbox"], {}) == 2  # nothing changes for another sandbox run
+    assert "already contains login tokens" in capsys.readouterr().err
+    assert main(["issue", str(source), *OUT_OF_REACH], unreachable) == 4
+    assert "sandbox" not in out.read_text(encoding="utf-8-sig")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
+
+
+def test_after_an_interrupted_sandbox_run_the_real_one_just_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], unreachable: dict[str, str]
+) -> None:
+    """Also if the roster was corrected meanwhile; nothing is resumed, set aside or called lost."""
+    source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    rows = Batch.of_roster(Roster.from_path(source))
+    soon = datetime.now(UTC) + timedelta(minutes=10)
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1", expires_at=soon), Attempts(rows.drivers[1]).intent())
+    source.write_text(source.read_text().replace("700001", "700009"))
+    assert main(["issue", str(source), *OUT_OF_REACH], unreachable) == 4
+    stderr = capsys.readouterr().err
+    assert "Going on" not in stderr
+    assert "nobody knows" not in stderr
+    assert [row["auth_token"] for row in lines(place.path)] == [""] * 3
+    assert lines(place.path)[1]["auth_identifier"] == "driverId=700009"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]

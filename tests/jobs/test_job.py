@@ -192,12 +192,12 @@ def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_lack
     with_sandbox(job, script="404")
 
 
-def test_restarting_keeps_what_was_left_aside_and_asks_for_every_row(tmp_path: Path) -> None:
+def test_overwriting_sets_the_journal_aside_and_requests_every_row(tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         interrupted_run(place, roster)
         left = place.partial.read_bytes()
-        assert (await issue_file(roster, settings, place.path, restart=True)).complete
+        assert (await issue_file(roster, settings, place.path, overwrite=True)).complete
         assert len(sandbox.ledger) == 3
         assert place.path.with_name("out.csv.partial.1").read_bytes() == left
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.partial.1"]
@@ -205,12 +205,12 @@ def test_restarting_keeps_what_was_left_aside_and_asks_for_every_row(tmp_path: P
     with_sandbox(job)
 
 
-def test_restarting_a_retry_goes_by_the_results_as_they_were_before(tmp_path: Path) -> None:
+def test_a_retry_that_overwrites_uses_the_results_as_they_are(tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         first = await issue_file(roster, settings, place.path)
         interrupted_run(place, roster)
-        result = await retry_file(place.path, settings, restart=True)
+        result = await retry_file(place.path, settings, overwrite=True)
         assert [outcome.token for outcome in result.outcomes] == [outcome.token for outcome in first.outcomes]
         assert len(sandbox.ledger) == 3
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.partial.1"]

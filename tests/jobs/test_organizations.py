@@ -114,7 +114,7 @@ def test_a_missing_roster_or_key_stops_only_its_own_organization(
     assert [row["auth_status"] for row in group.results("east")] == ["issued"] * 3
     told = capsys.readouterr().err
     assert "error: north: no file" in told
-    assert "error: south: the API token of south is missing: the environment variable KEY_2 is not set" in told
+    assert "error: the API token of south is missing: the environment variable KEY_2 is not set" in told
     assert "east" not in told.split("organization ")[0]
     assert "organization  login tokens  first expiry  result\nnorth " in told
     assert told.count("error: ") == 2
@@ -195,7 +195,7 @@ def test_a_file_for_each_organization_is_refused_for_a_roster_that_they_share(
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), *flag) == 2
     told = capsys.readouterr().err
-    assert "all.csv holds drivers of several organizations, so its results are one file" in told
+    assert "all.csv contains drivers of several organizations, so it has one results file" in told
     assert "-o" in told
     assert "roster_file" in told
     assert not group.asked("north")
@@ -247,7 +247,7 @@ def test_a_missing_key_stops_only_its_own_rows_of_a_shared_file(
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), "-o", str(out), "--summary", str(group.folder / "s.json")) == 2
     assert [row["auth_status"] for row in lines(out)] == ["issued", "not_attempted"]
-    assert "error: south: the API token of south is missing" in capsys.readouterr().err
+    assert "error: the API token of south is missing" in capsys.readouterr().err
     entries = json.loads((group.folder / "s.json").read_text())["organizations"]
     assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [
         ("north", 0, 1),
@@ -263,8 +263,8 @@ def test_rosters_of_their_own_never_share_a_results_file(group: Group, capsys: p
     group._sections[0] += 'output = "results/{organization}-{date}.csv"\n'
     assert group.run("issue", "--all") == 2
     told = capsys.readouterr().err
-    assert told.count("is to hold the results of north and of south") >= 2
-    assert "write {organization} into output" in told
+    assert told.count("north and south have the same results file") >= 2
+    assert "add {organization} to output" in told
     assert (len(group.asked("east")), len(group.asked("north")), len(group.asked("south"))) == (2, 0, 0)
 
 
@@ -305,7 +305,7 @@ def test_results_of_several_go_into_no_file_of_one_organization(
     shared = group.folder / "all.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared)) == 2
-    assert "all.csv holds drivers of several organizations" in capsys.readouterr().err
+    assert "all.csv contains drivers of several organizations" in capsys.readouterr().err
     assert not group.asked("north")
     assert group.run("issue", str(shared), "-o", str(group.folder / "one.csv")) == 0
     assert [row["auth_status"] for row in lines(group.folder / "one.csv")] == ["issued", "issued"]
@@ -338,7 +338,7 @@ def test_retry_of_an_organization_without_rows_is_refused(group: Group, capsys: 
     shared.write_text("Username,Organization\ndriver.1,north\n")
     assert group.run("issue", str(shared), "-o", str(out)) == 0
     assert group.run("retry", str(out), "--org", "south") == 2
-    assert "no row of one.csv is of south" in capsys.readouterr().err
+    assert "no row of one.csv belongs to south" in capsys.readouterr().err
 
 
 def test_check_takes_a_roster_of_which_organization_it_may_be(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
@@ -458,11 +458,11 @@ def test_retry_knows_the_organization_by_the_name_of_the_results(group: Group) -
     [
         (["issue", "north.csv"], "the settings have 2 organizations: north, south"),
         (["issue", "north.csv", "--org", "west"], "no organization 'west'"),
-        (["issue", "north.csv", "--all"], "--all takes the rosters that the settings name"),
+        (["issue", "north.csv", "--all"], "--all uses the rosters that the settings name"),
         (["issue", "--all", "--token-command", "echo key"], "'north' and 'south' have the same API token"),
         (
             ["issue", "--org", "north", "-o", "{nothing}.csv"],
-            "'{nothing}' in the name of the results stands for nothing",
+            "unknown placeholder '{nothing}' in the name of the results",
         ),
         (["retry", "north.csv"], "no column 'organization' for the organization"),
     ],

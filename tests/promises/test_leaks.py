@@ -516,13 +516,13 @@ def signals_and_kills(stage: Stage) -> None:
 def kept_aside(stage: Stage) -> None:
     """Journals of killed runs are kept aside; two runs use the same results."""
     stage.write_roster(20)
-    for more in ((), ("--restart",)):
+    for more in ((), ("--overwrite",)):
         with waiting_in_vain(stage, "issue", stage.roster, *more):
             assert "another run" in stage.run("retry", stage.results, "--sandbox", code=2)
     with stage.sandbox() as sandbox:
         run = ("--base-url", sandbox.url, *QUICK)
-        stage.run("issue", stage.roster, *run, "--restart")
-        stage.run("issue", stage.roster, *run, "--restart", "--overwrite")
+        stage.run("issue", stage.roster, *run, "--overwrite")
+        stage.run("issue", stage.roster, *run, "--overwrite")
 
 
 def write_table(path: Path, rows: Iterable[Sequence[str]]) -> Path:
@@ -796,7 +796,7 @@ def bugs(stage: Stage) -> None:
     stage.environ |= {"PYTHONASYNCIODEBUG": "1", "PLACES": " ".join(CRASHING_PLACES)}
     with stage.sandbox(latency=(0.02, 0.04), faults={"lost": 0.3}, seed=1) as sandbox:
         run = (stage.roster, "--base-url", sandbox.url, *QUICK)
-        again = ["issue", *run, "-o", "more.results.csv", "--overwrite", "--restart"]
+        again = ["issue", *run, "-o", "more.results.csv", "--overwrite"]
         output = stage.run_many(
             ["issue", *run], again, ["status", stage.results], before="import json, sys\n" + CRASHES
         )

@@ -370,7 +370,7 @@ def test_no_open_file_is_renamed_which_windows_refuses(place: ResultsFolder, mon
     for name in ("replace", "rename"):
         monkeypatch.setattr(os, name, as_on_windows(getattr(os, name)))
     assert place.issue() == 0, place.output
-    assert place.issue("--restart") == 0, place.output
+    assert place.issue() == 0, place.output
 
 
 def open_files() -> set[str]:
@@ -693,7 +693,7 @@ def test_files_are_created_private_whatever_the_umask(
         with disk.failing(monkeypatch):
             assert place.issue("--quota", "host") == 4
         assert place.partial.exists()
-        assert place.issue("--quota", "host", "--restart") == 0
+        assert place.issue("--quota", "host") == 0
         births.look()
     assert stat.S_IMODE(place.out.stat().st_mode) == 0o600
     (aside,) = place.folder.glob("*.partial.*")
@@ -723,9 +723,9 @@ def test_a_symbolic_link_in_place_of_a_file_is_refused_and_not_followed(
     suffix: str, dangling: bool, place: ResultsFolder
 ) -> None:
     victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
-    assert place.issue() == 2
+    assert place.run("issue", place.roster, "-o", place.out) == 2
     assert_has_hint(place.output)
-    assert place.issue("--restart") == 2
+    assert place.issue() == 2
     assert place.retry() == 2
     assert main(["purge", str(place.out)], {}) == 2
     assert place.sent == 0

@@ -62,12 +62,23 @@ def test_the_schema_is_valid_and_refuses_other_documents() -> None:
 class Night:
     """One run, and what is left of it for monitors."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox, *flags: str, source: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sandbox: Sandbox,
+        *flags: str,
+        source: str | None = None,
+        notify: str = "",
+        notify_on: str = "failure",
+    ) -> None:
         self.folder = folder
+        settings = folder / "night.toml"
+        settings.write_text(f'[report]\nnotify_on = "{notify_on}"\n')
         path = source or str(write_roster(folder, 3))
         reports = ["--summary", str(folder / "s.json"), "--log-file", str(folder / "run.log"), "--log-format", "json"]
         where = ["--base-url", sandbox.url, *QUICK]
-        self.code = main(["issue", path, *where, *reports, *flags], {"SAMSARA_API_TOKEN": sandbox.api_token})
+        environ = {"SAMSARA_API_TOKEN": sandbox.api_token, "BATCH_ISSUER_NOTIFY": notify}
+        self.code = main(["issue", path, "--config", str(settings), *where, *reports, *flags], environ)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -143,20 +154,20 @@ def test_the_log_has_a_line_for_each_row_and_nothing_secret(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("script", "flags", "output"),
+    ("script", "notify_on", "told"),
     [
-        ("404", (), True),
-        ("", (), False),
-        ("", ("--notify-on", "always"), True),
-        ("401*", ("--notify-on", "failure"), True),
+        ("404", "failure", True),
+        ("", "failure", False),
+        ("", "always", True),
+        ("401*", "failure", True),
     ],
 )
 def test_a_notification_is_one_post_with_a_sentence_and_the_summary(
-    tmp_path: Path, script: str, flags: tuple[str, ...], output: bool
+    tmp_path: Path, script: str, notify_on: str, told: bool
 ) -> None:
     with live_sandbox(limiter="none", script=script) as sandbox, live_raw_server(http(200)) as chat:
-        night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH + "/{exit_code}", *flags)
-    assert len(chat.requests) == output
+        night = Night(tmp_path, sandbox, notify=chat.url + SECRET_PATH + "/{exit_code}", notify_on=notify_on)
+    assert len(chat.requests) == told
     for request in chat.requests:
         assert request.line.split()[:2] == ["POST", f"{SECRET_PATH}/{night.code}"]
         assert request.headers["content-type"] == "application/json"
@@ -173,7 +184,7 @@ def test_a_failed_notification_changes_nothing_and_its_address_stays_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: bytes
 ) -> None:
     with live_sandbox(limiter="none") as sandbox, live_raw_server(answer) as chat:
-        night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH, "--notify-on", "always")
+        night = Night(tmp_path, sandbox, notify=chat.url + SECRET_PATH, notify_on="always")
     assert night.code == 0
     output = capsys.readouterr()
     assert "warning: the notification failed: " in output.err
@@ -183,7 +194,7 @@ def test_a_failed_notification_changes_nothing_and_its_address_stays_secret(
 
 def test_a_notification_to_a_closed_port_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with live_sandbox(limiter="none") as sandbox:
-        night = Night(tmp_path, sandbox, "--notify", f"http://127.0.0.1:1{SECRET_PATH}", "--notify-on", "always")
+        night = Night(tmp_path, sandbox, notify=f"http://127.0.0.1:1{SECRET_PATH}", notify_on="always")
     assert night.code == 0
     assert "warning: the notification failed: no connection (Connection refused)\n" in capsys.readouterr().err
 

@@ -359,7 +359,7 @@ def test_a_journal_without_a_line_for_every_row_is_not_resumed(place: Destinatio
     place.partial.write_bytes(data[: ends[0]] + data[ends[1] : ends[4]])
     with place, pytest.raises(ResultsError, match="does not contain all rows") as caught:
         place.reopen(FIVE_MINUTES)
-    assert "--restart" in caught.value.hint
+    assert "--overwrite" in caught.value.hint
     assert place.partial.read_bytes() == data[: ends[0]] + data[ends[1] : ends[4]]
 
 

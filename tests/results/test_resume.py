@@ -791,7 +791,7 @@ EDITS: dict[str, Callable[[list[dict[str, str]]], list[dict[str, str]]]] = {
 def test_results_that_were_edited_after_an_interruption_are_never_overwritten(
     edit: str, results: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit 2; both files are named and stay; --restart goes by the edited one and keeps the other aside.
+    """Exit 2; both files are named and stay; --overwrite uses the edited one and sets the other aside.
 
     One row is refused, so its identifier is cleared, as the hint suggests.
     """
@@ -804,12 +804,12 @@ def test_results_that_were_edited_after_an_interruption_are_never_overwritten(
     before = results.read_bytes(), partial.read_bytes()
     assert retry(results, sandbox) == 2
     output = capsys.readouterr().err
-    assert f"{results} was changed after the run that did not finish and left {partial}" in output
-    assert "--restart" in output
+    assert f"{results} was changed after the interrupted run that left {partial}" in output
+    assert f"batch-issuer retry {results} --overwrite" in output
     assert (results.read_bytes(), partial.read_bytes()) == before
     assert requested(sandbox) == []
 
-    assert retry(results, sandbox, "--restart") in (0, 1)
+    assert retry(results, sandbox, "--overwrite") in (0, 1)
     assert Path(f"{partial}.1").read_bytes() == before[1]
     assert not partial.exists()
     assert [row["Driver ID"] for row in lines(results)] == [row["Driver ID"] for row in changed]
@@ -862,9 +862,9 @@ def test_a_journal_contains_the_rows_with_any_cells(
     assert [one.row for one in batch.drivers] == list(range(2 + len(outcomes), 2 + len(body)))
 
 
-def test_without_a_journal_restart_changes_nothing(results: Path, sandbox: Sandbox) -> None:
+def test_without_a_journal_overwrite_changes_nothing(results: Path, sandbox: Sandbox) -> None:
     save(results, held(11), row_without_token(12))
-    assert retry(results, sandbox, "--restart") == 0
+    assert retry(results, sandbox, "--overwrite") == 0
     assert requested(sandbox) == ["driverId=12"]
     assert [path.name for path in results.parent.iterdir()] == [results.name]
 
@@ -876,8 +876,9 @@ def test_an_unreadable_journal_is_refused_with_a_hint(
     partial = Path(f"{results}.partial")
     partial.write_text("nonsense")
     assert retry(results, sandbox) == 2
-    assert "or add --restart to keep the file aside" in capsys.readouterr().err
+    hint = f"or add --overwrite to start over: the journal is kept as {partial.name}.1"
+    assert hint in capsys.readouterr().err
     assert (partial.read_text(), requested(sandbox)) == ("nonsense", [])
-    assert retry(results, sandbox, "--restart") == 0
+    assert retry(results, sandbox, "--overwrite") == 0
     assert Path(f"{partial}.1").read_text() == "nonsense"
     assert_renewed(lines(results)[0], sandbox)

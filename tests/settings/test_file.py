@@ -93,7 +93,7 @@ TIMES = ("timeout", "give_up_after", "min_validity")
 ALLOWED: dict[str, set[str]] = {
     **{key: {"whole"} for key in ("burst", "concurrency")},
     **{key: {"whole", "float"} for key in TIMES},
-    **{key: set() for key in ("region", "rate", "deadline", "log_format", "notify_on", "identify_by", "map")},
+    **{key: set() for key in ("region", "rate", "deadline", "log_format", "notify_on", "identify_by", "map", "output")},
     "token_command": {"text", "list"},
 }
 """Kinds of values that a key accepts; text if not listed."""
@@ -101,6 +101,7 @@ ALLOWED: dict[str, set[str]] = {
 SPECIFIC_MESSAGES = {
     "map": {"table": "'x' is not a kind of identifier"},
     "identify_by": {"text": "is not a kind of identifier"},
+    "output": {"text": "has no ending"},
     "rate": {"text": "is not a valid rate"},
     "deadline": {"text": "is not a valid deadline"},
     **{key: {"text": "is not a valid duration", "infinite": "is not a valid duration"} for key in TIMES},
@@ -312,7 +313,9 @@ def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
         {
             "defaults": {"token_file": "keys/a", "output": "out/{date}.csv"},
             "report": {"log_file": "~/run.log", "summary": absolute, "notify_file": "../hook"},
-            "organizations": {"north": {"token_file": absolute, "roster_file": "~/depot.csv", "output": "~/{roster}"}},
+            "organizations": {
+                "north": {"token_file": absolute, "roster_file": "~/depot.csv", "output": "~/{roster}.csv"}
+            },
         },
     )
     monkeypatch.chdir(tmp_path)
@@ -329,7 +332,7 @@ def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
     assert file.organizations["north"][0].values == {
         "token_file": Path(absolute),
         "roster_file": tmp_path / "home/depot.csv",
-        "output": str(tmp_path / "home/{roster}"),
+        "output": str(tmp_path / "home/{roster}.csv"),
     }
     assert layers_of(Path("etc/b.toml"), "--output", "x.csv").output() == "x.csv"
 
@@ -369,7 +372,9 @@ def test_symbolic_links_are_followed_before_dots_but_not_at_the_end_of_a_path(tm
 @posix
 @pytest.mark.parametrize("key", ["token_file", "output"])
 def test_the_home_folder_of_a_user_who_does_not_exist_is_refused(key: str, tmp_path: Path) -> None:
-    assert f"[defaults] {key} is not valid" in refusal_of_file(tmp_path, {"defaults": {key: "~no-such-user-here/x"}})
+    assert f"[defaults] {key} is not valid" in refusal_of_file(
+        tmp_path, {"defaults": {key: "~no-such-user-here/x.csv"}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,7 +385,7 @@ def test_a_duration_is_a_number_of_seconds_or_a_text(text: str, expected: float,
     assert found == {"timeout": pytest.approx(expected)}
 
 
-@pytest.mark.parametrize("pattern", ["out/{date}.csv", "{organization}/{roster}-{date}.csv", "plain.csv", "{date"])
+@pytest.mark.parametrize("pattern", ["out/{date}.csv", "{organization}/{roster}-{date}.csv", "plain.csv", "{date.csv"])
 def test_a_pattern_may_contain_placeholders_in_the_file_and_in_a_flag(pattern: str, tmp_path: Path) -> None:
     file = written(tmp_path, {"defaults": {"output": pattern}})
     assert layers_of(file).output() == str(tmp_path / pattern)
@@ -394,7 +399,7 @@ def test_other_placeholders_are_refused_with_the_valid_ones(pattern: str, tmp_pa
     with pytest.raises(SettingsError) as caught:
         layers_of(None, "--output", pattern).output()
     for message in (text_of(caught.value), refusal_of_file(tmp_path, {"defaults": {"output": pattern}})):
-        assert "there are {organization}, {date}, {roster}" in message
+        assert "use {organization}, {date} or {roster}" in message
 
 
 def test_braces_in_the_folder_of_the_file_are_not_placeholders(tmp_path: Path) -> None:

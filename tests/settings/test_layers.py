@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-import unicodedata
 from datetime import date, datetime, time, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from support.settings_files import HIDDEN, layers_of, shown, text_of, written
 
@@ -20,10 +18,13 @@ from batch_issuer.cli import main
 from batch_issuer.errors import SettingsError
 from batch_issuer.hints import SCOPE
 from batch_issuer.model import IdentifierKind
-from batch_issuer.settings.layers import API_TOKEN_VARIABLE, QUOTA_VARIABLE, Layers, ReportOptions, results_path
+from batch_issuer.settings.layers import API_TOKEN_VARIABLE, QUOTA_VARIABLE, Layers, ReportOptions
 from batch_issuer.settings.roster_options import RosterOptions
 from batch_issuer.settings.run_settings import Rate, Settings
 from batch_issuer.settings.secrets import Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROXY = "http://127.0.0.1:3128"
 DRIVER_ID, EXTERNAL_ID, USERNAME = IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID, IdentifierKind.USERNAME
@@ -277,7 +278,7 @@ def test_settings_do_not_show_the_password_of_the_proxy_or_the_api_token() -> No
         ("min_validity", "--min-validity=0", "2m", "3m", ("0s", "2m", "3m", "5m")),
         ("deadline", "--deadline=1:00", "2m", "03:00", ("01:00", "2m from the start", "03:00", "none")),
         ("quota", "--quota=process", "redis://b/0", "redis://c/0", ("process", "redis://b/0", "redis://c/0", "host")),
-        ("output", "--output=a", "b", "c", ("a", "{}/b", "{}/c", "beside the roster")),
+        ("output", "--output=a.csv", "b.csv", "c.csv", ("a.csv", "{}/b.csv", "{}/c.csv", "next to the roster")),
     ],
 )
 def test_a_flag_wins_over_the_organization_over_the_defaults(
@@ -482,7 +483,6 @@ def test_how_a_roster_is_read_is_said_by_flags_then_the_organization_then_all_an
         ("log_file", "--log-file=a", "b", ("a", "{}/b", "none")),
         ("log_format", "--log-format=text", "json", ("text", "json", "text")),
         ("summary", "--summary=a", "b", ("a", "{}/b", "none")),
-        ("notify_on", "--notify-on=failure", "always", ("failure", "always", "failure")),
     ],
 )
 def test_how_a_run_reports_is_said_by_flags_else_the_file(
@@ -506,25 +506,31 @@ def test_how_a_run_reports_is_said_by_flags_else_the_file(
 HOOK = "https://hooks.example/services/"
 
 
-def notified(file: Path | None, *flags: str, environ: dict[str, str] | None = None) -> str | None:
-    found = layers_of(file, *flags, environ=environ).report_options()
+def notified(file: Path | None, environ: dict[str, str] | None = None) -> str | None:
+    found = layers_of(file, environ=environ).report_options()
     assert HIDDEN not in f"{found} {found!r}"
     return found.notify.reveal() if found.notify is not None else None
 
 
-def test_the_address_to_notify_is_the_flags_else_the_variables_else_the_one_the_file_refers_to(tmp_path: Path) -> None:
+def test_notify_on_is_set_by_the_file(tmp_path: Path) -> None:
+    one = layers_of(written(tmp_path, {"report": {"notify_on": "always"}}))
+    assert one.report_options().notify_on == "always"
+    assert shown(one)["notify_on"] == ("always", "[report] notify_on")
+    assert shown(layers_of(None))["notify_on"] == ("failure", "default")
+
+
+def test_the_address_to_notify_comes_from_the_variable_else_from_the_reference_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "hook").write_text(f"{HOOK}file\n")
     (tmp_path / "hook").chmod(0o600)
     by_env = written(tmp_path, '[report]\nnotify_env = "HOOK"\n')
     by_file = written(tmp_path, '[report]\nnotify_file = "hook"\n', "c.toml")
     environ = {"BATCH_ISSUER_NOTIFY": f" {HOOK}variable\n", "HOOK": f"{HOOK}env"}
-    for flags, variables, value, source in (
-        ([f"--notify={HOOK}flag"], environ, f"{HOOK}flag", "--notify"),
-        ([], environ, f"{HOOK}variable", "BATCH_ISSUER_NOTIFY"),
-        ([], {**environ, "BATCH_ISSUER_NOTIFY": " "}, f"{HOOK}env", "[report] notify_env"),
+    for variables, value, source in (
+        (environ, f"{HOOK}variable", "BATCH_ISSUER_NOTIFY"),
+        ({**environ, "BATCH_ISSUER_NOTIFY": " "}, f"{HOOK}env", "[report] notify_env"),
     ):
-        assert notified(by_env, *flags, environ=variables) == value
-        assert shown(layers_of(by_env, *flags, environ=variables))["notify"] == ("set", source)
+        assert notified(by_env, environ=variables) == value
+        assert shown(layers_of(by_env, environ=variables))["notify"] == ("set", source)
     assert notified(by_file) == f"{HOOK}file"
     assert shown(layers_of(by_file))["notify"] == ("set", "[report] notify_file")
     assert notified(None) is None
@@ -556,8 +562,15 @@ def test_an_address_to_notify_that_others_can_read_is_told_with_the_cure_and_not
     [f"{HOOK}x", "https://user:pw@hooks.example/", "http://127.0.0.1:8080/x", "http://localhost/x", "http://[::1]/x"],
 )
 def test_an_address_to_notify_is_https_or_on_this_computer(address: str) -> None:
-    for flags, environ in (([f"--notify={address}"], {}), ([], {"BATCH_ISSUER_NOTIFY": address})):
-        assert notified(None, *flags, environ=environ) == address
+    assert notified(None, environ={"BATCH_ISSUER_NOTIFY": address}) == address
+
+
+@pytest.mark.parametrize("flag", ["--notify", "--notify-on"])
+def test_no_flag_sets_the_address_to_notify(flag: str) -> None:
+    """It is a secret, and other users can see arguments."""
+    with pytest.raises(SettingsError, match=f"issue has no flag {flag}$") as caught:
+        layers_of(None, f"{flag}={HOOK}{HIDDEN}")
+    assert HIDDEN not in text_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -576,16 +589,15 @@ def test_an_address_to_notify_is_https_or_on_this_computer(address: str) -> None
         f"hooks.example/{HIDDEN}",
     ],
 )
-@pytest.mark.parametrize("by", ["flag", "variable", "notify_env", "notify_file"])
+@pytest.mark.parametrize("by", ["variable", "notify_env", "notify_file"])
 def test_another_address_to_notify_is_refused_without_being_quoted(address: str, by: str, tmp_path: Path) -> None:
     file = None
     if by.startswith("notify_"):
         (tmp_path / "hook").write_text(address)
         (tmp_path / "hook").chmod(0o600)
         file = written(tmp_path, {"report": {by: "hook"}})
-    flags = [f"--notify={address}"] if by == "flag" else []
     with pytest.raises(SettingsError) as caught:
-        notified(file, *flags, environ={"BATCH_ISSUER_NOTIFY" if by == "variable" else "hook": address})
+        notified(file, environ={"BATCH_ISSUER_NOTIFY" if by == "variable" else "hook": address})
     assert "the notification address" in text_of(caught.value)
 
 
@@ -698,8 +710,7 @@ def test_config_says_whether_secrets_are_set_and_nothing_else_of_them(
     assert settings_shown(said)["notify"] == ("set", "[report] notify_file")
     assert settings_shown(said)["quota"] == ("redis://***@127.0.0.1/0", "BATCH_ISSUER_QUOTA")
     assert settings_shown(said)["proxy"][0] == "set"
-    said = config(capsys, file, f"--notify={HOOK}{HIDDEN}", f"--token-command=pass {HIDDEN}", environ=environ)
-    assert settings_shown(said)["notify"] == ("set", "--notify")
+    config(capsys, file, f"--token-command=pass {HIDDEN}", environ=environ)
     said = config(capsys, file, environ={**environ, "BATCH_ISSUER_NOTIFY": f"{HOOK}{HIDDEN}"})
     assert settings_shown(said)["notify"] == ("set", "BATCH_ISSUER_NOTIFY")
     said = config(capsys, file, "--org=a")
@@ -778,65 +789,3 @@ def test_config_survives_a_number_of_any_size(tmp_path: Path, capsys: pytest.Cap
     file = written(tmp_path, f"[defaults]\nburst = 0x{'f' * 5000}\n")
     assert main(["config", f"--config={file}"], {}) in (0, 2)
     assert "unexpected" not in capsys.readouterr().err
-
-
-# --- the names of results
-
-NOW = datetime.fromisoformat("2030-01-02T23:59:00+00:00")
-
-
-@pytest.mark.parametrize(
-    ("pattern", "organization", "roster", "expected"),
-    [
-        ("results/{organization}-{date}.csv", "north", "depot", "results/north-2030-01-02.csv"),
-        ("{organization}/{roster}.csv", "North & Söhne", "depot 1", "North & Söhne/depot 1.csv"),
-        ("{roster}{roster}.csv", "north", "depot", "depotdepot.csv"),
-        ("plain.csv", "north", "depot", "plain.csv"),
-        ("{date}/{organization}.csv", "", "depot", "2030-01-02/no-organization.csv"),
-        ("{roster}.csv", "north", "", "no-roster.csv"),
-        ("out/{organization}.csv", "../../etc/passwd", "", "out/__.._etc_passwd.csv"),
-        ("out/{organization}.csv", "..", "", "out/_.csv"),
-        ("out/{organization}.csv", "a/b\\c:d", "", "out/a_b_c_d.csv"),
-        ("out/{organization}.csv", "{roster}", "depot", "out/_roster_.csv"),
-        ("out/{organization}.csv", "a\0b\x1bc\nd", "", "out/a_b_c_d.csv"),
-        ("out/{organization}.csv", "CON", "", "out/CON.csv"),
-    ],
-)
-def test_the_name_of_the_results_is_the_pattern_with_organization_date_and_roster(
-    pattern: str, organization: str, roster: str, expected: str
-) -> None:
-    assert results_path(pattern, organization=organization, roster=roster, now=NOW) == Path(expected)
-
-
-HOSTILE = st.one_of(
-    st.sampled_from(
-        ["", " ", ".", "..", "...", "../../etc", "/etc", "\\\\host\\share", "C:\\", "a/b", "CON", "~", "\0"]
-    ),
-    st.text("./\\ ~:\0\n{}ax\u2028\x85", max_size=12),
-    st.text(max_size=12),
-)
-
-
-@given(
-    st.sampled_from(
-        [
-            "out/{organization}/{roster}-{date}.csv",
-            "{organization}/x.csv",
-            "{roster}/x.csv",
-            "{roster}.csv",
-            "/out/{roster}",
-        ]
-    ),
-    HOSTILE,
-    HOSTILE,
-)
-@example("{roster}/x.csv", "", " ")
-def test_no_name_leads_out_of_the_folder_of_the_pattern(pattern: str, organization: str, roster: str) -> None:
-    path = results_path(pattern, organization=organization, roster=roster, now=NOW)
-    wanted = Path(pattern)
-    assert path.is_absolute() == wanted.is_absolute()
-    assert len(path.parts) == len(wanted.parts)
-    for part, before in zip(path.parts, wanted.parts, strict=True):
-        assert part == before or "{" in before
-        assert part not in ("", ".", "..")
-        assert not any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in part)
