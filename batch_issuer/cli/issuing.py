@@ -246,7 +246,9 @@ class _Command:
     def _print(self, jobs: Sequence[Job], summaries: Sequence[OrganizationSummary]) -> int:
         """The result, for a person; only what is wrong, if they asked for quiet."""
         code, quiet, sandbox = worst(one.exit_code for one in summaries), self._options.quiet, self._options.sandbox
-        stopped = [job for job in jobs if self._print_problems(job)]
+        stopped = print_endings({one.name: one.ending for job in jobs for one in job.organizations})
+        for job in jobs:
+            self._print_problems(job)
         if quiet and not code:
             return code
         if len(summaries) > 1:
@@ -266,19 +268,15 @@ class _Command:
             print_next(self._resume_command(done[0]), sandbox=sandbox)
         return code
 
-    def _print_problems(self, job: Job) -> bool:
-        """What went wrong with a job; whether a run of it stopped early."""
+    def _print_problems(self, job: Job) -> None:
+        """What went wrong with a job, apart from the reasons why its runs stopped."""
         for error, name in [(job.error, job.name), *((one.error, one.name) for one in job.organizations)]:
             if error is not None:
                 print_error(error, name)
                 if error is job.error:
-                    return False
-        if job.name and job.result is not None and not job.result.complete:
-            say(f"{job.name}:")
-        is_early = print_endings({one.name: one.ending for one in job.organizations if one.ending is not None})
+                    return
         print_rows_without_token(job)
         print_other_files(job, quiet=self._options.quiet)
-        return is_early
 
 
 def _check_log(path: Path) -> None:

@@ -164,28 +164,32 @@ def print_error(error: BatchIssuerError, organization: str = "") -> None:
 
 
 def of_organization(line: str, name: str) -> str:
-    """A line with its organization's name, unless it contains that; an indented line belongs to the one before."""
+    """A line with the name of its organization, unless it contains that; an indented one belongs to the last."""
     if not name or line.startswith(" ") or re.search(rf" of {re.escape(name)}\b", line):
         return line
     label = next((f"{word}: " for word in LABELS if line.startswith(f"{word}: ")), "")
     return f"{label}{name}: {line.removeprefix(label)}"
 
 
-def print_endings(endings: Mapping[str, Ending]) -> bool:
-    """Why runs stopped early; whether any did.
+def print_endings(endings: Mapping[str, Ending | None]) -> bool:
+    """Why runs stopped early, each reason once; whether any did.
 
     Args:
-        endings: by organization, whose name is shown where there are several.
+        endings: by organization, None without a run; those that stopped for a reason are named unless all did.
     """
     from ..pipeline.endings import EndingKind
 
-    early = {name: ending for name, ending in endings.items() if ending.kind is not EndingKind.FINISHED}
-    for name, ending in early.items():
-        is_error = ending.kind is not EndingKind.INTERRUPTED
-        line = f"error: {ending.message}" if is_error else f"{ending.message[:1].upper()}{ending.message[1:]}."
-        say(of_organization(line, name if len(endings) > 1 else ""))
-        if ending.hint:
-            say(f"hint: {ending.hint}")
+    early: dict[tuple[EndingKind, str, str], list[str]] = {}
+    for name, ending in endings.items():
+        if ending is not None and ending.kind is not EndingKind.FINISHED:
+            early.setdefault((ending.kind, ending.message, ending.hint), []).append(name)
+    for (kind, message, hint), names in early.items():
+        if kind is EndingKind.INTERRUPTED:
+            say(f"{message[:1].upper()}{message[1:]}.")
+        else:
+            say(of_organization(f"error: {message}", ", ".join(names) if len(names) < len(endings) else ""))
+        if hint:
+            say(f"hint: {hint}")
     return bool(early)
 
 
@@ -201,8 +205,12 @@ def print_rows_without_token(job: Job) -> None:
         explained |= {Hint.API_TOKEN_INVALID, Hint.API_TOKEN_FORBIDDEN}
     still_valid = [one for one in job.result.without_token if one.token and not one.error]
     if still_valid:
-        say(f"{amount(len(still_valid), 'row')} keep an earlier login token that is still valid but was not renewed.")
+        number = amount(len(still_valid), "row")
+        line = f"{number} keep an earlier login token that is still valid but was not renewed."
+        say(of_organization(line, job.name))
     rows = [_failure(one) for one in job.result.without_token if one.error and one.hint not in map(str, explained)]
+    if rows and job.name:
+        say(f"{job.name}:")
     say(*group_lines(rows, names_of(job.batch.cells, [row.row for row in rows])))
 
 
@@ -226,7 +234,8 @@ def print_other_files(job: Job, *, quiet: bool) -> None:
         )
     if result.guarded_cells and not quiet:
         cells = amount(result.guarded_cells, "roster cell")
-        say(f"{cells} got a leading apostrophe, so that no spreadsheet program runs it as a formula.")
+        line = f"{cells} got a leading apostrophe, so that no spreadsheet program runs it as a formula."
+        say(of_organization(line, job.name))
 
 
 def print_results(results: Sequence[JobResult], seconds: float, *, quiet: bool, sandbox: bool) -> None:

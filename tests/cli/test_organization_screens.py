@@ -9,8 +9,10 @@ import pytest
 from support.terminal import needs_terminal, run_on_terminal
 
 from batch_issuer.cli import main
+from batch_issuer.cli.messages import print_endings
 from batch_issuer.cli.screen import CROSS, TICK, columns
 from batch_issuer.hints import Hint
+from batch_issuer.pipeline.endings import Ending, EndingKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,3 +168,27 @@ def test_config_fits_the_terminal(width: int, folder: Path) -> None:
     lines = run_on_terminal("config", columns=width, folder=folder).lines
     too_wide = [line for line in lines if columns(line) > width]
     assert all(str(folder) in line or "/etc/" in line for line in too_wide)
+
+
+def test_a_deadline_of_all_organizations_is_reported_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("north", "south", "west"):
+        (folder / f"{name}.csv").write_text("Driver ID\n" + "".join(f"{number}\n" for number in range(1, 40)))
+    flags = ["--rate", "10/min", "--deadline", "1s"]
+    assert main(["issue", "--all", "--sandbox", *flags], {}) == 4
+    stderr = capsys.readouterr().err
+    assert stderr.count(f"hint: {Hint.DEADLINE.fix}\n") == 1
+    assert len(re.findall(r"^error: the deadline ", stderr, re.MULTILINE)) == 1
+    assert not re.search(r"^(north|south-east-depot|west):$", stderr, re.MULTILINE)
+    assert len(re.findall(r" {2}deadline \(exit 4\)$", stderr, re.MULTILINE)) == 3
+
+
+def test_a_reason_that_some_organizations_share_names_them(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = Ending(EndingKind.UNAUTHORIZED, "the API token was refused", "create one")
+    assert print_endings({"north": refused, "south": Ending(EndingKind.FINISHED), "west": refused})
+    assert capsys.readouterr().err == "error: north, west: the API token was refused\nhint: create one\n"
+    assert not print_endings({"south": Ending(EndingKind.FINISHED)})
+    assert print_endings({"north": refused, "east": None})
+    assert capsys.readouterr().err == "error: north: the API token was refused\nhint: create one\n"
+    by_hand = Ending(EndingKind.INTERRUPTED, "stopped by Ctrl-C")
+    assert print_endings({"north": by_hand, "south": Ending(EndingKind.FINISHED), "west": by_hand})
+    assert capsys.readouterr().err == "Stopped by Ctrl-C.\n"
