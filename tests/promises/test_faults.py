@@ -243,9 +243,9 @@ def test_every_fault_ends_soon_with_a_correct_result_and_a_hint(
         assert peak(place.gateway.arrivals, PERIOD) <= LIMIT
         assert took <= GIVES_UP
         if cell.exit_code in (3, 4):
-            assert "Stopped: " in output
-            assert "hint: " in output
-            assert "To go on: batch-issuer retry" in output
+            assert "\nerror: " in output
+            assert "\nhint: " in output
+            assert "\nTo resume:\n  batch-issuer retry" in output
         if cell.exit_code in (0, 4):
             assert {row["auth_status"] for row in rows} <= {"issued", "unknown", "not_attempted", "failed"}
         if kind is Kind.UNAUTHORIZED:
