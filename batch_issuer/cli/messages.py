@@ -108,7 +108,7 @@ def resumed_lines(batch: Batch, destination: Destination) -> Iterator[str]:
         yield "Nothing to do."
         return
     if batch.kept:
-        yield f"{len(batch.kept)} of {amount(len(batch), 'row')} keep a login token that is still valid."
+        yield f"Keeping {amount(len(batch.kept), 'valid login token')}."
     if batch.lost:
         yield f"{amount(len(batch.lost), 'row')} may have lost a login token; requesting new ones."
     if batch.unclear:
@@ -205,8 +205,7 @@ def print_rows_without_token(job: Job) -> None:
         explained |= {Hint.API_TOKEN_INVALID, Hint.API_TOKEN_FORBIDDEN}
     still_valid = [one for one in job.result.without_token if one.token and not one.error]
     if still_valid:
-        number = amount(len(still_valid), "row")
-        line = f"{number} keep an earlier login token that is still valid but was not renewed."
+        line = f"{amount(len(still_valid), 'earlier login token')} kept: still valid, but not renewed."
         say(of_organization(line, job.name))
     rows = [_failure(one) for one in job.result.without_token if one.error and one.hint not in map(str, explained)]
     if rows and job.name:

@@ -164,7 +164,7 @@ class Attempts:
         before = self.driver.before
         if before is None or not before.token:
             return outcome
-        error = shortened(f"not renewed, earlier token kept: {outcome.error}")
+        error = shortened(f"earlier token kept: {outcome.error}")
         return replace(before, error=error, hint=outcome.hint, maybe_issued=outcome.maybe_issued)
 
 

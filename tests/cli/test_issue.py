@@ -417,7 +417,7 @@ def test_an_interrupted_run_is_resumed_and_reported(
     assert [entry.identifier for entry in sandbox.ledger] == ["driverId=700001", "driverId=700002"]
     output = capsys.readouterr()
     assert f"Resuming the run that left {place.partial}.\n" in output.err
-    assert "1 of 3 rows keep a login token that is still valid.\n" in output.err
+    assert "Keeping 1 valid login token.\n" in output.err
     assert "1 row may have lost a login token; requesting new ones.\n" in output.err
     assert "3 of 3 rows have a login token (" in output.err
     assert output.out == f"{place.path}\n"
@@ -433,10 +433,10 @@ def test_an_interrupted_run_is_not_resumed_with_another_roster(
     left = place.partial.read_bytes()
     source.write_text(source.read_text().replace("700001", "700009"))
     assert main(["issue", str(source), "--sandbox"], {}) == 2
-    told = capsys.readouterr().err
-    assert "had another roster: row 3 differs" in told
-    assert f"batch-issuer retry {place.path}" in told
-    assert "--overwrite" in told
+    stderr = capsys.readouterr().err
+    assert "had another roster: row 3 differs" in stderr
+    assert f"batch-issuer retry {place.path}" in stderr
+    assert "--overwrite" in stderr
     assert place.partial.read_bytes() == left
     assert not place.path.exists()
 
@@ -475,9 +475,9 @@ def test_results_changed_after_the_interruption_are_not_touched(
     os.utime(place.path, (0, place.partial.stat().st_mtime + 1))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main([by, str(source if by == "issue" else place.path), "--sandbox"], {}) == 2
-    told = capsys.readouterr().err
-    assert f"{place.path} was changed after the interrupted run that left {place.partial}" in told
-    assert f"batch-issuer retry {place.path} --overwrite" in told
+    stderr = capsys.readouterr().err
+    assert f"{place.path} was changed after the interrupted run that left {place.partial}" in stderr
+    assert f"batch-issuer retry {place.path} --overwrite" in stderr
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

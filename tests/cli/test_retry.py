@@ -37,7 +37,7 @@ def test_retry_requests_only_missing_tokens_and_then_has_nothing_to_do(
     with live_sandbox() as sandbox:
         command = ["retry", str(path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 0
-        assert "3 of 5 rows keep a login token that is still valid.\n" in capsys.readouterr().err
+        assert "Keeping 3 valid login tokens.\n" in capsys.readouterr().err
         before = path.stat()
         assert main(command, environ_for(sandbox)) == 0
         assert main([*command, "--quiet"], environ_for(sandbox)) == 0

@@ -159,7 +159,7 @@ def test_the_line_for_windows_is_one_that_schtasks_takes_and_its_command_is_ours
     assert (options.command, options.all, options.quiet) == ("issue", True, True)
 
 
-def test_the_task_of_an_orchestrator_issues_fails_with_a_reason_and_goes_on(tmp_path: Path) -> None:
+def test_the_task_of_an_orchestrator_issues_fails_with_a_reason_and_resumes(tmp_path: Path) -> None:
     found: dict[str, Any] = {}
     exec(compile(docs.block("recipe: orchestrator"), "unattended.md", "exec"), found)  # noqa: S102 - our own page
     roster, results = tmp_path / "depot.csv", tmp_path / "results.csv"

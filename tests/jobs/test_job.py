@@ -145,7 +145,7 @@ def test_a_file_is_issued_for_a_roster_and_its_result_adds_up(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("by", ["issue", "retry"])
-def test_a_run_that_was_cut_off_is_gone_on_with(by: str, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed(by: str, tmp_path: Path) -> None:
     """What was issued is kept and not asked for again; what may have been issued is."""
 
     async def job(settings: Settings, sandbox: Sandbox) -> None:
@@ -178,7 +178,7 @@ def test_a_token_that_does_not_last_long_enough_is_renewed(lifetime: int, tmp_pa
     with_sandbox(job)
 
 
-def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_lacking(tmp_path: Path) -> None:
+def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_not_renewed(tmp_path: Path) -> None:
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         kept = interrupted_run(place, roster, timedelta(seconds=200))
@@ -234,7 +234,7 @@ def test_a_retry_asks_for_what_has_no_token_and_leaves_the_others_alone(tmp_path
 
 @pytest.mark.parametrize(("text", "lacking"), [(THREE.decode(), []), (DEPOT, [4, 5])], ids=["complete", "not"])
 def test_with_nothing_to_do_nothing_is_sent_and_nothing_written(text: str, lacking: list[int], tmp_path: Path) -> None:
-    """Rows that nobody can ask for are no reason, as long as they are what they were."""
+    """Rows that cannot be requested are no reason to write, as long as they are unchanged."""
 
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         rows, out = batch(text), tmp_path / "out.csv"
@@ -253,7 +253,7 @@ def test_with_nothing_to_do_nothing_is_sent_and_nothing_written(text: str, lacki
     with_sandbox(job)
 
 
-def test_tokens_of_a_stand_in_are_no_good_where_the_real_api_is_asked(tmp_path: Path) -> None:
+def test_sandbox_tokens_do_not_count_for_the_real_api(tmp_path: Path) -> None:
     """A sandbox run first, then the real one on the same file: every row is asked for."""
 
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
@@ -408,9 +408,9 @@ def test_the_journal_calls_a_row_unknown_from_its_request_on_until_it_is_known(
             journal.close()
 
     with_sandbox(job, script="lost,429,429,503,429")
-    told = [[line["auth_status"] for line in history if line["auth_row"] == row] for row in ("2", "3")]
-    assert [statuses.pop(0) for statuses in told] == ["not_attempted"] * 2  # it is born with them
-    refused, lost = sorted(told, key=lambda statuses: "not_attempted" not in statuses)
+    histories = [[line["auth_status"] for line in history if line["auth_row"] == row] for row in ("2", "3")]
+    assert [statuses.pop(0) for statuses in histories] == ["not_attempted"] * 2  # from its first line on
+    refused, lost = sorted(histories, key=lambda statuses: "not_attempted" not in statuses)
     assert set(lost) == {"unknown", "issued"}
     assert refused.index("not_attempted") == 1
     assert lost[-1] == refused[-1] == "issued"

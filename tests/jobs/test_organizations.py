@@ -112,25 +112,25 @@ def test_a_missing_roster_or_key_stops_only_its_own_organization(
     group.environ["KEY_2"] = ""
     assert group.run("issue", "--all", "--quiet") == 2
     assert [row["auth_status"] for row in group.results("east")] == ["issued"] * 3
-    told = capsys.readouterr().err
-    assert "error: north: no file" in told
-    assert "error: the API token of south is missing: the environment variable KEY_2 is not set" in told
-    assert "east" not in told.split("organization ")[0]
-    assert "organization  login tokens  first expiry  result\nnorth " in told
-    assert told.count("error: ") == 2
+    stderr = capsys.readouterr().err
+    assert "error: north: no file" in stderr
+    assert "error: the API token of south is missing: the environment variable KEY_2 is not set" in stderr
+    assert "east" not in stderr.split("organization ")[0]
+    assert "organization  login tokens  first expiry  result\nnorth " in stderr
+    assert stderr.count("error: ") == 2
 
 
-def test_quiet_says_nothing_at_all_when_all_went_well(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing_on_success(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
     group.add("north")
     group.add("south")
     assert group.run("issue", "--all", "--quiet") == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert len(told.out.splitlines()) in (0, 2)  # the names of the results, for a pipe
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert len(output.out.splitlines()) in (0, 2)  # the names of the results, for a pipe
 
 
 @pytest.mark.parametrize("flag", [[], ["--org", "south"]])
-def test_a_column_of_organizations_says_which_one_a_row_belongs_to(group: Group, flag: list[str]) -> None:
+def test_the_organization_column_decides_which_one_a_row_belongs_to(group: Group, flag: list[str]) -> None:
     """Spelled as people do; with --org only the rows of that one are requested. All rows are in one file, in order."""
     group.add("north")
     group.add("South Freight")
@@ -194,14 +194,14 @@ def test_a_file_for_each_organization_is_refused_for_a_roster_that_they_share(
     shared = group.folder / "all.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), *flag) == 2
-    told = capsys.readouterr().err
-    assert "all.csv contains drivers of several organizations, so it has one results file" in told
-    assert "-o" in told
-    assert "roster_file" in told
+    stderr = capsys.readouterr().err
+    assert "all.csv contains drivers of several organizations, so it has one results file" in stderr
+    assert "-o" in stderr
+    assert "roster_file" in stderr
     assert not group.asked("north")
 
 
-def test_one_results_file_for_all_keeps_the_roster_and_goes_on_by_organization(
+def test_one_results_file_for_all_keeps_the_roster_and_is_resumed_by_organization(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Same rows in the same order; a username of two organizations is two drivers, twice in one it is a duplicate."""
@@ -262,9 +262,9 @@ def test_rosters_of_their_own_never_share_a_results_file(group: Group, capsys: p
     group.defaults = 'output = "results/all-{date}.csv"'
     group._sections[0] += 'output = "results/{organization}-{date}.csv"\n'
     assert group.run("issue", "--all") == 2
-    told = capsys.readouterr().err
-    assert told.count("north and south have the same results file") >= 2
-    assert "add {organization} to output" in told
+    stderr = capsys.readouterr().err
+    assert stderr.count("north and south have the same results file") >= 2
+    assert "add {organization} to output" in stderr
     assert (len(group.asked("east")), len(group.asked("north")), len(group.asked("south"))) == (2, 0, 0)
 
 
@@ -454,7 +454,7 @@ def test_retry_knows_the_organization_by_the_name_of_the_results(group: Group) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["issue", "north.csv"], "the settings have 2 organizations: north, south"),
         (["issue", "north.csv", "--org", "west"], "no organization 'west'"),
@@ -468,7 +468,11 @@ def test_retry_knows_the_organization_by_the_name_of_the_results(group: Group) -
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
-    group: Group, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+    group: Group,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
     monkeypatch.chdir(group.folder)
     group.add("north")
@@ -483,7 +487,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
             "auth_error,auth_hint,auth_http_status,auth_request_id,auth_attempts,auth_issued_at\na,,,,,,,,,,,\n"
         )
     assert group.run(*arguments) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not any(sandbox.ledger for sandbox in group.sandboxes.values())
 
 
@@ -556,14 +560,14 @@ def test_one_organization_is_issued_for_by_its_name(group: Group) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [({"rat": "5/s"}, "no setting 'rat'"), ({"api_token": "key"}, "no setting 'api_token'"), ({"rate": "x"}, "rate")],
 )
-def test_settings_from_python_are_read_as_those_of_the_file(group: Group, flags: dict[str, str], told: str) -> None:
+def test_settings_from_python_are_read_as_those_of_the_file(group: Group, flags: dict[str, str], message: str) -> None:
     group.add("north")
     group.write()
     settings = read_settings_file(group.file)
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=message):
         asyncio.run(issue_organizations(settings, environ=group.environ, flags=flags))
     written = {"rate": "1000/s", "quota": "process", "timeout": "5s"}
     (one,) = asyncio.run(issue_organizations(settings, ["north", "north"], environ=group.environ, flags=written))

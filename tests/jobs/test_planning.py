@@ -174,7 +174,7 @@ def test_a_missing_folder_that_was_typed_is_an_error_unless_it_has_a_placeholder
     assert (folder / "depot" / "out.csv").exists()
 
 
-def test_looking_creates_no_folder(folder: Path) -> None:
+def test_commands_that_only_read_create_no_folder(folder: Path) -> None:
     write_roster(folder, 2)
     written(
         folder,

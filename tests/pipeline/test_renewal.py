@@ -107,7 +107,7 @@ def test_a_failed_renewal_keeps_the_token_and_the_reason() -> None:
     recorder = renewed(2, server, min_validity=40.0)
     latest = {outcome.row: outcome for outcome in recorder.outcomes}
     assert all(outcome.token for outcome in latest.values())
-    assert "not renewed, earlier token kept: HTTP 404: gone" in latest[2].error
+    assert "earlier token kept: HTTP 404: gone" in latest[2].error
 
 
 def test_a_run_without_renewal_has_one_outcome_for_each_driver() -> None:

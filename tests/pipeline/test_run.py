@@ -595,7 +595,7 @@ def test_without_a_new_token_the_earlier_one_is_kept_with_all_that_redeeming_it_
     """Its error and hint give the reason and the fix."""
     (outcome,) = Recorder(1, server_with(rest=reply), before=EARLIER).outcomes
     assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
-    assert outcome.error == f"not renewed, earlier token kept: {reply.message}"
+    assert outcome.error == f"earlier token kept: {reply.message}"
     assert outcome.hint
 
 
@@ -631,7 +631,7 @@ def test_a_stop_after_an_unanswered_request_keeps_the_earlier_token() -> None:
     ran = Recorder(1, server_with(asked), before=EARLIER, at=lambda stop, loop: loop.call_later(5.0, stop.stop, STOP))
     (outcome,) = ran.outcomes
     assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
-    assert "not renewed, earlier token kept: HTTP 503" in outcome.error
+    assert "earlier token kept: HTTP 503" in outcome.error
     assert "a token may exist" in outcome.hint
 
 

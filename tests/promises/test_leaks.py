@@ -721,7 +721,7 @@ replacement.write_csv = once
             ["issue", stage.roster, *run], ["retry", stage.results, *run], before=full, codes=[4, 4]
         )
     assert "File too large" in output
-    assert "all is in" in output
+    assert "all is kept in" in output
 
 
 # Each in turn raises with all the secrets that its arguments hold.
@@ -784,8 +784,8 @@ CRASHING_PLACES = (
     "batch_issuer.results.destination:read_results",
     "batch_issuer.reporting.progress:Progress._count",
     "batch_issuer.reporting.progress:Progress._state",
-    "batch_issuer.cli.issuing:tell",
-    "batch_issuer.cli.messages:counted",
+    "batch_issuer.cli.issuing:print_results",
+    "batch_issuer.cli.messages:counts_text",
     "batch_issuer.cli.commands:status_lines",
 )
 

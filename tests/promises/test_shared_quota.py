@@ -222,8 +222,8 @@ def test_a_second_run_waits_for_the_quota_of_the_first_whatever_its_clocks_show(
         second.go()
         assert_all_issued([second], sandbox)
     assert_promise(sandbox, limit)
-    assert "20 drivers to send" in second.stderr
-    assert "30 of 30 slots in use by another run: about" in second.stderr
+    assert "Requesting 20 login tokens at 30/2s: about " in second.stderr
+    assert "Another run has used 30 of 30 requests.\n" in second.stderr
     assert duration(two, sandbox) < 1.25 * period
 
 

@@ -931,10 +931,10 @@ def test_issue_warns_once_and_continues_with_a_quota_of_its_own(
     with live_sandbox(limit=10, per=0.1) as sandbox:
         options = ["--base-url", sandbox.url, "--rate", "10/0.1s", "--quiet"]
         assert main(["issue", str(write_roster(tmp_path, 25)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 0
-    told = capsys.readouterr().err
-    assert str(state_file(state_folder())) in told
-    assert told.count("cannot be shared") == 1
-    warning, hint = told.splitlines()
+    stderr = capsys.readouterr().err
+    assert str(state_file(state_folder())) in stderr
+    assert stderr.count("cannot be shared") == 1
+    warning, hint = stderr.splitlines()
     assert warning.startswith("warning: ")
     assert hint.startswith("hint: ")
     assert len([entry for entry in sandbox.ledger if entry.token]) == 25
@@ -951,10 +951,10 @@ def test_issue_gives_up_if_the_lock_is_held_longer_than_its_patience(
     with live_sandbox() as sandbox, locked(state_folder()):
         options = ["--base-url", sandbox.url, "--give-up-after", "300ms"]
         assert main(["issue", str(write_roster(tmp_path, 3)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 4
-    told = capsys.readouterr().err
-    assert "Waiting: another process has locked" in told
-    assert "error: another process has locked" in told
-    assert "0 of 3 rows have a login token: 3 not attempted (" in told
+    stderr = capsys.readouterr().err
+    assert "Waiting: another process has locked" in stderr
+    assert "error: another process has locked" in stderr
+    assert "0 of 3 rows have a login token: 3 not attempted (" in stderr
     assert sandbox.ledger == []
 
 

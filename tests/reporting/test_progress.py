@@ -292,7 +292,7 @@ def test_on_a_real_terminal_the_command_shows_its_bar_and_survives_ctrl_c(tmp_pa
     assert re.search(r"30 of 60 drivers, about [^\r|]+ left \|█[^|]*\|", shown)
     assert "Traceback" not in shown
     assert "30 of 60 drivers, stopped |" in shown
-    assert "Stopped by Ctrl-C.\r\n" in shown
+    assert "Interrupted by Ctrl-C.\r\n" in shown
 
 
 def test_ticking_ends_with_the_run() -> None:

@@ -154,7 +154,7 @@ def test_the_log_has_a_line_for_each_row_and_nothing_secret(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("script", "notify_on", "told"),
+    ("script", "notify_on", "notified"),
     [
         ("404", "failure", True),
         ("", "failure", False),
@@ -163,11 +163,11 @@ def test_the_log_has_a_line_for_each_row_and_nothing_secret(tmp_path: Path) -> N
     ],
 )
 def test_a_notification_is_one_post_with_a_sentence_and_the_summary(
-    tmp_path: Path, script: str, notify_on: str, told: bool
+    tmp_path: Path, script: str, notify_on: str, notified: bool
 ) -> None:
     with live_sandbox(limiter="none", script=script) as sandbox, live_raw_server(http(200)) as chat:
         night = Night(tmp_path, sandbox, notify=chat.url + SECRET_PATH + "/{exit_code}", notify_on=notify_on)
-    assert len(chat.requests) == told
+    assert len(chat.requests) == notified
     for request in chat.requests:
         assert request.line.split()[:2] == ["POST", f"{SECRET_PATH}/{night.code}"]
         assert request.headers["content-type"] == "application/json"

@@ -242,7 +242,7 @@ def test_rows_with_swapped_roster_cells_are_skipped_whatever_identifies_them() -
 
 def test_an_error_is_removed_when_its_token_is_kept_again() -> None:
     """The error of a skipped row that was corrected, or of a failed renewal."""
-    earlier = replace(issued_to(driver(11)), error="not renewed, earlier token kept: HTTP 500", hint="Samsara: wait")
+    earlier = replace(issued_to(driver(11)), error="earlier token kept: HTTP 500", hint="Samsara: wait")
     planned = batch_of(("11", earlier))
     assert planned.outcomes[2] == replace(earlier, error="", hint="")
     assert planned.changed

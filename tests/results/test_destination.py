@@ -129,7 +129,7 @@ def test_a_roster_that_is_not_there_is_not_in_the_way(place: Destination) -> Non
     assert begin(place, source=place.path.with_name("missing.csv")).drivers
 
 
-def test_results_with_tokens_are_replaced_only_when_told_and_retry_is_suggested(place: Destination) -> None:
+def test_results_with_tokens_are_replaced_only_with_overwrite_and_retry_is_suggested(place: Destination) -> None:
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     refused = refusal_to_begin(place)
@@ -341,7 +341,7 @@ def test_results_that_were_only_touched_since_are_no_obstacle(place: Destination
 
 
 def test_another_live_run_keeps_all_others_away(place: Destination) -> None:
-    """The second is told whom to wait for; nothing of the first is touched."""
+    """The second one names the first, and touches none of its files."""
     with place:
         journal = place.open_journal(batch())
         before = {path: path.read_bytes() for path in place.path.parent.iterdir()}
@@ -391,7 +391,7 @@ def test_the_results_hold_the_roster_in_order_and_then_the_outcomes(place: Desti
     assert (back["auth_error"][2], back["auth_request_id"][2]) == ("=HTTP 404", "@r")
 
 
-def test_how_many_cells_got_an_apostrophe_is_told(place: Destination) -> None:
+def test_the_number_of_cells_with_an_apostrophe_is_reported(place: Destination) -> None:
     assert publish(place, batch("Driver ID,=a,b\n1,=1,+1\n2,'=1,@x\n")) == (place.path, 4)
 
 
@@ -557,7 +557,7 @@ def test_a_folder_that_came_in_the_way_does_not_cost_the_results(place: Destinat
     assert [line["auth_token"] for line in lines(path)] == [all_issued(rows)[row].token for row in rows.row_numbers()]
 
 
-def test_results_that_somebody_saves_while_the_run_is_at_work_are_not_replaced(place: Destination) -> None:
+def test_results_that_somebody_saves_during_the_run_are_not_replaced(place: Destination) -> None:
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     with place:
@@ -571,7 +571,7 @@ def test_results_that_somebody_saves_while_the_run_is_at_work_are_not_replaced(p
 
 
 @pytest.mark.parametrize("name", [".partial", ".writing", ".partial.writing", ".lock"])
-def test_a_roster_whose_name_the_run_needs_for_itself_is_refused(place: Destination, name: str) -> None:
+def test_a_roster_with_a_name_that_the_run_needs_is_refused(place: Destination, name: str) -> None:
     roster_path = place.path.with_name(f"{place.path.name}{name}")
     with pytest.raises(ResultsError, match="the run needs the name of the roster"):
         Destination(place.path, roster=roster_path)
@@ -589,7 +589,7 @@ def test_an_old_file_that_was_put_back_is_not_replaced_by_the_journal_of_a_later
         place.reopen(FIVE_MINUTES)
 
 
-def test_purge_of_a_file_that_cannot_be_replaced_says_that_nothing_was_blanked(
+def test_purge_of_a_file_that_cannot_be_replaced_reports_that_nothing_was_blanked(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = batch()

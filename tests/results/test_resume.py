@@ -180,7 +180,7 @@ def test_without_anything_to_do_the_file_is_not_touched(
     assert results.read_bytes() == before[0]
     assert (after.st_ino, after.st_mtime_ns) == (before[1].st_ino, before[1].st_mtime_ns)
     output = capsys.readouterr()
-    assert "There is nothing to do." in output.err
+    assert output.err.startswith("Nothing to do.\n")
     assert output.out == f"{results}\n"
     assert [path.name for path in results.parent.iterdir()] == [results.name]
 
@@ -200,7 +200,7 @@ def test_sandbox_tokens_do_not_count_for_the_real_api(
     """The row is requested through a proxy that does not exist, because no test reaches the API."""
     save(results, held(11))
     assert retry(results, sandbox) == 0
-    assert "1 row of 1 with a token that is still good" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("Nothing to do.\n1 of 1 row has a login token (")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         environ = {"SAMSARA_API_TOKEN": "k", "HTTPS_PROXY": f"http://127.0.0.1:{unused.getsockname()[1]}"}
@@ -215,7 +215,7 @@ def test_rows_with_a_token_that_may_exist_are_counted(
 ) -> None:
     save(results, row_without_token(11, "unknown"), row_without_token(12))
     assert retry(results, sandbox) == 0
-    assert "1 row of which nobody knows whether a token was issued: another is asked for." in capsys.readouterr().err
+    assert "1 row may have lost a login token; requesting new ones." in capsys.readouterr().err
 
 
 def test_attempts_of_earlier_runs_are_added_up_until_there_is_a_token(results: Path, sandbox: Sandbox) -> None:
@@ -264,8 +264,8 @@ def test_uncorrected_rows_are_reported_and_the_file_is_not_touched(
     assert results.read_bytes() == before
     assert len(sandbox.ledger) == 1
     output = capsys.readouterr().err
-    assert "3 rows without a token" in output
-    assert "4 rows: 1 issued, 2 invalid, 1 duplicate." in output
+    assert "\n2 invalid:\n    row 3: " in output
+    assert "1 of 4 rows have a login token: 1 issued, 2 invalid, 1 duplicate (" in output
 
 
 # --- the driver of a row
@@ -631,12 +631,12 @@ def test_an_earlier_token_is_kept_until_there_is_a_new_one(
     (row,) = lines(results)
     assert {**row, "auth_error": "", "auth_hint": ""} == old
     if error is not None:
-        assert row["auth_error"].startswith(f"not renewed, earlier token kept: {error}")
+        assert row["auth_error"].startswith(f"earlier token kept: {error}")
         assert row["auth_hint"]
     output = capsys.readouterr().err
     assert SECRET not in output
-    not_reached = "1 row with an earlier token that is still valid and was not renewed."
-    assert code == 3 or (not_reached if code == 4 else "1 row without a good token") in output
+    not_reached = "1 earlier login token kept: still valid, but not renewed."
+    assert code == 3 or (not_reached if code == 4 else "\n1 not renewed: earlier token kept: ") in output
 
 
 def test_an_earlier_token_that_expired_does_not_outlive_the_retry(results: Path, sandbox: Sandbox) -> None:
@@ -745,9 +745,9 @@ def test_an_interrupted_run_is_resumed_from_its_journal_alone(
     leave_journal(results, token_for(2, 11), unknown, issue=[11, 12, 13])
     assert retry(Path(f"{results}{named}"), sandbox) == 0
     output = capsys.readouterr()
-    assert f"Going on with {results}.partial" in output.err
-    assert "1 row of 3 with a token that is still good" in output.err
-    assert "1 row of which nobody knows" in output.err
+    assert f"Resuming the run that left {results}.partial." in output.err
+    assert "Keeping 1 valid login token." in output.err
+    assert "1 row may have lost a login token; requesting new ones." in output.err
     assert output.out == f"{results}\n"
     assert requested(sandbox) == ["driverId=12", "driverId=13"]
     after = lines(results)

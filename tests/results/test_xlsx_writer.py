@@ -151,7 +151,7 @@ def test_the_journal_of_a_workbook_is_csv_and_can_be_resumed(
     kept = interrupted_run(place, roster())
     assert [line["auth_row"] for line in lines(place.partial)][:4] == ["2", "3", "4", "5"]
     assert run_command(sandbox, "issue", tmp_path / "depot.csv", "-o", place.path) == 1
-    assert "Going on with" in capsys.readouterr().err
+    assert "Resuming the run that left" in capsys.readouterr().err
     frame = read_results(place.path).frame
     assert frame["auth_token"].tolist()[0] == kept.token
     assert frame["auth_status"].tolist() == ["issued", "issued", "invalid", "duplicate"]
@@ -210,7 +210,7 @@ def test_status_and_purge_work_on_it(tmp_path: Path, capsys: pytest.CaptureFixtu
         issued(rows.drivers[1], "valid", expires_at=now + timedelta(minutes=9)),
     )
     assert main(["status", str(path)]) == 1
-    assert "1 token valid now, 1 expired" in capsys.readouterr().out
+    assert "1 login token valid now, 1 expired" in capsys.readouterr().out
     assert main(["purge", str(path)]) == 0
     assert read_results(path).frame["auth_token"].tolist() == ["", "valid", "", ""]
 
@@ -258,7 +258,7 @@ def test_without_the_package_it_can_still_be_read(
     publish(Destination(path), batch())
     monkeypatch.setattr("batch_issuer.results.xlsx_writer.find_spec", lambda _: None)
     assert main(["status", str(path)]) == 1
-    assert "4 rows: 1 invalid, 1 duplicate, 2 not_attempted." in capsys.readouterr().out
+    assert "4 rows: 1 invalid, 1 duplicate, 2 not attempted." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("section", "key"), CASES)
-def test_a_key_accepts_values_of_its_kind_and_the_message_about_others_says_what_it_must_be(
+def test_a_key_accepts_values_of_its_kind_and_the_error_for_others_names_that_kind(
     section: tuple[str, ...], key: str, tmp_path: Path
 ) -> None:
     read_settings_file(written(tmp_path, nested(section, {key: RIGHT[key]})))

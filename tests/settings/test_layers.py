@@ -33,7 +33,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pe
 
 
 class WithoutApiToken(dict[str, str]):
-    """An environment in which nobody may look for the API token."""
+    """An environment in which the API token must not be read."""
 
     def __getitem__(self, name: str) -> str:
         assert name != API_TOKEN_VARIABLE
@@ -56,7 +56,9 @@ def made(environ: dict[str, str] | None = None, **flags: Any) -> Settings:
 
 
 @pytest.mark.parametrize("environ", [{}, {API_TOKEN_VARIABLE: ""}, {API_TOKEN_VARIABLE: " \t\n"}])
-def test_a_missing_api_token_is_told_with_the_variable_the_scope_and_a_way_to_try(environ: dict[str, str]) -> None:
+def test_the_error_for_a_missing_api_token_names_the_variable_the_scope_and_the_sandbox(
+    environ: dict[str, str],
+) -> None:
     with pytest.raises(SettingsError) as caught:
         Layers(environ=environ).settings()
     assert "SAMSARA_API_TOKEN" in caught.value.message
@@ -78,7 +80,7 @@ def test_an_api_token_that_is_not_one_word_is_refused_without_being_shown(text: 
     assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
 
 
-def test_the_sandbox_never_looks_at_the_api_token_nor_uses_a_proxy() -> None:
+def test_the_sandbox_never_reads_the_api_token_nor_uses_a_proxy() -> None:
     environ = WithoutApiToken({"SAMSARA_API_TOKEN": HIDDEN, "HTTPS_PROXY": PROXY})
     found = Layers(flags={"region": "eu"}, environ=environ).settings(sandbox=("http://127.0.0.1:8080", "sandbox-key"))
     assert found.base_url == "http://127.0.0.1:8080"
@@ -86,7 +88,7 @@ def test_the_sandbox_never_looks_at_the_api_token_nor_uses_a_proxy() -> None:
     assert found.proxy is None
 
 
-def test_without_the_sandbox_the_api_token_is_looked_at() -> None:
+def test_without_the_sandbox_the_api_token_is_read() -> None:
     """The mapping of the test before can fail."""
     with pytest.raises(AssertionError):
         Layers(environ=WithoutApiToken({"SAMSARA_API_TOKEN": HIDDEN})).settings()
@@ -206,7 +208,7 @@ SANDBOX = ("http://127.0.0.1:8080", "sandbox-key")
         ("host", None, SANDBOX, "host"),
     ],
 )
-def test_the_quota_is_shared_as_the_flag_says_else_the_variable_else_with_this_host_and_not_by_the_sandbox(
+def test_the_quota_is_set_by_flag_else_variable_else_shared_on_this_host_and_not_by_the_sandbox(
     flag: str | None, variable: str | None, sandbox: tuple[str, str] | None, expected: str | Secret
 ) -> None:
     environ = {API_TOKEN_VARIABLE: "key"} if variable is None else {API_TOKEN_VARIABLE: "key", QUOTA_VARIABLE: variable}
@@ -295,7 +297,7 @@ def test_a_flag_wins_over_the_organization_over_the_defaults(
         assert shown(one)[name] == (value.replace("{}", str(tmp_path)), source)
 
 
-def test_what_a_file_says_reaches_the_settings_of_the_organization(tmp_path: Path) -> None:
+def test_values_of_a_file_reach_the_settings_of_the_organization(tmp_path: Path) -> None:
     values = {"base_url": "https://gateway.example", "rate": "5/s", "burst": 3, "quota": "process", "timeout": "10s"}
     values |= {"concurrency": 4, "give_up_after": "5m", "min_validity": "2m"}
     for content in ({"organizations": {"north": values}}, {"organizations": {"north": {}}, "defaults": values}):
@@ -414,7 +416,7 @@ def test_an_own_token_that_is_missing_is_an_error_and_not_anothers_token(own: di
     assert "the API token of north" in text_of(caught.value)
 
 
-def test_a_token_that_nobody_names_is_missed_with_where_it_could_stand(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_token_of_an_organization_names_the_places_for_it(tmp_path: Path) -> None:
     file = written(tmp_path, "[organizations.north]\n")
     with pytest.raises(SettingsError) as caught:
         layers_of(file, org="north").settings()
@@ -444,7 +446,7 @@ ROSTERS = {
 }
 
 
-def test_how_a_roster_is_read_is_said_by_flags_then_the_organization_then_all_and_maps_are_merged(
+def test_roster_options_come_from_flags_then_the_organization_then_all_and_maps_are_merged(
     tmp_path: Path,
 ) -> None:
     file = written(tmp_path, ROSTERS)
@@ -485,7 +487,7 @@ def test_how_a_roster_is_read_is_said_by_flags_then_the_organization_then_all_an
         ("summary", "--summary=a", "b", ("a", "{}/b", "none")),
     ],
 )
-def test_how_a_run_reports_is_said_by_flags_else_the_file(
+def test_report_options_come_from_flags_else_the_file(
     name: str, flag: str, content: str, values: tuple[str, str, str], tmp_path: Path
 ) -> None:
     file = written(tmp_path, {"report": {name: content}})
@@ -539,7 +541,7 @@ def test_the_address_to_notify_comes_from_the_variable_else_from_the_reference_i
 
 
 @pytest.mark.parametrize("text", ['notify_env = "HOOK"', 'notify_file = "none"'])
-def test_an_address_to_notify_that_is_missing_is_told_and_no_reason_to_issue_nothing(text: str, tmp_path: Path) -> None:
+def test_a_missing_notification_address_is_reported_and_does_not_stop_the_run(text: str, tmp_path: Path) -> None:
     chosen = layers_of(written(tmp_path, f"[report]\n{text}\n"))
     found = chosen.report_options()
     assert found.notify is None
@@ -548,7 +550,7 @@ def test_an_address_to_notify_that_is_missing_is_told_and_no_reason_to_issue_not
 
 
 @posix
-def test_an_address_to_notify_that_others_can_read_is_told_with_the_cure_and_not_shown(tmp_path: Path) -> None:
+def test_a_notification_address_that_others_can_read_is_reported_with_the_fix_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "hook").write_text(f"{HOOK}{HIDDEN}")
     (tmp_path / "hook").chmod(0o644)
     found = layers_of(written(tmp_path, '[report]\nnotify_file = "hook"\n')).report_options()
@@ -681,9 +683,7 @@ def test_config_refuses_an_organization_that_there_is_not(tmp_path: Path, capsys
     assert "north" in said
 
 
-def test_config_says_whether_secrets_are_set_and_nothing_else_of_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_config_shows_only_whether_secrets_are_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("key", "hook"):
         (tmp_path / name).write_text(f"https://{HIDDEN}.example/{HIDDEN}")
         (tmp_path / name).chmod(0o600)

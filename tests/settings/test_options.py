@@ -49,8 +49,8 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Option:
 @pytest.mark.usefixtures("made_up")
 @pytest.mark.parametrize("command", ["issue", "retry", "config"])
 def test_an_entry_is_a_flag_with_its_help(command: str) -> None:
-    told = " ".join(subcommands(make_parser())[command].format_help().split())
-    assert "--patience N how long we wait (default: 7)" in told
+    help_text = " ".join(subcommands(make_parser())[command].format_help().split())
+    assert "--patience N how long we wait (default: 7)" in help_text
     assert parsed(command, *["x"][: command == "retry"], "--patience=3") == {"patience": 3}
     with pytest.raises(SettingsError, match="--patience: 'long' is not a whole number"):
         parsed(command, "--patience=long")
