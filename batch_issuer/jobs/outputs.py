@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import SettingsError
 from ..settings.file import in_file_name
+from ..settings.kinds import without_dots
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,13 +37,22 @@ def output_of(layers: Layers, source: str | None, now: datetime) -> Output:
         SettingsError: the pattern has an unknown placeholder or ending.
     """
     path = Path(source or "")
-    stem = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
     pattern = layers.output()
     if pattern is None:
-        return Output(path.with_name(f"{stem}.results.csv"), creates_folder=False)
+        return Output(_next_to(path), creates_folder=False)
     # A folder that is typed may be a typing error.
     creates_folder = not layers.output_is_flag() or "{" in str(Path(pattern).parent)
-    return Output(results_path(pattern, organization=layers.organization, roster=stem, now=now), creates_folder)
+    return Output(results_path(pattern, organization=layers.organization, roster=_stem(path), now=now), creates_folder)
+
+
+def _stem(roster: Path) -> str:
+    """The name of a roster without its ending, or both of ``depot.csv.gz``."""
+    return Path(roster.stem).stem if roster.suffix.lower() == ".gz" else roster.stem
+
+
+def _next_to(roster: Path) -> Path:
+    """Where the results of a roster go by default."""
+    return roster.with_name(f"{_stem(roster)}.results.csv")
 
 
 def shared_output(selection: Selection, names: Sequence[str], source: str | None, now: datetime) -> Output:
@@ -80,7 +90,7 @@ def results_path(pattern: str, *, organization: str, roster: str, now: datetime)
 
 def organization_of_results(selection: Selection, path: Path) -> str | None:
     """The only organization whose results can have this path; `Selection.one` if there is none."""
-    organizations = selection.file.organizations
+    organizations, path = selection.file.organizations, without_dots(path.absolute())
     names = [name for name in organizations if _may_be_results(selection.layers(name), path)]
     return names[0] if len(names) == 1 else selection.one()
 
@@ -88,7 +98,7 @@ def organization_of_results(selection: Selection, path: Path) -> str | None:
 def _may_be_results(layers: Layers, path: Path) -> bool:
     pattern, roster = layers.output(), layers.roster_file()
     if pattern is None:
-        return roster is not None and path.absolute() == roster.with_name(f"{roster.stem}.results.csv").absolute()
+        return roster is not None and path == _next_to(roster).absolute()
     if "{organization}" not in pattern:
         return False
     wanted = (
@@ -97,4 +107,4 @@ def _may_be_results(layers: Layers, path: Path) -> bool:
         .replace(r"\{roster\}", ".*")
         .replace(r"\{organization\}", re.escape(in_file_name(layers.organization)))
     )
-    return re.fullmatch(f"{wanted}(?:{re.escape('.partial')})?", str(path.absolute())) is not None
+    return re.fullmatch(f"{wanted}(?:{re.escape('.partial')})?", str(path)) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from datetime import datetime
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.settings_files import written
 
-from batch_issuer.jobs.outputs import results_path
+from batch_issuer.jobs.outputs import organization_of_results, output_of, results_path
+from batch_issuer.settings.file import read_settings_file
+from batch_issuer.settings.selection import Selection
 
 NOW = datetime.fromisoformat("2030-01-02T23:59:00+00:00")
 
@@ -36,6 +40,27 @@ def test_the_name_of_the_results_is_the_pattern_with_organization_date_and_roste
     pattern: str, organization: str, roster: str, expected: str
 ) -> None:
     assert results_path(pattern, organization=organization, roster=roster, now=NOW) == Path(expected)
+
+
+@pytest.mark.parametrize("output", ['output = "../results/{organization}.csv"', ""])
+@pytest.mark.parametrize("roster", ["north.csv", "../rosters/north.csv", "north.csv.gz"])
+def test_the_organization_of_results_is_found_however_their_path_is_written(
+    output: str, roster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``..`` is resolved in the settings, so it must be in a path that is typed."""
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    file = written(
+        folder, f'[defaults]\n{output}\n[organizations.north]\nroster_file = "{roster}"\n[organizations.south]\n'
+    )
+    selection = Selection(read_settings_file(file))
+    layers = selection.layers("north")
+    path = output_of(layers, str(layers.roster_file()), NOW).path
+    assert ".." not in path.parts
+    for typed in (path, Path("..", path.parent.name, path.name), Path("..", "settings", os.path.relpath(path))):
+        assert organization_of_results(selection, typed) == "north"
+    assert organization_of_results(selection, path.with_name("other.csv")) is None
 
 
 HOSTILE = st.one_of(
