@@ -206,7 +206,7 @@ def test_sandbox_tokens_do_not_count_for_the_real_api(
         environ = {"SAMSARA_API_TOKEN": "k", "HTTPS_PROXY": f"http://127.0.0.1:{unused.getsockname()[1]}"}
         options = ["--quota", "process", "--give-up-after", "50ms"]
         assert main(["retry", str(results), *options], environ) == 4
-    assert "still good" not in capsys.readouterr().err
+    assert "Keeping" not in capsys.readouterr().err
     assert lines(results)[0]["auth_status"] == "not_attempted"
 
 
