@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..errors import BatchIssuerError, SettingsError
 from ..quota.estimate import estimate
 from ..settings.addresses import REGIONS
+from .outputs import conflicts, output_of
 from .planning import Planner
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from ..roster import Roster
     from ..settings.run_settings import Rate
     from ..settings.selection import Selection
+    from .outputs import Output
     from .planning import RosterData
 
 
@@ -62,26 +65,33 @@ def check_named(selection: Selection) -> RosterCheck:
     layers = selection.only_layers(hint="pass a ROSTER, --org NAME or --all")
     planner = Planner(selection)
     found = _check(selection, planner, planner.named_roster(layers), layers.organization)
-    found.warning = _missing_token(selection, layers.organization)
+    found.warning = _token_warning(selection, layers.organization, {})
     return found
 
 
 def check_all(selection: Selection) -> list[RosterCheck]:
-    """Check the roster of each organization; one that cannot be used has an error.
+    """Check the roster of each organization; one that would not be issued for has an error.
 
     Raises:
         SettingsError: the settings have no organizations.
     """
-    planner, found = Planner(selection), []
+    planner, now = Planner(selection), datetime.now().astimezone()
+    found: list[RosterCheck] = []
+    outputs: dict[str, Output] = {}
+    owners: dict[tuple[str, str], str] = {}
     for name in planner.organizations():
+        layers = selection.layers(name)
         try:
-            one = _check(selection, planner, planner.named_roster(selection.layers(name)), name)
-            one.warning = _missing_token(selection, name)
+            source = planner.named_roster(layers)
+            one = _check(selection, planner, source, name)
+            one.warning = _token_warning(selection, name, owners)
+            outputs[name] = output_of(layers, str(source), now)
         except BatchIssuerError as error:
             one = RosterCheck(error=error)
         one.name = name
         found.append(one)
-    return found
+    errors = conflicts(outputs)
+    return [RosterCheck(name=one.name, error=errors[one.name]) if one.name in errors else one for one in found]
 
 
 def _check(selection: Selection, planner: Planner, source: Path | RosterData, one: str | None) -> RosterCheck:
@@ -97,10 +107,22 @@ def _check(selection: Selection, planner: Planner, source: Path | RosterData, on
     return found
 
 
-def _missing_token(selection: Selection, name: str) -> str:
-    """Why the API token is missing or unusable, as far as that is known without running a command."""
+def _token_warning(selection: Selection, name: str, owners: dict[tuple[str, str], str]) -> str:
+    """What is wrong with the API token, as far as that is known without running a command; blank for nothing.
+
+    Args:
+        selection: the organizations.
+        name: one of them.
+        owners: the organizations by address and API token; this one is added.
+    """
+    layers = selection.layers(name)
     try:
-        selection.layers(name).check()
+        layers.check()
+        reference, _ = layers.api_token_reference()
+        if reference is None or reference.kind == "command":
+            return ""
+        settings = layers.settings()
     except SettingsError as error:
         return error.message
-    return ""
+    other = owners.setdefault((settings.base_url, settings.api_token.reveal()), name)
+    return f"{other} has the same API token" if other != name else ""

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import SettingsError
+from ..errors import ResultsError, SettingsError
 from ..settings.file import in_file_name
 from ..settings.kinds import without_dots
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from ..settings.layers import Layers
@@ -72,6 +72,26 @@ def shared_output(selection: Selection, names: Sequence[str], source: str | None
             "and run batch-issuer issue --all",
         )
     return output_of(common, source, now)
+
+
+def conflicts(outputs: Mapping[str, Output]) -> dict[str, ResultsError]:
+    """Why some organizations cannot have the results file that they would have: another one has the same.
+
+    Args:
+        outputs: by organization, where its results go.
+    """
+    by_path: dict[Path, list[str]] = {}
+    for name, output in outputs.items():
+        by_path.setdefault(output.path.absolute(), []).append(name)
+    return {
+        name: ResultsError(
+            f"{first} and {name if name != first else second} have the same results file {path}",
+            "add {organization} to output to give each its own",
+        )
+        for path, (first, *others) in by_path.items()
+        for second in others[:1]
+        for name in (first, *others)
+    }
 
 
 def results_path(pattern: str, *, organization: str, roster: str, now: datetime) -> Path:

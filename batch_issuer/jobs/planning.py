@@ -19,12 +19,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from ..errors import BatchIssuerError, ResultsError, RosterError, SettingsError
+from ..errors import BatchIssuerError, RosterError, SettingsError
 from ..garbage import collection_paused
 from ..results import Destination, Validity, read_results
 from ..roster import Roster, organization_position, organizations_of, read_bytes, read_table
 from ..settings.file import UNASSIGNED
-from .outputs import Output, organization_of_results, output_of, shared_output
+from .outputs import Output, conflicts, organization_of_results, output_of, shared_output
 from .records import Job, OrganizationJob
 
 if TYPE_CHECKING:
@@ -89,24 +89,21 @@ class Planner:
         """
         chosen = self.organizations(names)
         jobs = {name: Job([self._record(name)], name if len(chosen) > 1 else "") for name in chosen}
-        outputs: dict[Path, list[tuple[str, Output]]] = {}
+        outputs: dict[str, Output] = {}
         for name, job in jobs.items():
             with _error_of(job):
                 layers = self._selection.layers(name)
                 self._name_source(job, self.named_roster(layers))
                 output = output_of(layers, job.source, self._date)
                 self._find_settings(name)
-                outputs.setdefault(output.path.absolute(), []).append((name, output))
+                outputs[name] = output
         _check_api_tokens(self._settings)
-        for path, [(name, output), *others] in outputs.items():
-            for one in (name, *(other for other, _ in others)) if others else ():
-                jobs[one].error = ResultsError(
-                    f"{name} and {others[0][0]} have the same results file {path}",
-                    "add {organization} to output to give each its own",
-                )
-            if not others:
-                with _error_of(jobs[name]):
-                    self._begin(jobs[name], Path(jobs[name].source), name, output)
+        found = conflicts(outputs)
+        for name, output in outputs.items():
+            with _error_of(jobs[name]):
+                if name in found:
+                    raise found[name]
+                self._begin(jobs[name], Path(jobs[name].source), name, output)
         return self._checked([*jobs.values()])
 
     def organizations(self, names: Sequence[str] | None = None) -> list[str]:

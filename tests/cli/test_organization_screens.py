@@ -192,3 +192,45 @@ def test_a_reason_that_some_organizations_share_names_them(capsys: pytest.Captur
     by_hand = Ending(EndingKind.INTERRUPTED, "stopped by Ctrl-C")
     assert print_endings({"north": by_hand, "south": Ending(EndingKind.FINISHED), "west": by_hand})
     assert capsys.readouterr().err == "Stopped by Ctrl-C.\n"
+
+
+# --- check --all
+
+
+def test_a_rehearsal_checks_every_roster(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--all"], {"SAMSARA_API_TOKEN": "k", "SOUTH": "s"}) == 2
+    output = capsys.readouterr()
+    assert "north: 3 rows: 3 can be sent, 0 cannot" in output.out
+    assert "south-east-depot: 4 rows: 1 can be sent, 3 cannot" in output.out
+    assert output.out.splitlines()[-1].startswith("3 organizations, 7 rows: 4 can be sent; issuing takes about ")
+    assert "error: west: no file west.csv in " in output.err
+    assert "warning" not in output.err
+    (folder / "west.csv").write_text("Driver ID\n31\n")
+    assert main(["check", "--all"], {"SAMSARA_API_TOKEN": "k", "SOUTH": "s"}) == 1
+    (folder / "south.csv").write_text("Driver ID\n21\n")
+    assert main(["check", "--all"], {"SAMSARA_API_TOKEN": "k", "SOUTH": "s"}) == 0
+
+
+def test_a_rehearsal_warns_of_missing_and_shared_api_tokens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "--all"], {"SAMSARA_API_TOKEN": "k"})
+    stderr = capsys.readouterr().err
+    missing = "the API token of south-east-depot is missing: the environment variable SOUTH is not set"
+    assert f"warning: {missing}\n" in stderr
+    (folder / "west.csv").write_text("Driver ID\n31\n")
+    main(["check", "--all"], {"SAMSARA_API_TOKEN": "k", "SOUTH": "k"})  # in another region, so it is another one
+    stderr = capsys.readouterr().err
+    assert "warning: west: north has the same API token\n" in stderr
+    assert stderr.count("warning: ") == 1
+
+
+def test_a_rehearsal_refuses_one_results_file_for_two_as_the_run_does(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "batch-issuer.toml").write_text(SETTINGS.replace("west.out", "north.out"))
+    (folder / "west.csv").write_text("Driver ID\n31\n")
+    errors = []
+    for command in (["check", "--all"], ["issue", "--all", "--sandbox"]):
+        assert main(command, {}) == 2
+        stderr = capsys.readouterr().err
+        errors.append(re.findall(r"^error: (\w+): .* have the same results file .*$", stderr, re.MULTILINE))
+    assert errors == [["north", "west"]] * 2
