@@ -229,7 +229,8 @@ def sandbox(options: Namespace, _environ: Mapping[str, str]) -> int:
             seed=options.seed,
         )
     except ValueError as error:
-        raise SettingsError(str(error), "see batch-issuer sandbox --help") from None
+        message, _, hint = str(error).partition("; ")
+        raise SettingsError(message, hint or "see batch-issuer sandbox --help") from None
     run_async(_serve(sandbox, options.port))
     return EXIT_COMPLETE
 

@@ -13,6 +13,7 @@ from ..pipeline.endings import FINISHED, SEVERITY, StopSignal
 from ..pipeline.run import Run
 from ..quota import Quota, open_quota
 from ..results import Destination, Published
+from ..results.replaceable import retry_command
 from ..settings.file import UNASSIGNED
 from .records import JobResult, OrganizationJob, utc_now
 
@@ -169,7 +170,8 @@ def _publish(batch: Batch, outcomes: Mapping[int, Outcome], destination: Destina
         return destination.publish(batch, outcomes)
     except StorageError as error:
         if not unkept:
-            hint = f"{error.hint}, then run batch-issuer retry {destination.path}; all is kept in {destination.partial}"
+            command = retry_command(destination.path)
+            hint = f"{error.hint}, then run {command}; all is kept in {destination.partial}"
             raise StorageError(error.message, hint) from None
         rescued = destination.rescue(batch, outcomes)
         if rescued is not None:

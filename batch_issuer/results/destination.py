@@ -23,10 +23,10 @@ from .csv_writer import delimiter_of_name, finish, slices, write_csv
 from .journal import Journal
 from .private_files import exposure
 from .reading import read_results
-from .replaceable import check_no_other_sheets, check_replaceable, is_worthless
+from .replaceable import check_no_other_sheets, check_replaceable, is_worthless, retry_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from ..model import Outcome
@@ -156,14 +156,14 @@ class Destination:
         if problem := results_name_problem(self.path.name):
             raise ResultsError(*problem)
         self._check(overwrite=overwrite)
-        journal = self._read_journal() if self.resumes else None
+        journal = self._read_journal(self._start_over) if self.resumes else None
         if journal is not None and not is_worthless(journal, validity):
-            batch = self._unfinished(journal, validity, roster.options)
+            batch = self._unfinished(journal, validity, roster.options, self._start_over)
             difference = batch.difference(roster)
             if difference:
                 raise ResultsError(
                     f"the interrupted run that left {self.partial} had another roster: {difference}",
-                    f"finish it with batch-issuer retry {self.path}, or {_start_over(self.partial)}",
+                    f"finish it with {retry_command(self.path)}, or {self._start_over()}",
                 )
             return batch
         self.resumes = False
@@ -185,7 +185,13 @@ class Destination:
         """
         self._check(overwrite=overwrite)
         if self.resumes:
-            return self._unfinished(self._read_journal(), validity, options)
+            journal = self._read_journal(self._leave_journal)
+            return self._unfinished(journal, validity, options, self._leave_journal)
+        if self._sets_aside and not self.path.exists():
+            raise ResultsError(
+                f"there is no {self.path} yet, only the journal of an interrupted run",
+                f"finish that run with {retry_command(self.path)}, without --overwrite",
+            )
         return Batch.of_results(self._read(), self.path.name, validity, options)
 
     def _check(self, *, overwrite: bool = False) -> None:
@@ -221,21 +227,31 @@ class Destination:
         check_no_other_sheets(results, self.path)
         return results
 
-    def _read_journal(self) -> Results:
+    def _start_over(self) -> str:
+        """What to do to start over from the roster; it replaces earlier results as well."""
+        replaces = f"{self.path.name} is replaced, and " if self.path.exists() else ""
+        return f"add --overwrite to start over: {replaces}the journal is kept as {self._free_journal_name().name}"
+
+    def _leave_journal(self) -> str:
+        """What to do to use the results without the journal."""
+        if self.path.exists():
+            kept = f"the journal is kept as {self._free_journal_name().name}"
+            return f"add --overwrite to use {self.path.name} as it is: {kept}"
+        return f"move {self.partial.name} away and start over with batch-issuer issue"
+
+    def _free_journal_name(self) -> Path:
+        return free_name(self.partial, f"{self.partial.name}.{{}}")
+
+    def _read_journal(self, otherwise: Callable[[], str]) -> Results:
         """The journal of an interrupted run."""
-        with self._or_start_over():
+        with _or(otherwise):
             return read_results(self.partial)
 
-    @contextlib.contextmanager
-    def _or_start_over(self) -> Iterator[None]:
-        try:
-            yield
-        except UsageError as error:
-            raise ResultsError(error.message, f"{error.hint}, or {_start_over(self.partial)}") from None
-
-    def _unfinished(self, journal: Results, validity: Validity, options: RosterOptions | None) -> Batch:
+    def _unfinished(
+        self, journal: Results, validity: Validity, options: RosterOptions | None, otherwise: Callable[[], str]
+    ) -> Batch:
         """The rows of an interrupted run."""
-        with self._or_start_over():
+        with _or(otherwise):
             batch = Batch.of_results(journal, self.partial.name, validity, options, unfinished=True)
         if self.path.exists():
             results = self.path.stat()  # one that was copied or moved here keeps the time of its last change
@@ -253,7 +269,7 @@ class Destination:
             raise ResultsError(
                 f"{self.path} was changed after the interrupted run that left {self.partial}",
                 f"to finish that run, move {self.path.name} away; to use {self.path.name} as it is and set the journal "
-                f"aside, run batch-issuer retry {self.path} --overwrite",
+                f"aside, run {retry_command(self.path)} --overwrite",
             )
 
     def open_journal(self, batch: Batch) -> Journal:
@@ -272,7 +288,7 @@ class Destination:
         try:
             self._replacement.make_room(_room_for(batch))
             if self._sets_aside:
-                self.aside = self.partial.rename(free_name(self.partial, f"{self.partial.name}.{{}}"))
+                self.aside = self.partial.rename(self._free_journal_name())
             return Journal(self.partial, batch)
         except OSError as error:
             self._replacement.give_up()
@@ -326,7 +342,7 @@ class Destination:
         if self.partial.exists():
             raise ResultsError(
                 f"an interrupted run left {self.partial}",
-                f"finish it first with batch-issuer retry {self.path}",
+                f"finish it first with {retry_command(self.path)}",
             )
         results = self._read()
         expires = results.expires_at()
@@ -347,10 +363,13 @@ class Destination:
         return int(blanked.sum()), sum(at is None for at, has in zip(expires, held, strict=True) if has)
 
 
-def _start_over(partial: Path) -> str:
-    """What to do to leave an interrupted run unfinished."""
-    aside = free_name(partial, f"{partial.name}.{{}}")
-    return f"add --overwrite to start over: the journal is kept as {aside.name}"
+@contextlib.contextmanager
+def _or(otherwise: Callable[[], str]) -> Iterator[None]:
+    """Adds another way out to the hint of an error."""
+    try:
+        yield
+    except UsageError as error:
+        raise ResultsError(error.message, f"{error.hint}, or {otherwise()}") from None
 
 
 def _room_for(batch: Batch) -> int:

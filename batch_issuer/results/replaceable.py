@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from ..errors import ResultsError, UsageError
@@ -36,7 +37,7 @@ def check_replaceable(path: Path, validity: Validity, *, overwrite: bool, elsewh
     if not overwrite and _tokens(results) and not is_worthless(results, validity):
         raise ResultsError(
             f"{path} already contains login tokens",
-            f"renew the expired ones with batch-issuer retry {path}, or add --overwrite to replace all",
+            f"renew the expired ones with {retry_command(path)}, or add --overwrite to replace all",
         )
 
 
@@ -51,6 +52,11 @@ def check_no_other_sheets(results: Results, path: Path) -> None:
             f"{path} has other sheets, which would be lost: {', '.join(map(repr, results.others))}",
             "move them to another workbook",
         )
+
+
+def retry_command(path: Path) -> str:
+    """The command that finishes or renews results, to copy."""
+    return shlex.join(["batch-issuer", "retry", str(path)])
 
 
 def is_worthless(results: Results, validity: Validity) -> bool:

@@ -266,3 +266,11 @@ def test_status_counts_no_token_as_valid_that_retry_would_replace(
     assert "    rows 2 (Sample 0), 3 (Sample 1) and 4 (Sample 2)\n" in output
     assert output.count(f"    hint: {Hint.CORRUPTED}\n") == 1
     assert "twice" not in output
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--fault", "gremlins=0.5"), ("--limiter", "strict")])
+def test_the_choices_of_the_sandbox_are_in_the_hint(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sandbox", flag, value], {}) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == f"error: unknown {flag[2:]} '{value.partition('=')[0]}'"
+    assert hint.startswith("hint: choose ")

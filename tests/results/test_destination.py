@@ -225,6 +225,40 @@ def test_a_file_in_the_place_of_the_journal_is_refused_or_set_aside(place: Desti
     assert place.aside.read_bytes() == b"precious"
 
 
+def test_starting_over_names_the_results_that_it_replaces_as_well(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    place.partial.write_bytes(b"precious")
+    hint = refusal_to_begin(place).hint
+    assert "start over: depot.results.csv is replaced, and the journal is kept as depot.results.csv.partial.1" in hint
+
+
+def test_a_journal_that_cannot_be_read_may_be_set_aside_by_retry_only_if_there_are_results(place: Destination) -> None:
+    place.partial.write_bytes(b"precious")
+    with place, pytest.raises(ResultsError) as caught:
+        place.reopen(FIVE_MINUTES)
+    assert "--overwrite" not in caught.value.hint
+    assert "move depot.results.csv.partial away" in caught.value.hint
+    with place, pytest.raises(ResultsError, match="only the journal of an interrupted run"):
+        place.reopen(FIVE_MINUTES, overwrite=True)
+    assert place.partial.read_bytes() == b"precious"
+    rows = batch()
+    place.partial.unlink()
+    publish(place, rows, issued(rows.drivers[0]))
+    place.partial.write_bytes(b"precious")
+    with place, pytest.raises(ResultsError) as caught:
+        place.reopen(FIVE_MINUTES)
+    assert "add --overwrite to use depot.results.csv as it is: the journal is kept as depot" in caught.value.hint
+    with place:
+        assert [driver.row for driver in place.reopen(FIVE_MINUTES, overwrite=True).drivers] == [3]
+
+
+def test_a_command_in_a_hint_can_be_copied(tmp_path: Path) -> None:
+    place, rows = Destination(tmp_path / "our depot.csv"), batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    assert f"batch-issuer retry '{place.path}', or" in refusal_to_begin(place).hint
+
+
 def test_the_journal_of_an_interrupted_run_is_set_aside_under_a_free_name(place: Destination) -> None:
     for number in (1, 2, 3):
         place.partial.write_text(f"run {number}")
