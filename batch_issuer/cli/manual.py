@@ -82,7 +82,7 @@ def _print(text: str) -> None:
     """Print through a pager where that is a terminal and the text does not fit."""
     from .screen import out
 
-    if sys.stdout.isatty() and text.count("\n") >= shutil.get_terminal_size().lines:
+    if sys.stdout is not None and sys.stdout.isatty() and text.count("\n") >= shutil.get_terminal_size().lines:
         from pydoc import pager
 
         pager(text)

@@ -157,12 +157,14 @@ def _say(lines: Iterable[str]) -> None:
 
 def out(*texts: str, as_is: bool = False) -> None:
     """Lines for a pipe, on stdout; ``as_is`` for a path or JSON, which must not be broken."""
-    _out(texts if as_is else map(Screen(sys.stdout).render, texts))
+    if sys.stdout is not None:
+        _out(texts if as_is else map(Screen(sys.stdout).render, texts))
 
 
 def out_table(rows: Sequence[Sequence[str]]) -> None:
     """A table for a pipe, on stdout; see `Screen.table`."""
-    _out(Screen(sys.stdout).table(rows))
+    if sys.stdout is not None:
+        _out(Screen(sys.stdout).table(rows))
 
 
 def _out(lines: Iterable[str]) -> None:

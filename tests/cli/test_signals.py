@@ -112,6 +112,19 @@ def test_closed_pipes_change_nothing(tmp_path: Path) -> None:
     assert {row["auth_status"] for row in lines(tmp_path / "depot.results.csv")} == {"issued"}
 
 
+@pytest.mark.parametrize("command", ["check depot.csv", "status depot.results.csv", "config", "help", "help rosters"])
+def test_a_command_whose_stdout_is_closed_prints_nothing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python then has no ``sys.stdout``."""
+    monkeypatch.chdir(tmp_path)
+    write_roster(tmp_path, 2)
+    assert main(["issue", "depot.csv", "--sandbox", "--quiet"], {}) == 0
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(command.split(), {}) == 0
+    assert "error" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("closed", ["1", "2"])
 def test_a_stream_closed_or_full_from_the_start_changes_nothing(closed: str, tmp_path: Path) -> None:
     source = write_roster(tmp_path, 3)
