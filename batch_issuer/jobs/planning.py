@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from ..errors import BatchIssuerError, RosterError, SettingsError
 from ..garbage import collection_paused
 from ..results import Destination, Validity, read_results
+from ..results.replaceable import has_real_tokens
 from ..roster import Roster, organization_position, organizations_of, read_bytes, read_table
 from ..settings.file import UNASSIGNED
 from .outputs import Output, conflicts, organization_of_results, output_of, shared_output
@@ -264,6 +265,8 @@ class Planner:
             Destination(output.path, roster=Path(job.source), creates_folder=output.creates_folder)
         )
         job.batch = job.destination.begin(job.roster, self._validity(job), overwrite=self._overwrite)
+        if self._sandbox and self._overwrite and has_real_tokens(output.path):
+            raise _only_sandbox_tokens(output.path, "choose another file with -o")
 
     def _ask(self, job: Job, names: Sequence[str], of_rows: Container[str]) -> None:
         """Make a record for each organization, and one for rows without an organization, unless one was named."""
@@ -314,12 +317,8 @@ class Planner:
             SettingsError: sandbox tokens would replace real ones, or two organizations have the same API token.
         """
         for job in jobs:
-            if self._sandbox and job.batch is not None and job.batch.has_real_tokens:
-                raise SettingsError(
-                    f"{job.destination.path if job.destination else ''} contains real login tokens, which sandbox "
-                    "tokens would replace",
-                    "leave out --sandbox, or use a copy of the file",
-                )
+            if self._sandbox and job.destination and job.batch and job.batch.has_real_tokens:
+                raise _only_sandbox_tokens(job.destination.path, "use a copy of the file")
         for job in jobs:
             self._set_settings(job)
         _check_api_tokens(self._settings)
@@ -347,6 +346,12 @@ def _check_names_results(roster: Path | RosterData) -> None:
         raise SettingsError(f"a roster from {roster.name} needs a name for the results", "add -o depot.results.csv")
     if not roster.name:
         raise SettingsError(f"{roster} is not a file", "pass the roster's file, such as depot.csv")
+
+
+def _only_sandbox_tokens(path: Path, instead: str) -> SettingsError:
+    return SettingsError(
+        f"{path} contains real login tokens, which sandbox tokens would replace", f"leave out --sandbox, or {instead}"
+    )
 
 
 @contextmanager

@@ -65,5 +65,10 @@ def is_worthless(results: Results, validity: Validity) -> bool:
     return validity.real and bool(tokens) and all(token.startswith(SANDBOX_TOKEN) for token in tokens)
 
 
+def has_real_tokens(path: Path) -> bool:
+    """Whether a results file, if it exists, contains a token that is not from the sandbox."""
+    return path.exists() and not all(token.startswith(SANDBOX_TOKEN) for token in _tokens(read_results(path)))
+
+
 def _tokens(results: Results) -> list[str]:
     return [token for token in results.frame["auth_token"] if token]

@@ -499,9 +499,10 @@ def test_the_sandbox_never_replaces_real_tokens(tmp_path: Path, capsys: pytest.C
     drivers = Batch.of_roster(Roster.from_path(write_roster(tmp_path, 2)))
     publish(place, drivers, issued(drivers.drivers[0], expires_at=datetime.now(UTC) + timedelta(minutes=1)))
     before = place.path.read_bytes()
-    assert main(["retry", str(place.path), "--sandbox"], {}) == 2
-    assert "contains real login tokens" in capsys.readouterr().err
-    assert place.path.read_bytes() == before
+    for command in (["retry", str(place.path)], ["issue", str(tmp_path / "depot.csv"), "--overwrite"]):
+        assert main([*command, "--sandbox"], {}) == 2
+        assert "contains real login tokens" in capsys.readouterr().err
+        assert place.path.read_bytes() == before
 
 
 # --- after a sandbox run
