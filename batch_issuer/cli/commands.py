@@ -137,7 +137,7 @@ def _indented(lines: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str,
 
 def status(options: Namespace, _environ: Mapping[str, str]) -> int:
     """``status RESULTS``: what is in a results file, without showing a login token."""
-    from ..results import Destination, read_results, status_of
+    from ..results import Destination, has_only_sandbox_tokens, read_results, status_of
 
     named = Destination(options.results)
     try:
@@ -155,7 +155,8 @@ def status(options: Namespace, _environ: Mapping[str, str]) -> int:
     else:
         rows = [failure.row for group in summary.problems.values() for failure in group]
         out(*status_lines(summary, names_of(results.cells, rows)))
-        command = shlex.join(["batch-issuer", "retry", str(named.path)])
+        flags = ["--sandbox"] if has_only_sandbox_tokens(results) else []
+        command = shlex.join(["batch-issuer", "retry", str(named.path), *flags])
         if unfinished:
             say(f"A run is in progress or was interrupted; its journal is {named.partial}.")
             say_command("To resume an interrupted run:", (command, ""))

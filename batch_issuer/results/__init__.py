@@ -15,6 +15,7 @@ from .destination import Destination
 from .formulas import guard_cell, unguard_cell
 from .journal import Journal
 from .reading import Results, read_results
+from .replaceable import has_only_sandbox_tokens
 from .status import Failure, FileStatus, count_statuses, failures_in, status_of
 from .validity import SANDBOX_TOKEN, Validity
 
@@ -34,6 +35,7 @@ __all__ = [
     "count_statuses",
     "failures_in",
     "guard_cell",
+    "has_only_sandbox_tokens",
     "read_results",
     "status_of",
     "unguard_cell",

@@ -61,8 +61,13 @@ def retry_command(path: Path) -> str:
 
 def is_worthless(results: Results, validity: Validity) -> bool:
     """Whether there are tokens, all from the sandbox, and real ones are needed."""
+    return validity.real and has_only_sandbox_tokens(results)
+
+
+def has_only_sandbox_tokens(results: Results) -> bool:
+    """Whether there are tokens, all from the sandbox."""
     tokens = _tokens(results)
-    return validity.real and bool(tokens) and all(token.startswith(SANDBOX_TOKEN) for token in tokens)
+    return bool(tokens) and all(token.startswith(SANDBOX_TOKEN) for token in tokens)
 
 
 def has_real_tokens(path: Path) -> bool:

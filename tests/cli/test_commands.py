@@ -52,7 +52,8 @@ def test_status_counts_without_showing_a_token(tmp_path: Path, capsys: pytest.Ca
     main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(out)], {})
     capsys.readouterr()
     assert main(["status", str(out)], {}) == 1
-    output = capsys.readouterr().out
+    output, command = capsys.readouterr()
+    assert command.endswith(f"\n  batch-issuer retry {out} --sandbox\n")
     assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in output
     assert "55 login tokens valid now, 0 expired." in output
     assert "1 duplicate: same driver as row 13\n    row 53 (Sample Driver 012)\n" in output
