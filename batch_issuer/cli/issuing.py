@@ -162,8 +162,7 @@ class _Command:
             if job.destination.warning not in warned:
                 warned.add(job.destination.warning)
                 say(f"warning: {job.destination.warning}")
-            lines = about_roster(job.roster, alone=not job.name) if job.roster is not None else []
-            lines += resumed_lines(job.batch, job.destination)
+            lines = [*about_roster(job), *resumed_lines(job.batch, job.destination)]
             say(*(of_organization(line, job.name) for line in lines))
 
     async def _run(self, jobs: Sequence[Job], number: int) -> None:

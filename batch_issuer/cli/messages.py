@@ -115,11 +115,13 @@ def resumed_lines(batch: Batch, destination: Destination) -> Iterator[str]:
         yield f"{amount(len(batch.unclear), 'row')} skipped: driver unclear (see auth_error)."
 
 
-def about_roster(roster: Roster, *, alone: bool) -> list[str]:
-    """What to know of a roster before it is issued for; of several, only what is unusual."""
-    lines = [*roster.notes, *([identified_by(roster)] if alone else []), *warnings_of(roster)]
-    if roster.refused:
-        lines.append(f"{amount(len(roster.refused), 'row')} cannot be sent; listed at the end.")
+def about_roster(job: Job) -> list[str]:
+    """What to know of a job's roster before it is issued for; of several, only what is unusual."""
+    if (roster := job.roster) is None:
+        return []
+    lines = [*roster.notes, *([] if job.name else [identified_by(roster)]), *warnings_of(roster)]
+    if refused := job.refused:
+        lines.append(f"{amount(len(refused), 'row')} cannot be sent; listed at the end.")
     return lines
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..model import Status
+from ..settings.file import UNASSIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,3 +120,12 @@ class Job:
     batch: Batch | None = None
     error: BatchIssuerError | None = None
     result: JobResult | None = None
+
+    @property
+    def refused(self) -> list[Outcome]:
+        """Rows of the roster that cannot be sent, as far as they are of these organizations."""
+        if self.roster is None or self.batch is None:
+            return []
+        names = {one.name for one in self.organizations}
+        of_row = self.batch.organization_of if self.batch.organizations else None
+        return [one for one in self.roster.refused if of_row is None or (of_row(one.row) or UNASSIGNED) in names]

@@ -150,6 +150,21 @@ def test_the_organization_column_decides_which_one_a_row_belongs_to(group: Group
     assert [row["auth_status"] for row in found] == statuses
 
 
+@pytest.mark.parametrize(("flags", "rows"), [((), "2 rows"), (("--org", "north"), "1 row"), (("--org", "south"), "")])
+def test_rows_that_are_announced_as_refused_are_listed_at_the_end(
+    flags: tuple[str, ...], rows: str, group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not so those of other organizations, or of none, where one was named."""
+    group.add("north")
+    group.add("south")
+    shared = group.folder / "all.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.1,north\ndriver.2,south\ndriver.3,\n")
+    assert group.run("issue", str(shared), *flags, "-o", str(group.folder / "out.csv")) == (1 if rows else 0)
+    stderr = capsys.readouterr().err
+    assert re.findall(r"^(.*) cannot be sent; listed at the end\.$", stderr, re.MULTILINE) == ([rows] if rows else [])
+    assert len(re.findall("^1 (?:duplicate|invalid)", stderr, re.MULTILINE)) == int(rows[:1] or 0)
+
+
 def test_a_file_of_one_organizations_rows_is_finished_for_the_others_by_retry(group: Group) -> None:
     group.add("north")
     group.add("south")
