@@ -37,12 +37,15 @@ class Hint(Enum):
     DRIVER_ID = (
         "not a valid driver ID",
         Where.ROSTER,
-        "enter digits only, such as 281474977075805, or pass --identify-by username",
+        "enter the ID as Samsara shows it, such as 281474977075805",
     )
     ROUNDED_DRIVER_ID = (
         "a driver ID that lost digits in a spreadsheet, such as 2.81475E+14",
         Where.ROSTER,
-        "format the column as text, paste the IDs again and export the file, or pass --identify-by username",
+        (
+            "format the column as text, paste the IDs again and export the file; "
+            "if the roster has usernames, --identify-by username works too"
+        ),
     )
     CELL_ERROR = (
         "a formula error, such as #N/A",

@@ -93,7 +93,7 @@ def refuse_all_with(options: Namespace) -> None:
         SettingsError: there is one.
     """
     if options.roster or options.org:
-        raise SettingsError("--all uses the rosters that the settings name", "leave out ROSTER and --org, or --all")
+        raise SettingsError("--all cannot be combined with ROSTER or --org", "leave out one of them")
 
 
 def _print_check(check: RosterCheck) -> int:
@@ -118,21 +118,23 @@ def config(options: Namespace, environ: Mapping[str, str]) -> int:
     """``config``: which settings apply, and where each is from; of each organization only what differs."""
     selection = selection_of(options, environ)
     where = selection.file.path or f"none (no {FILE_NAME} in this folder or in the user config directory)"
+    organizations = [*filter(None, selection.names())]
     out(f"settings file: {where}")
     common = [*run_lines(selection.layers())]
     out("", "for all organizations" if selection.file.organizations else "settings")
-    out_table([*_indented(common), *_indented(report_lines(selection.layers()))])
+    out_table([*_in_two_columns(common), *_in_two_columns(report_lines(selection.layers()))])
     values = {name: value for name, value, _ in common}
-    for organization in filter(None, selection.names()):
+    for organization in organizations:
         lines = run_lines(selection.layers(organization))
         own = [line for line in lines if values.get(line[0]) != line[1] or line[2].startswith("[organizations")]
         out("", f"organization {organization}")
-        out_table([*_indented(own)])
+        out_table([*_in_two_columns(own)])
     return EXIT_COMPLETE
 
 
-def _indented(lines: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
-    return ((f"  {name}", value, source) for name, value, source in lines)
+def _in_two_columns(lines: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
+    """Name, then value and source, which wrap together: either may be long."""
+    return ((f"  {name}", f"{value}  ({source})") for name, value, source in lines)
 
 
 def status(options: Namespace, _environ: Mapping[str, str]) -> int:

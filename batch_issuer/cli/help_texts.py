@@ -15,7 +15,7 @@ examples:
     "check": """\
 examples:
   batch-issuer check depot.csv
-  batch-issuer check fahrer.xlsx --sheet Nord --map driver_id="Fahrer-Nr."
+  batch-issuer check drivers.xlsx --sheet North --map driver_id="Driver No."
   batch-issuer check --all                          rehearse a nightly run
 """,
     "issue": """\
@@ -76,7 +76,7 @@ exit codes:
   0  every row has a token        3  the API token was refused
   1  some rows have none          4  stopped early (network, quota, deadline)
   2  nothing was sent             130, 143  stopped by a signal
-of several organizations, the first of 130, 143, 3, 2, 4, 1, 0 that one has
+with several organizations, the first of 130, 143, 3, 2, 4, 1, 0 that occurs
 
 batch-issuer COMMAND --help shows the flags of a command, and batch-issuer help
 lists the pages of the manual.

@@ -35,8 +35,12 @@ def topics() -> dict[str, Path]:
 
 
 def page_text(page: Path) -> str:
-    """A page as it is printed: without the comments that tests read."""
-    return re.sub(r"<!--.*?-->\n*", "", page.read_text(encoding="utf-8"), flags=re.DOTALL).rstrip("\n") + "\n"
+    """A page as it is printed: without the comments that tests read, bold type and the targets of links."""
+    text = re.sub(r"<!--.*?-->\n*", "", page.read_text(encoding="utf-8"), flags=re.DOTALL).rstrip("\n") + "\n"
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)  # every other one is code
+    parts[::2] = [re.sub(r"\*\*(.+?)\*\*", r"\1", part, flags=re.DOTALL) for part in parts[::2]]
+    parts[::2] = [re.sub(r"\[([^\]]+)\]\([^)\s]+\)", r"\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def overview() -> str:

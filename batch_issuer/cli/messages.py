@@ -330,7 +330,8 @@ def status_lines(summary: FileStatus, names: Mapping[int, str]) -> Iterator[str]
     purged = f", {summary.purged} purged" if summary.purged else ""
     yield f"{amount(summary.valid, 'login token')} valid now, {summary.expired} expired{corrupted}{unknown}{purged}."
     if summary.next_expiry and summary.last_expiry:
-        yield f"The next one expires at {local(summary.next_expiry)}, the last one at {local(summary.last_expiry)}."
+        last = f", the last one at {local(summary.last_expiry)}" if summary.last_expiry != summary.next_expiry else ""
+        yield f"The next one expires at {local(summary.next_expiry)}{last}."
     yield from group_lines((failure for group in summary.problems.values() for failure in group), names)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 
@@ -94,11 +95,19 @@ def _masked(text: str) -> str:
     return re.sub(r"(password=)[^\s&]*", r"\1***", text)
 
 
+def _help_width() -> int:
+    """80 columns, as the texts are written, or fewer on a narrow terminal."""
+    try:
+        return min(80, max(40, os.get_terminal_size(1).columns))
+    except (OSError, ValueError):
+        return 80
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Writes ``-o, --output OUT`` on every Python version, so that the README can quote it."""
+    """Writes ``-o, --output OUT`` on every Python version, so that the snapshots are the same."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=80)
+        super().__init__(prog, max_help_position=26, width=_help_width())
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         from textwrap import wrap
@@ -138,7 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
 
-    _add_roster(add("check", "check [ROSTER] [options]", "check a roster, send nothing"))
+    _add_roster(add("check", "check [ROSTER] [options]", "check a roster, request nothing"))
     _add_roster(add("issue", "issue [ROSTER] [-o OUT] [options]", "issue a token for every driver of a roster"))
     _add_results(add("retry", "retry RESULTS [options]", "finish or renew a results file in place"))
     status = add("status", "status RESULTS [--json]", "show what is in a results file")

@@ -39,17 +39,18 @@ class Screen:
     """A stream as a person sees it.
 
     Attributes:
-        is_terminal: whether a person reads it as it is written; not so for ``TERM=dumb``.
-        width: columns to wrap at; None for no wrapping.
+        is_terminal: whether it can show colours, signs and a bar; not so with ``TERM=dumb``.
+        width: columns to wrap at; None if it is not a terminal.
         has_colour: by ``NO_COLOR`` (no-color.org), else ``FORCE_COLOR`` (``0`` for none), else on a terminal.
         has_signs: whether a tick and a cross can be shown.
     """
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str] = os.environ) -> None:
         """Find out what it can show."""
-        self.is_terminal = stream.isatty() and environ.get("TERM") != "dumb"
+        has_width = stream.isatty()
+        self.is_terminal = has_width and environ.get("TERM") != "dumb"
         self.width: int | None = None
-        if self.is_terminal:
+        if has_width:
             self.width = min(max(_columns_of(stream, environ), NARROWEST), WIDEST)
         knows_colour = sys.platform != "win32" or not environ.keys().isdisjoint({"WT_SESSION", "ANSICON", "TERM"})
         forced = environ.get("FORCE_COLOR") or ("1" if self.is_terminal and knows_colour else "0")

@@ -129,6 +129,7 @@ class Progress:
         self._timer: asyncio.TimerHandle | None = None
         self._without = 0
         self._introduced = False
+        self._line = ""
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +209,7 @@ class Progress:
                 "split the roster by depot or shift, and issue for each shortly before it is needed",
             )
         elif self._expected == 1 and event.seconds_left >= LINE_EVERY:
-            self._say(run, f"Login tokens are valid for {lifetime}: {first}, after the last one is issued.")
+            self._say(run, f"Login tokens are valid for {lifetime}; all are issued before the first one expires.")
 
     def _count(self, run: _Run, status: Status) -> None:
         if status is Status.NOT_ATTEMPTED:
@@ -233,9 +234,9 @@ class Progress:
             about = duration_text(event.seconds_left())
             self._say(run, f"Requesting {amount(event.drivers, 'login token')} at {event.rate}: about {about}.")
             if event.others:
-                more = f" and has {event.others_waiting} more to send" if event.others_waiting else ""
+                more = f" and have {event.others_waiting} more to send" if event.others_waiting else ""
                 used = f"{event.others} of {amount(event.rate.limit, 'request')}"
-                self._say(run, f"Another run has used {used}{more}.")
+                self._say(run, f"Other runs have used {used}{more}.")
         if event.time is not None and event.seconds_left() > event.time:
             comes = duration_text(event.time)
             self._say(run, f"The deadline comes first, in {comes}; batch-issuer retry resumes after it.")
@@ -269,8 +270,12 @@ class Progress:
             self._introduce()
         if self._bar is not None:
             self._bar.set_postfix_str(self._state())
-        elif self._timer is not None:
-            self._print(f"{self._done} of {self._total} drivers, {self._state()}.")
+        elif (
+            self._timer is not None
+            and (line := f"{self._done} of {self._total} drivers, {self._state()}.") != self._line
+        ):
+            self._line = line
+            self._print(line)
         every = TICK if self._bar is not None else LINE_EVERY
         self._timer = asyncio.get_running_loop().call_later(every, self._tick)
 

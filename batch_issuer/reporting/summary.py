@@ -234,5 +234,6 @@ def write_summary(path: Path, document: dict[str, Any]) -> None:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not a valid file name"
         raise StorageError(
-            f"the summary cannot be written to {path}: {why}", "free some space, or choose another file for --summary"
+            f"the summary cannot be written to {path}: {why}",
+            "check its folder and the free space, or choose another file for --summary",
         ) from None

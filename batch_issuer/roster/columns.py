@@ -122,7 +122,7 @@ def identifier_columns(header: Sequence[str], name: str, options: RosterOptions,
         by = f" by {' or '.join(LABELS[kind] for kind in options.identify_by)}" if options.identify_by else ""
         raise RosterError(
             f"{name} has no column that identifies drivers{by}; its columns are: {_listed(header)}",
-            'name one of them Driver ID, External ID or Username, or choose one, as in --map driver_id="Fahrer-Nr."; '
+            'name one of them Driver ID, External ID or Username, or choose one, as in --map driver_id="Driver No."; '
             "the first row must be the header",
         )
     return Columns(sent, sent | found)

@@ -36,7 +36,7 @@ def checked_base_url(text: str) -> str:
     if "@" in text:
         raise SettingsError("the base URL must not contain a user name or password", hint)
     if not host or parts.scheme not in ("https", "http") or not re.fullmatch(r"[^\s?#\\]+", text.strip()):
-        raise SettingsError("the base URL is not an https:// address without spaces, ? and #", hint)
+        raise SettingsError("the base URL is not valid: it must begin with https:// and contain no space, ? or #", hint)
     if parts.scheme == "http" and not is_loopback(host):
         raise SettingsError(
             f"the base URL {text!r} would send the API token unencrypted",

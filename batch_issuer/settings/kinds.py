@@ -225,7 +225,7 @@ QUOTA = Kind(
 )
 SECRET = Kind("URL", hides=lambda _value: True)
 COLUMNS = Kind(
-    "KIND=COLUMN", 'a table, as in map = { driver_id = "Fahrer-Nr." }', _columns, _columns_of_toml, repeated=True
+    "KIND=COLUMN", 'a table, as in map = { driver_id = "Driver No." }', _columns, _columns_of_toml, repeated=True
 )
 IDENTIFIERS = Kind("KIND", 'a text, as in "username" or "username,driver_id"', _kinds)
 

@@ -270,7 +270,7 @@ OPTIONS = {
         Option(
             "sandbox",
             SWITCH,
-            "try it on a local test server; no API token needed, and the tokens open nothing",
+            "try it on a local test server; no API token needed, and the tokens cannot be used to log in",
             group=_API,
             section="",
             rivals=_ADDRESS,

@@ -64,14 +64,14 @@ def kind_named(text: str) -> IdentifierKind:
 
 
 def mapping(text: str) -> tuple[IdentifierKind, str]:
-    """Read ``driver_id=Fahrer-Nr.``; the column's name follows the first ``=``, blank for none.
+    """Read ``driver_id=Driver No.``; the column's name follows the first ``=``, blank for none.
 
     Raises:
         SettingsError: it is not of that form.
     """
     kind, equals, column = text.partition("=")
     if not equals:
-        raise SettingsError(f"{text[:60]!a} is not a valid column mapping", 'write it as driver_id="Fahrer-Nr."')
+        raise SettingsError(f"{text[:60]!a} is not a valid column mapping", 'write it as driver_id="Driver No."')
     return kind_named(kind), column.strip()
 
 

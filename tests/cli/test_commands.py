@@ -74,7 +74,7 @@ def test_status_groups_rows_by_hint_and_shows_some_of_each(tmp_path: Path, capsy
     assert output.out.splitlines() == [
         "10 rows: 2 issued, 7 invalid, 1 duplicate.",
         "1 login token valid now, 1 expired.",
-        f"The next one expires at {local}, the last one at {local}.",
+        f"The next one expires at {local}.",
         "7 invalid: '70000A' is not a valid driver ID",
         "    rows 4, 5 (Bo), 6 and 4 more",
         f"    hint: {Hint.DRIVER_ID}",

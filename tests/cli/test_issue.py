@@ -317,7 +317,7 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
         ("--min-validity", "long", "--min-validity: 'long' is not a valid duration"),
         ("--region", "mars", "--region: 'mars' is not a valid choice"),
         ("--base-url", "http://api.samsara.com", "unencrypted"),
-        ("--base-url", "nonsense", "not an https:// address"),
+        ("--base-url", "nonsense", "the base URL is not valid: it must begin with https://"),
         ("--colour", "red", "issue has no flag --colour"),
     ]:
         where = [] if option in ("--region", "--base-url") else ["--region", "us"]

@@ -156,8 +156,8 @@ def test_config_of_an_organization_without_settings_of_its_own(
     (tmp_path / "b.toml").write_text("[organizations.north]\n[organizations.south]\nburst = 7\n")
     assert main(["config", "--config", str(tmp_path / "b.toml")], {}) == 0
     assert capsys.readouterr().out.endswith(
-        "\n\norganization north\n  roster_file  none  default\n\n"
-        "organization south\n  roster_file  none  default\n  burst        7     [organizations.south] burst\n"
+        "\n\norganization north\n  roster_file  none  (default)\n\n"
+        "organization south\n  roster_file  none  (default)\n  burst        7  ([organizations.south] burst)\n"
     )
 
 

@@ -140,7 +140,7 @@ def test_issue_first_reports_what_other_runs_have_used(tmp_path: Path, capsys: p
             assert main(command, environ_for(sandbox)) == 0
     stderr = capsys.readouterr().err
     assert "Requesting 3 login tokens at 100/min: about 1 s.\n" in stderr
-    assert "Another run has used 38 of 100 requests and has 3 more to send.\n" in stderr
+    assert "Other runs have used 38 of 100 requests and have 3 more to send.\n" in stderr
 
 
 def test_runs_one_after_the_other_share_the_quota(tmp_path: Path) -> None:

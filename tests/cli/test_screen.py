@@ -114,8 +114,10 @@ def test_a_file_gets_whole_lines_without_colour_or_signs(environ: Mapping[str, s
     assert list(map(screen(is_terminal=False, environ=environ).render, LINES)) == plain(LINES)
 
 
-def test_a_dumb_terminal_gets_what_a_file_gets() -> None:
-    assert list(map(Screen(Stream(), {"TERM": "dumb"}).render, LINES)) == plain(LINES)
+def test_a_dumb_terminal_gets_wrapped_lines_without_colours_and_signs() -> None:
+    dumb = Screen(Stream(), {"TERM": "dumb", "COLUMNS": "80"})
+    assert (dumb.is_terminal, dumb.has_colour, dumb.has_signs, dumb.width) == (False, False, False, 80)
+    assert [dumb.render(line) for line in LINES] == ["\n".join(wrap(line, 80)) for line in plain(LINES)]
 
 
 @pytest.mark.parametrize(

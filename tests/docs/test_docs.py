@@ -65,7 +65,7 @@ def test_every_variable_of_the_environment_is_in_the_manual() -> None:
 
 def test_the_order_of_exit_codes_is_the_programs() -> None:
     assert exit_codes.WORST_FIRST == (143, 130, 129, 3, 2, 4, 1, 0)
-    assert "of 130, 143, 3, 2, 4, 1, 0 that one has" in make_parser().format_help()
+    assert "the first of 130, 143, 3, 2, 4, 1, 0 that occurs" in make_parser().format_help()
     text = docs.text(docs.MANUAL / "organizations.md")
     assert re.search(r"the first of 130/143 .*, 3 .*, 2 .*, 4 .*, 1 .* and 0 that one has", text.replace("\n", " "))
 

@@ -473,7 +473,7 @@ def test_retry_knows_the_organization_by_the_name_of_the_results(group: Group) -
     [
         (["issue", "north.csv"], "the settings have 2 organizations: north, south"),
         (["issue", "north.csv", "--org", "west"], "no organization 'west'"),
-        (["issue", "north.csv", "--all"], "--all uses the rosters that the settings name"),
+        (["issue", "north.csv", "--all"], "--all cannot be combined with ROSTER or --org"),
         (["issue", "--all", "--token-command", "echo key"], "'north' and 'south' have the same API token"),
         (
             ["issue", "--org", "north", "-o", "{nothing}.csv"],

@@ -223,7 +223,7 @@ def test_a_second_run_waits_for_the_quota_of_the_first_whatever_its_clocks_show(
         assert_all_issued([second], sandbox)
     assert_promise(sandbox, limit)
     assert "Requesting 20 login tokens at 30/2s: about " in second.stderr
-    assert "Another run has used 30 of 30 requests.\n" in second.stderr
+    assert "Other runs have used 30 of 30 requests.\n" in second.stderr
     assert duration(two, sandbox) < 1.25 * period
 
 

@@ -104,7 +104,7 @@ def test_durations_are_written_for_people(seconds: float, text: str) -> None:
 
 
 def test_during_an_outage_no_time_is_estimated() -> None:
-    """An outage of five minutes: shown once with its reason, then every ten seconds; then times again."""
+    """An outage of five minutes: shown once with its reason and once as waiting; then times again."""
     down = [Reply(503, message="HTTP 503: busy")] * 20
     stream = io.StringIO()
 
@@ -118,10 +118,7 @@ def test_during_an_outage_no_time_is_estimated() -> None:
     lines = stream.getvalue().splitlines()
     (waiting,) = [line for line in lines if line.startswith("Waiting")]
     assert "the server has a problem (HTTP 503: busy). Trying for up to 10 min; Ctrl-C stops the run." in waiting
-    held_up = [number for number, line in enumerate(lines) if line.endswith("waiting.")]
-    assert {lines[number] for number in held_up} == {"50 of 300 drivers, waiting."}
-    assert held_up == [*range(held_up[0], held_up[0] + len(held_up))]
-    assert len(held_up) >= 30
+    assert [line for line in lines if line.endswith("waiting.")] == ["50 of 300 drivers, waiting."]
     assert lines[-1].startswith("2")
     assert "left." in lines[-1]
 
@@ -170,7 +167,7 @@ def test_a_run_starts_with_the_time_it_will_take_and_why(count: int, used: int, 
     first, *others = watch(io.StringIO(), count, Unlimited(), used=used).splitlines()
     request, _, time = first.rpartition(": about ")
     assert request == f"Requesting {tokens} at 100/min"
-    assert ([*others, ""][0] == f"Another run has used {used} of 100 requests.") == bool(used)
+    assert ([*others, ""][0] == f"Other runs have used {used} of 100 requests.") == bool(used)
     assert seconds_of(time) == pytest.approx(seconds, abs=2)
 
 

@@ -533,7 +533,8 @@ def test_a_named_file_wins_over_the_working_folder_over_the_user_config_director
         out = capsys.readouterr().out
         assert out.splitlines()[0].startswith(f"settings file: {files[there] or 'none'}")
         assert (
-            any(line.split() == ["burst", str(there), "[defaults]", "burst"] for line in out.splitlines()) or not there
+            any(line.split() == ["burst", str(there), "([defaults]", "burst)"] for line in out.splitlines())
+            or not there
         )
 
 

@@ -609,17 +609,17 @@ def test_another_address_to_notify_is_refused_without_being_quoted(address: str,
 def config(
     capsys: pytest.CaptureFixture[str], file: Path, *flags: str, environ: dict[str, str] | None = None, code: int = 0
 ) -> str:
-    """What is said, which never holds a secret."""
+    """The whole output, which never contains a secret."""
     assert main(["config", f"--config={file}", *flags], environ or {}) == code
-    said = capsys.readouterr()
-    assert HIDDEN not in said.out + said.err
-    return said.out + said.err
+    output = capsys.readouterr()
+    assert HIDDEN not in output.out + output.err
+    return output.out + output.err
 
 
-def settings_shown(said: str) -> dict[str, tuple[str, ...]]:
-    """Of the lines of one organization: by the setting's name its value and source."""
-    split = [[part for part in line.split("  ") if part] for line in said.splitlines() if line.startswith("  ")]
-    return {parts[0].strip(): tuple(part.strip() for part in parts[1:]) for parts in split}
+def settings_shown(output: str) -> dict[str, tuple[str, ...]]:
+    """By the setting's name its value and source; a line of an organization replaces that for all."""
+    split = [[part for part in line.split("  ") if part] for line in output.splitlines() if line.startswith("  ")]
+    return {name: (value.strip(), source.strip()[1:-1]) for name, value, source in split}
 
 
 def test_config_shows_what_applies_and_from_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -633,10 +633,10 @@ def test_config_shows_what_applies_and_from_where(tmp_path: Path, capsys: pytest
         },
     )
     environ = {"NORTH": HIDDEN, "BATCH_ISSUER_QUOTA": "process", "HTTPS_PROXY": "http://127.0.0.1:1"}
-    said = config(capsys, file, "--rate=50/s", environ=environ)
-    assert said.splitlines()[0] == f"settings file: {file}"
-    assert "organization north" in said.splitlines()
-    assert settings_shown(said) == {
+    output = config(capsys, file, "--rate=50/s", environ=environ)
+    assert output.splitlines()[0] == f"settings file: {file}"
+    assert "organization north" in output.splitlines()
+    assert settings_shown(output) == {
         "API token": ("set", "[organizations.north] token_env: the environment variable NORTH"),
         "base_url": ("https://api.eu.samsara.com", "[defaults] region"),
         "rate": ("50/s", "--rate"),
@@ -669,18 +669,19 @@ def test_config_shows_every_organization_or_the_one_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path, "[organizations.north]\nburst = 71\n[organizations.south]\nburst = 72\n")
-    said = config(capsys, file).replace(str(tmp_path), "")  # whose number may be one of these
-    assert said.index("organization north") < said.index("71") < said.index("organization south") < said.index("72")
-    said = config(capsys, file, "--org=south").replace(str(tmp_path), "")
-    assert "72" in said
-    assert "north" not in said
+    output = config(capsys, file).replace(str(tmp_path), "")  # whose number may be one of these
+    places = [output.index(text) for text in ("organization north", "71", "organization south", "72")]
+    assert places == sorted(places)
+    output = config(capsys, file, "--org=south").replace(str(tmp_path), "")
+    assert "72" in output
+    assert "north" not in output
     assert "\n\nsettings\n" in config(capsys, written(tmp_path, "", "blank.toml"))
 
 
 def test_config_refuses_an_organization_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = config(capsys, written(tmp_path, "[organizations.north]\n"), "--org=nroth", code=2)
-    assert "no organization 'nroth'" in said
-    assert "north" in said
+    output = config(capsys, written(tmp_path, "[organizations.north]\n"), "--org=nroth", code=2)
+    assert "no organization 'nroth'" in output
+    assert "north" in output
 
 
 def test_config_shows_only_whether_secrets_are_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -705,16 +706,16 @@ def test_config_shows_only_whether_secrets_are_set(tmp_path: Path, capsys: pytes
         "BATCH_ISSUER_QUOTA": f"redis://user:{HIDDEN}@127.0.0.1/0",
         "HTTPS_PROXY": f"http://user:{HIDDEN}@127.0.0.1:3128",
     }
-    said = config(capsys, file, environ=environ)
-    assert [line.split()[2] for line in said.splitlines() if line.startswith("  API token")] == ["set"] * 4
-    assert settings_shown(said)["notify"] == ("set", "[report] notify_file")
-    assert settings_shown(said)["quota"] == ("redis://***@127.0.0.1/0", "BATCH_ISSUER_QUOTA")
-    assert settings_shown(said)["proxy"][0] == "set"
+    output = config(capsys, file, environ=environ)
+    assert [line.split()[2] for line in output.splitlines() if line.startswith("  API token")] == ["set"] * 4
+    assert settings_shown(output)["notify"] == ("set", "[report] notify_file")
+    assert settings_shown(output)["quota"] == ("redis://***@127.0.0.1/0", "BATCH_ISSUER_QUOTA")
+    assert settings_shown(output)["proxy"][0] == "set"
     config(capsys, file, f"--token-command=pass {HIDDEN}", environ=environ)
-    said = config(capsys, file, environ={**environ, "BATCH_ISSUER_NOTIFY": f"{HOOK}{HIDDEN}"})
-    assert settings_shown(said)["notify"] == ("set", "BATCH_ISSUER_NOTIFY")
-    said = config(capsys, file, "--org=a")
-    assert settings_shown(said)["API token"][0] == "not set"
+    output = config(capsys, file, environ={**environ, "BATCH_ISSUER_NOTIFY": f"{HOOK}{HIDDEN}"})
+    assert settings_shown(output)["notify"] == ("set", "BATCH_ISSUER_NOTIFY")
+    output = config(capsys, file, "--org=a")
+    assert settings_shown(output)["API token"][0] == "not set"
 
 
 @pytest.mark.parametrize(
@@ -738,8 +739,8 @@ def test_config_shows_no_password_of_a_quota_that_can_be_shared_that_way_or_not(
 ) -> None:
     flags, environ = ([f"--quota={quota}"], {}) if by == "flag" else ([], {"BATCH_ISSUER_QUOTA": quota})
     main(["config", f"--config={written(tmp_path, '')}", *flags], environ)
-    said = capsys.readouterr()
-    assert HIDDEN not in said.out + said.err
+    output = capsys.readouterr()
+    assert HIDDEN not in output.out + output.err
 
 
 @pytest.mark.parametrize("by", ["flag", "file"])
@@ -748,8 +749,8 @@ def test_config_shows_no_password_of_a_base_url(by: str, tmp_path: Path, capsys:
     url = f"https://user:{HIDDEN}@gateway.example"
     file = written(tmp_path, {"defaults": {"base_url": url}} if by == "file" else "")
     main(["config", f"--config={file}", *([f"--base-url={url}"] if by == "flag" else [])], {})
-    said = capsys.readouterr()
-    assert HIDDEN not in said.out + said.err
+    output = capsys.readouterr()
+    assert HIDDEN not in output.out + output.err
 
 
 @pytest.mark.parametrize("proxy", [f"user:{HIDDEN}@127.0.0.1:3128", f"socks5://user:{HIDDEN}@127.0.0.1", HIDDEN])
@@ -770,9 +771,9 @@ def test_config_does_not_run_a_command(by: str, tmp_path: Path, capsys: pytest.C
         content = {"defaults": {"token_command": command}}
     file = written(tmp_path, content)
     flags = [f'--token-command="{sys.executable}" -S -c "{code}"'] if by == "flag" else []
-    said = config(capsys, file, *flags)
-    assert settings_shown(said)["API token"][0] == "set"
-    assert sys.executable in settings_shown(said)["API token"][1]
+    output = config(capsys, file, *flags)
+    assert settings_shown(output)["API token"][0] == "set"
+    assert sys.executable in settings_shown(output)["API token"][1]
     assert not (tmp_path / "ran").exists()
     org = "north" if by == "organization" else ""
     assert layers_of(file, *flags, environ=dict(os.environ), org=org).settings().api_token == Secret("key")

@@ -97,7 +97,7 @@ def test_an_entry_has_its_place_in_the_order_of_precedence(tmp_path: Path) -> No
 def test_an_entry_is_shown_by_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "b.toml").write_text("")
     assert main(["config", f"--config={tmp_path / 'b.toml'}", "--patience=3"], {}) == 0
-    assert ["patience", "3", "--patience"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["patience", "3", "(--patience)"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
 @pytest.mark.usefixtures("made_up")
