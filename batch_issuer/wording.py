@@ -1,7 +1,9 @@
-"""Counts and times as text, the same in every message."""
+"""Counts, times and commands as text, the same in every message."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,3 +46,12 @@ def unexpected(error: BaseException | None) -> str:
         place = place.tb_next
     where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place is not None else "?"
     return f"unexpected error ({type(error).__name__} at {where}); this is a bug"
+
+
+def command_text(*arguments: str) -> str:
+    """A command to copy; quoted for PowerShell and cmd on Windows, elsewhere for a POSIX shell."""
+    if sys.platform == "win32":
+        from subprocess import list2cmdline  # noqa: PLC0415 - for hints only
+
+        return list2cmdline(arguments)
+    return shlex.join(arguments)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..settings.display import report_lines, run_lines
 from ..settings.file import FILE_NAME, find_settings_file, read_settings_file
 from ..settings.layers import API_TOKEN_VARIABLE
 from ..settings.selection import Selection
-from ..wording import amount
+from ..wording import amount, command_text
 from .loop import on_signal, run_async
 from .messages import (
     as_json,
@@ -158,7 +157,7 @@ def status(options: Namespace, _environ: Mapping[str, str]) -> int:
         rows = [failure.row for group in summary.problems.values() for failure in group]
         out(*status_lines(summary, names_of(results.cells, rows)))
         flags = ["--sandbox"] if has_only_sandbox_tokens(results) else []
-        command = shlex.join(["batch-issuer", "retry", str(named.path), *flags])
+        command = command_text("batch-issuer", "retry", str(named.path), *flags)
         if unfinished:
             say(f"A run is in progress or was interrupted; its journal is {named.partial}.")
             say_command("To resume an interrupted run:", (command, ""))

@@ -6,12 +6,11 @@ Imports nothing heavy, so that a mistyped flag is reported at once.
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ..settings.resume_command import resume_flags, resume_variables
-from ..wording import amount, duration_text, local, utc_text
+from ..wording import amount, command_text, duration_text, local, utc_text
 from .groups import group_lines, row_list, warning_lines
 from .screen import CROSS, LABELS, TICK, out, say, say_table
 
@@ -146,7 +145,7 @@ def resume_command(
     """The command that finishes the results under the same conditions, and what to do before; blank for nothing."""
     if organization:
         flags = {"org": organization, **flags}
-    command = shlex.join(["batch-issuer", "retry", str(destination.path), *resume_flags(flags, environ)])
+    command = command_text("batch-issuer", "retry", str(destination.path), *resume_flags(flags, environ))
     names = resume_variables(flags, environ)
     return command, f"set {' and '.join(names)} to the same secret" if names else ""
 

@@ -299,7 +299,7 @@ class Planner:
         return self._checked([job])
 
     def _has_organizations(self, destination: Destination, layers: Layers) -> bool:
-        path = destination.partial if destination.partial.exists() and not self._overwrite else destination.path
+        path = destination.rows_path(overwrite=self._overwrite)
         return self._names_organizations(read_results(path).cells, path.name, layers)
 
     # --- both

@@ -187,12 +187,23 @@ class Destination:
         if self.resumes:
             journal = self._read_journal(self._leave_journal)
             return self._unfinished(journal, validity, options, self._leave_journal)
-        if self._sets_aside and not self.path.exists():
+        self.rows_path(overwrite=overwrite)
+        return Batch.of_results(self._read(), self.path.name, validity, options)
+
+    def rows_path(self, *, overwrite: bool) -> Path:
+        """The file that `reopen` reads: the journal of an interrupted run, or the results.
+
+        Raises:
+            ResultsError: there is only a journal, and ``overwrite`` leaves it aside.
+        """
+        if not self.partial.exists() or (overwrite and self.path.exists()):
+            return self.path
+        if overwrite:
             raise ResultsError(
                 f"there is no {self.path} yet, only the journal of an interrupted run",
                 f"finish that run with {retry_command(self.path)}, without --overwrite",
             )
-        return Batch.of_results(self._read(), self.path.name, validity, options)
+        return self.partial
 
     def _check(self, *, overwrite: bool = False) -> None:
         """Refuse a place that cannot take the results, and remember what is there."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from ..errors import ResultsError, UsageError
+from ..wording import command_text
 from .reading import read_results
 from .validity import SANDBOX_TOKEN
 
@@ -56,7 +56,7 @@ def check_no_other_sheets(results: Results, path: Path) -> None:
 
 def retry_command(path: Path) -> str:
     """The command that finishes or renews results, to copy."""
-    return shlex.join(["batch-issuer", "retry", str(path)])
+    return command_text("batch-issuer", "retry", str(path))
 
 
 def is_worthless(results: Results, validity: Validity) -> bool:

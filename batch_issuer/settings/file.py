@@ -25,8 +25,8 @@ from platformdirs import user_config_path
 
 from ..errors import SettingsError
 from ..garbage import collection_paused
-from .kinds import without_dots
-from .options import keys
+from .kinds import SECRET, without_dots
+from .options import OPTIONS, keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -197,7 +197,8 @@ class _Reader:
 
     def _value(self, section: str, key: str, value: object, options: Mapping[str, Option]) -> object:
         if key not in options:
-            hint = self._move(key) or _suggestion(key, list(options), repr) or f"use one of {', '.join(options)}"
+            hint = self._move(key) or _reference(key, options) or _suggestion(key, list(options), repr)
+            hint = hint or f"use one of {', '.join(options)}"
             raise SettingsError(f"{self._path}: [{section}] has no setting {key[:40]!r}", hint)
         kind = options[key].kind
         try:
@@ -210,6 +211,14 @@ class _Reader:
 
 def _header(section: str) -> str:
     return "[organizations.NAME]" if section == "organizations" else f"[{section}]"
+
+
+def _reference(key: str, options: Mapping[str, Option]) -> str:
+    """A hint how to refer to a secret instead; blank if the setting is not a secret."""
+    if key not in OPTIONS or OPTIONS[key].kind is not SECRET:
+        return ""
+    *others, last = (rival for rival in OPTIONS[key].rivals if rival in options)
+    return f"it is a secret: use {', '.join(others)} or {last}"
 
 
 def _suggestion(name: str, valid: Sequence[str], shown: Callable[[str], str]) -> str:

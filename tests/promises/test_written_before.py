@@ -457,7 +457,10 @@ NO_LONGER_REFUSED = [
 ]
 """``issue --restart`` did not replace tokens next to a journal; ``--overwrite``, which took its place, does."""
 
-POINTS_TO = {"retry_with_edited_results": ["--overwrite", "batch-issuer retry"]}
+POINTS_TO = {
+    "retry_with_edited_results": ["--overwrite", "batch-issuer retry"],
+    "retry_restart": ["--overwrite", "batch-issuer retry"],  # refused where there is only a journal
+}
 """Where a refusal now points to more than then."""
 
 
@@ -466,7 +469,7 @@ def expected_of(fixture: str, operation: str) -> Facts:
     expected = dict(EXPECTED[fixture][operation])
     if "points_to" in expected:
         names = {"--overwrite" if name == "--restart" else name for name in expected["points_to"]}
-        expected["points_to"] = POINTS_TO.get(operation, [name for name in NAMED if name in names])
+        expected["points_to"] = [name for name in NAMED if name in names.union(POINTS_TO.get(operation, ()))]
     return expected
 
 

@@ -876,7 +876,7 @@ def test_an_unreadable_journal_is_refused_with_a_hint(
     partial = Path(f"{results}.partial")
     partial.write_text("nonsense")
     assert retry(results, sandbox) == 2
-    hint = f"or add --overwrite to start over: the journal is kept as {partial.name}.1"
+    hint = f"or add --overwrite to use {results.name} as it is: the journal is kept as {partial.name}.1"
     assert hint in capsys.readouterr().err
     assert (partial.read_text(), requested(sandbox)) == ("nonsense", [])
     assert retry(results, sandbox, "--overwrite") == 0

@@ -592,3 +592,19 @@ def test_a_file_that_other_users_can_change_is_read_only_if_it_is_named(
     assert str(file) in message
     assert "--config" in message
     assert read_settings_file(find_settings_file(file)).defaults.values == {"burst": 3}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "use"),
+    [
+        ("report", "notify", "notify_env or notify_file"),
+        ("defaults", "api_token", "token_env, token_file or token_command"),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_with_the_settings_that_refer_to_it(
+    section: str, key: str, use: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings_file(written(tmp_path, f'[{section}]\n{key} = "s3cr3t"\n'))
+    assert caught.value.hint == f"it is a secret: use {use}"
+    assert "s3cr3t" not in caught.value.message
