@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ..model import shortened
@@ -19,6 +20,9 @@ FIRST_AND_LAST = (("firstname", "lastname"), ("givenname", "surname"), ("givenna
 
 LONGEST_NAME = 40
 
+SHORTEST_CODE, LONGEST_WORD = 12, 20
+"""Characters of a code, by a rule of the API, and of a word that is taken for part of a name."""
+
 
 def driver_names(cells: pd.DataFrame) -> Sequence[str] | None:
     """For each row the driver's name as a person reads it, blank where the cell is; None without such a column."""
@@ -32,5 +36,11 @@ def driver_names(cells: pd.DataFrame) -> Sequence[str] | None:
 
 
 def _readable(text: str) -> str:
-    """On one line, without what a terminal would obey."""
-    return shortened(" ".join("".join(char if char.isprintable() else " " for char in text).split()), LONGEST_NAME)
+    """On one line, without control characters; blank where a token or code may have moved here."""
+    words = "".join(char if char.isprintable() else " " for char in text).split()
+    return "" if any(map(_may_be_secret, words)) else shortened(" ".join(words), LONGEST_NAME)
+
+
+def _may_be_secret(word: str) -> bool:
+    """Whether a word is as long as a token or code and not plainly a name, such as Lüdenscheidt-O'Connor."""
+    return len(word) > LONGEST_WORD or (len(word) >= SHORTEST_CODE and not re.sub(r"[-'\u2019.]", "", word).isalpha())

@@ -51,13 +51,25 @@ def test_of_two_columns_of_one_name_another_one_is_taken() -> None:
         ("Ana\x9b31mLima", "Ana 31mLima"),
         ("Ana\u202egnirts\u2028", "Ana gnirts"),
         ("李小龙", "李小龙"),
-        ("x" * 40, "x" * 40),
-        ("x" * 41, "x" * 39 + "…"),
+        ("x " * 19 + "xx", "x " * 19 + "xx"),
+        ("x " * 20 + "x", "x " * 19 + "x…"),
         ("\x00\x1b", ""),
     ],
 )
 def test_a_name_is_one_short_line_that_no_terminal_obeys(cell: str, name: str) -> None:
     assert names(["Name"], [cell]) == [name]
+
+
+@pytest.mark.parametrize("word", ["x" * 21, "a" * 11 + "1", "abcdefgh-1234", "sandbox-Zm9vYmFyYmF6cXV4"])
+@pytest.mark.parametrize("cells", [["{}", ""], ["Ana", "{}"], ["{}", "Lima"], ["Ana {}", "Lima"]])
+def test_what_may_be_a_token_or_code_is_not_shown(word: str, cells: list[str]) -> None:
+    """Columns of a results file may have been shifted."""
+    assert names(["First Name", "Last Name"], [cell.format(word) for cell in cells]) == [""]
+
+
+@pytest.mark.parametrize("name", ["Papadopoulos", "Annegret Müller-Lüdenscheid", "O'Shaughnessy-Lee", "Konstantinos"])
+def test_a_long_name_is_shown(name: str) -> None:
+    assert names(["Name"], [name]) == [name]
 
 
 @given(st.text())
