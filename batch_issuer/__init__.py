@@ -1,8 +1,25 @@
-"""Samsara driver login tokens for a whole depot at once. The library under the ``batch-issuer`` command.
+"""Issue Samsara driver login tokens in bulk: the library behind the ``batch-issuer`` command.
 
-``issue`` yields an outcome for each row of a roster as they come, ``issue_frame`` gives a pandas DataFrame back with
-the ``auth_`` columns, ``issue_file`` writes a results file, ``retry_file`` finishes or renews one,
-``issue_organizations`` issues for the organizations of a settings file. The README has an example of each.
+``issue`` yields one outcome per row of a roster, ``issue_frame`` returns a pandas DataFrame with the ``auth_`` columns,
+``issue_file`` writes a results file, ``retry_file`` finishes or renews one, ``issue_organizations`` issues for the
+organizations of a settings file. ``manual/python.md`` has an example of each.
+
+The house; each imports only from those above it, and inside a folder too:
+
+- ``sandbox``: a local test server; imports nothing from the package
+- ``errors``, ``wording``, ``locks``, ``garbage``, ``model``, ``hints``: the ground: exceptions, counts and times in
+  words, locks, records, the table of causes and fixes
+- ``settings``: one table of options → flags, TOML keys, precedence, ``config``; secrets by reference
+- ``api``: one request → one reply; the only place that knows aiohttp's client
+- ``quota``: when may the next request leave: leases in memory, SQLite, Redis; congestion control
+- ``roster``: spreadsheet → checked drivers, before any token is requested
+- ``results``: the results file: durable as it grows, published atomically, resumed
+- ``pipeline``: drivers in, one outcome each out: run, attempts, verdicts, circuit breaker, backpressure, time limits
+- ``jobs``: whole jobs: one roster or many organizations → runs → results; no ``argparse``, no printing
+- ``reporting``: who watches a run: progress, event log, summary, notification, exit codes
+- ``cli``: flags, screens, signals; the only place that prints or reads the environment
+
+``manual`` contains the pages that ``batch-issuer help TOPIC`` prints.
 """
 
 from __future__ import annotations

@@ -1,40 +1,40 @@
-"""What can go wrong before or around a run, as exceptions. Trouble with one driver is never one: it is an outcome.
+"""Errors before or around a run. A problem with one driver is not an exception but an outcome.
 
 ::
 
-    BatchIssuerError            message for a person, tip: what to do next
+    BatchIssuerError            message: what happened, hint: what to do
     ├── UsageError              nothing was sent: fix the input, then start again     (exit code 2)
     │   ├── SettingsError       a flag, an environment variable or an argument
     │   ├── RosterError         the roster cannot be used as a whole
     │   └── ResultsError        the results file cannot be written, replaced or read
-    ├── StorageError            a row could not be kept while the run went on         (exit code 4)
-    └── QuotaError              the shared quota cannot be reached for now            (exit code 4)
-        └── QuotaBrokenError    … or cannot be shared at all; a run goes on alone
+    ├── StorageError            an outcome could not be written during the run        (exit code 4)
+    └── QuotaError              the shared quota cannot be reached at the moment      (exit code 4)
+        └── QuotaBrokenError    … or cannot be shared at all; a run continues without it
 
 No other exception leaves the package for bad input, a bad network or a bad disk.
 """
 
 
 class BatchIssuerError(Exception):
-    """A problem told to a person.
+    """The base of all errors of this package.
 
     Attributes:
-        message: what happened, to which row, file or setting; one line, never a secret.
-        tip: what to do next; one line, may be empty.
+        message: what happened and where (row, column, file or setting); one line, never a secret.
+        hint: what to do; one line, may be empty.
     """
 
-    def __init__(self, message: str, tip: str = "") -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.tip = tip
+        self.hint = hint
 
 
 class UsageError(BatchIssuerError):
-    """Nothing was sent: the input has to be put right first."""
+    """Nothing was sent: the input must be fixed first."""
 
 
 class SettingsError(UsageError):
-    """A setting is missing, contradictory or not understood."""
+    """A setting is missing, contradictory or invalid."""
 
 
 class RosterError(UsageError):
@@ -46,12 +46,12 @@ class ResultsError(UsageError):
 
 
 class StorageError(BatchIssuerError):
-    """An outcome could not be written down, so the run stopped asking for more."""
+    """An outcome could not be written, so the run sent no further requests."""
 
 
 class QuotaError(BatchIssuerError):
-    """The quota that runs share cannot be reached for now."""
+    """The shared quota cannot be reached at the moment."""
 
 
 class QuotaBrokenError(QuotaError):
-    """The quota cannot be shared that way at all."""
+    """The quota cannot be shared this way."""

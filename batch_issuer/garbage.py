@@ -1,4 +1,4 @@
-"""Python's search for cycles goes over all objects again and again; reading a file of many rows makes none."""
+"""Python's cyclic garbage collection scans all objects again and again, and finds nothing while a file is read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def collecting_later() -> Iterator[None]:
-    """Spare Python that search meanwhile."""
+def collection_paused() -> Iterator[None]:
+    """Turn the cyclic garbage collection off inside the context."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

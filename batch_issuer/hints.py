@@ -1,6 +1,6 @@
-"""One table: what happened → who mends it → how.
+"""One table: what happened, where to fix it, and how.
 
-A row's ``auth_hint``, what a run says at its end, and the README's troubleshooting section are read from it.
+It is the source of ``auth_hint``, of the hint at the end of a run and of the troubleshooting page.
 """
 
 from __future__ import annotations
@@ -9,244 +9,215 @@ from enum import Enum, StrEnum
 
 SCOPE = "Write Driver Auth Token"
 
-_KEYS = "in the Samsara dashboard under Settings > API Tokens"
-_REGION = "with --region eu or --region ca if the organization is in the EU or in Canada"
+_REGION = "outside the US, pass --region eu or --region ca"
 _RETRY = "then run batch-issuer retry"
 
 
-class Who(StrEnum):
-    """Who mends it."""
+class Where(StrEnum):
+    """Where to fix it."""
 
     ROSTER = "roster"
     RESULTS = "results file"
-    ADMIN = "Samsara admin"
+    DASHBOARD = "Samsara dashboard"
     NETWORK = "network"
     SAMSARA = "Samsara"
     COMPUTER = "this computer"
-    TOOL = "this tool"
+    TOOL = "batch-issuer"
 
 
 class Hint(Enum):
-    """What happened, who mends it, and how; ``str()`` gives the last two as one line."""
+    """What happened, where to fix it, and how; ``str()`` gives the last two as one line."""
 
     # found in the roster, nothing was sent
     NO_IDENTIFIER = (
-        "a row without an identifier",
-        Who.ROSTER,
-        "give this row a driver ID, an external ID or a username",
+        "no identifier in the row",
+        Where.ROSTER,
+        "add a driver ID, an external ID or a username",
     )
     DRIVER_ID = (
-        "a cell that is no driver ID",
-        Who.ROSTER,
-        (
-            "a driver ID is digits only, such as 281474977075805; copy it from the driver's page in Samsara, "
-            "or go by the username instead, with --identify-by username"
-        ),
+        "not a valid driver ID",
+        Where.ROSTER,
+        "enter the ID as Samsara shows it, such as 281474977075805",
     )
-    RUINED_DRIVER_ID = (
-        "a driver ID that lost digits, such as 2.81475E+14",
-        Who.ROSTER,
+    ROUNDED_DRIVER_ID = (
+        "a driver ID that lost digits in a spreadsheet, such as 2.81475E+14",
+        Where.ROSTER,
         (
-            "the spreadsheet program replaced the digits of this ID; format the column as text, paste the IDs again "
-            "and export again, or go by the username instead, with --identify-by username"
+            "format the column as text, paste the IDs again and export the file; "
+            "if the roster has usernames, --identify-by username works too"
         ),
     )
     CELL_ERROR = (
-        "an error of a formula, such as #N/A",
-        Who.ROSTER,
-        "correct the formula in this cell, or put its value there",
+        "a formula error, such as #N/A",
+        Where.ROSTER,
+        "correct the formula, or replace it with its value",
     )
-    RUINED_TEXT = (
-        "an external ID or username that lost digits",
-        Who.ROSTER,
-        "the spreadsheet program replaced digits; format the column as text, paste the values again and export again",
+    ROUNDED_TEXT = (
+        "an external ID or username that lost digits in a spreadsheet",
+        Where.ROSTER,
+        "format the column as text, paste the values again and export the file",
     )
     EXTERNAL_ID = (
-        "a cell that is no external ID",
-        Who.ROSTER,
-        (
-            "write an external ID as key:value, for example payrollId:ABFS18600; if all of them have the same key, "
-            "it can be said with --external-key payrollId"
-        ),
+        "not a valid external ID",
+        Where.ROSTER,
+        "write it as key:value, such as payrollId:ABFS18600, or pass a key for all rows: --external-key payrollId",
     )
     SEVERAL_EXTERNAL_IDS = (
         "several external IDs in one cell",
-        Who.ROSTER,
-        "leave one of them in the cell, or say which key to use, as in --external-key payrollId",
+        Where.ROSTER,
+        "keep one of them, or choose by key: --external-key payrollId",
     )
     CHARACTERS = (
         "invisible characters in an identifier",
-        Who.ROSTER,
-        "retype this cell: it holds invisible control characters",
+        Where.ROSTER,
+        "delete the cell's content and type it again",
     )
-    REPEATED_HEADER = ("the header, repeated in the middle", Who.ROSTER, "delete this row")
-    TOTALS = ("a row of totals", Who.ROSTER, "delete this row; if it is a driver after all, move it up")
+    REPEATED_HEADER = ("a repeated header row", Where.ROSTER, "delete this row")
+    TOTALS = ("a row of totals", Where.ROSTER, "delete this row, or move it up if it is a driver")
     NO_ORGANIZATION = (
-        "a row that names none of the organizations in the settings",
-        Who.ROSTER,
-        (
-            "write the organization's name as the settings file does, or add the organization there; "
-            "batch-issuer config lists them"
-        ),
+        "an organization that is missing or not in the settings file",
+        Where.ROSTER,
+        "enter a name from the settings file, or add it there; batch-issuer config lists the names",
     )
     DUPLICATE = (
         "the same driver in two rows",
-        Who.ROSTER,
-        "one token per driver is enough; delete one of the two rows or correct its identifier",
+        Where.ROSTER,
+        "delete one of the two rows, or correct its identifier",
     )
 
     # found in a results file, nothing was sent
     ANOTHER_DRIVER = (
-        "the cells of a row name another driver than its auth_identifier",
-        Who.RESULTS,
-        (
-            "nothing was sent, since the two contradict each other; put the cells right, "
-            "or clear the row's auth_identifier to ask for the driver that they name"
-        ),
+        "the cells of a row and its auth_identifier name different drivers",
+        Where.RESULTS,
+        "correct the cells, or clear auth_identifier to use the driver that they name",
     )
     ANOTHER_COLUMN = (
-        "it is not certain which column names the driver",
-        Who.RESULTS,
-        "say by which column to go, with the flags that issue was given (--map, --identify-by, --external-key)",
+        "unclear which column identifies the driver",
+        Where.RESULTS,
+        "pass the flags that issue was given (--map, --identify-by, --external-key)",
     )
-    SPOILT = (
-        "a token, code or status that was changed",
-        Who.RESULTS,
-        "a spreadsheet program changed these cells; correct them, or run batch-issuer retry for a new token",
+    CORRUPTED = (
+        "a token, code or status changed by a spreadsheet program",
+        Where.RESULTS,
+        "restore these cells, or run batch-issuer retry for a new token",
     )
 
-    # said by the API
+    # an error of the API
     UNKNOWN_DRIVER = (
-        "HTTP 404 in the API's own words",
-        Who.ROSTER,
+        "HTTP 404: Samsara does not know the driver",
+        Where.ROSTER,
         (
-            "this organization has no such driver; look the driver up in Samsara and correct the row "
-            "(for retry, clear its auth_identifier, too), "
+            "correct the identifier (for retry, also clear auth_identifier), "
             "or check that the API token belongs to the right organization"
         ),
     )
     REFUSED = (
-        "HTTP 400, 409, 413 or another 4xx",
-        Who.ADMIN,
-        (
-            "Samsara refused this driver for the reason given; activate or correct the driver in Samsara, "
-            "or correct the row (for retry, clear its auth_identifier, too) or take it out"
-        ),
+        "HTTP 400, 409, 413 or another 4xx: Samsara refused the driver",
+        Where.DASHBOARD,
+        "activate or correct the driver, or correct the row (for retry, also clear auth_identifier)",
     )
-    KEY_INVALID = (
-        "HTTP 401: the run stops, exit code 3",
-        Who.ADMIN,
-        (
-            f"copy the API token again, or create one, {_KEYS}: it needs the scope "
-            f'"{SCOPE}" (category Drivers) and is valid in its own region only, so run {_REGION}'
-        ),
+    API_TOKEN_INVALID = (
+        "HTTP 401: the API token was refused (the run stops, exit code 3)",
+        Where.DASHBOARD,
+        (f'under Settings > API Tokens, copy the API token again or create one with the scope "{SCOPE}"; {_REGION}'),
     )
-    KEY_FORBIDDEN = (
-        "HTTP 403: the run stops, exit code 3",
-        Who.ADMIN,
+    API_TOKEN_FORBIDDEN = (
+        "HTTP 403: the API token has too few permissions (the run stops, exit code 3)",
+        Where.DASHBOARD,
         (
-            f'give the API token the scope "{SCOPE}" (category Drivers), or create one with it, {_KEYS}; '
-            f"or run {_REGION}; else ask Samsara whether your licence includes it"
+            f'under Settings > API Tokens, give the API token the scope "{SCOPE}" (category Drivers); {_REGION}; '
+            "otherwise check with Samsara that your license includes it"
         ),
     )
     THROTTLED = (
-        "HTTP 429 for longer than --give-up-after: exit code 4",
-        Who.SAMSARA,
-        (
-            "the server kept asking to wait: another program may use up the organization's quota, "
-            "or Samsara is overloaded; run batch-issuer retry later"
-        ),
+        "HTTP 429 for longer than --give-up-after (exit code 4)",
+        Where.SAMSARA,
+        "run batch-issuer retry later; another program may be using the quota, or Samsara is overloaded",
     )
     SERVER = (
-        "HTTP 5xx or 408",
-        Who.SAMSARA,
-        "the server had an internal problem; run batch-issuer retry later",
+        "HTTP 5xx or 408: an internal error of the server",
+        Where.SAMSARA,
+        "run batch-issuer retry later",
     )
     SAME_TOKEN = (
-        "the token of another driver came a second time",
-        Who.NETWORK,
-        (
-            "something between here and Samsara repeats old answers, or Samsara does; ask whoever runs the network "
-            f"about a proxy that keeps answers, {_RETRY}"
-        ),
+        "a token that another driver already got",
+        Where.NETWORK,
+        f"make sure that no proxy caches replies of the Samsara API, {_RETRY}",
     )
     NO_EXPIRY = (
         "a token without a readable expiry",
-        Who.SAMSARA,
-        "the token can be used, but nobody knows how long; use it soon, or run batch-issuer retry for another",
+        Where.SAMSARA,
+        "use the token soon, or run batch-issuer retry for a new one",
     )
     EXPIRED = (
-        "a token that had expired when it came",
-        Who.COMPUTER,
-        f"check the date and time of this computer, {_RETRY}; if they are right, ask Samsara",
+        "a token that was already expired when it arrived",
+        Where.COMPUTER,
+        f"check the date and time, {_RETRY}; if they are right, contact Samsara",
     )
 
     # between here and there
     UNREACHABLE = (
-        "no connection, or the name cannot be looked up, for longer than --give-up-after: exit code 4",
-        Who.NETWORK,
-        f"check this computer's internet connection and proxy, {_RETRY}",
+        "no connection, or the host name cannot be resolved (exit code 4 after --give-up-after)",
+        Where.NETWORK,
+        f"check the internet connection and the proxy, {_RETRY}",
     )
     SILENCE = (
-        "nothing that was sent is answered, for longer than --give-up-after: exit code 4",
-        Who.NETWORK,
-        f"check this computer's internet connection, and whether Samsara has an outage, {_RETRY}",
+        "no reply to any request (exit code 4 after --give-up-after)",
+        Where.NETWORK,
+        f"check the internet connection and whether Samsara has an outage, {_RETRY}",
     )
     TLS = (
-        "the certificate is not trusted, or no secure connection: exit code 4",
-        Who.NETWORK,
+        "an untrusted certificate, or no secure connection (exit code 4)",
+        Where.NETWORK,
         (
-            "check --region or --base-url, and whether a guest network wants you to log in; if the network opens "
-            f"encrypted traffic, ask whoever runs it for its certificate and point SSL_CERT_FILE to that, {_RETRY}"
+            "check --region and --base-url, or log in to the guest network; "
+            f"if a proxy decrypts traffic, set SSL_CERT_FILE to its certificate, {_RETRY}"
         ),
     )
     PROXY = (
-        "the proxy refuses, or cannot be reached",
-        Who.NETWORK,
-        f"check HTTPS_PROXY, or ask whoever runs the proxy to let the Samsara API through, {_RETRY}",
+        "the proxy refuses, or cannot be reached (exit code 4 after --give-up-after)",
+        Where.NETWORK,
+        f"check HTTPS_PROXY, or have the proxy allow the Samsara API, {_RETRY}",
     )
     DESCRIPTORS = (
         "too many open files",
-        Who.COMPUTER,
-        f"raise the limit of open files (ulimit -n 1024) or end other programs, {_RETRY}",
+        Where.COMPUTER,
+        f"raise the limit (ulimit -n 1024) or close other programs, {_RETRY}",
     )
     ADDRESS = (
-        "a web page, a redirection, or an answer that is none of the API's: exit code 4 if all are",
-        Who.NETWORK,
-        f"check --region or --base-url, and whether a guest network wants you to log in, {_RETRY}",
+        "a web page, a redirect or another reply that is not the API's (exit code 4 if all are)",
+        Where.NETWORK,
+        f"check --region and --base-url, or log in to the guest network, {_RETRY}",
     )
 
     # the run ended first
     MAYBE_ISSUED = (
-        "sent, but no answer came (status unknown)",
-        Who.TOOL,
-        (
-            "a token may exist for this driver but its value is lost; it expires by itself, "
-            "so run batch-issuer retry for a new one"
-        ),
+        "sent, but no reply (status unknown)",
+        Where.TOOL,
+        "a token may exist, but its value is lost; run batch-issuer retry for a new one",
     )
     NOT_ATTEMPTED = (
-        "the run ended first (status not_attempted)",
-        Who.TOOL,
-        "nothing is known to be wrong with this row; run batch-issuer retry for a token",
+        "the run ended before the row's turn (status not_attempted)",
+        Where.TOOL,
+        "run batch-issuer retry",
     )
     DEADLINE = (
-        "the deadline came: exit code 4",
-        Who.TOOL,
-        "start earlier or allow more time with --deadline; batch-issuer retry goes on",
+        "the deadline was reached (exit code 4)",
+        Where.TOOL,
+        "run batch-issuer retry to resume; allow more time with --deadline",
     )
 
-    def __init__(self, what: str, who: Who, cure: str) -> None:
+    def __init__(self, what: str, where: Where, fix: str) -> None:
         self.what = what
-        self.who = who
-        self.cure = cure
+        self.where = where
+        self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.who}: {self.cure}"
+        return f"{self.where}: {self.fix}"
 
 
 LOST_TOKEN_ENDINGS = (
-    Hint.MAYBE_ISSUED.cure,
+    Hint.MAYBE_ISSUED.fix,
     (
         "a token may exist for this driver but its value is lost; it expires by itself, "
         "so run batch-issuer retry for a new one"
@@ -256,7 +227,7 @@ LOST_TOKEN_ENDINGS = (
 
 
 def hint_text(hint: str, *, maybe_issued: bool) -> str:
-    """A hint, with what to do about a token that may exist and never came, if that is so."""
+    """A hint; if a token may have been issued and lost, with what to do about that."""
     if not maybe_issued or hint.rstrip().endswith(LOST_TOKEN_ENDINGS):
         return hint
-    return f"{hint}; {Hint.MAYBE_ISSUED.cure}" if hint else str(Hint.MAYBE_ISSUED)
+    return f"{hint}; {Hint.MAYBE_ISSUED.fix}" if hint else str(Hint.MAYBE_ISSUED)

@@ -1,4 +1,4 @@
-"""A lock that its holder cannot outlive: the system lets go of it when the process dies, however it dies."""
+"""A lock that the operating system releases when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Lock:
-    """A file, private to its owner, that is there while somebody holds it; one that a dead process left is free.
+    """A private file that exists while the lock is held; a file left by a dead process does not count as held.
 
     Args:
-        path: where; its folder exists.
+        path: of the file; its folder must exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,13 +28,13 @@ class Lock:
         self._held: os.stat_result | None = None
 
     def acquire(self, about: str = "") -> bool:
-        """Take it, without waiting; False: another holds it.
+        """Acquire it without waiting; False if it is held elsewhere.
 
         Args:
-            about: what the others may read about its holder, one line.
+            about: a description of the holder for other processes, one line.
 
         Raises:
-            OSError: the file cannot be made or opened, or is a symbolic link.
+            OSError: the file cannot be created or opened, or is a symbolic link.
         """
         try:
             with warnings.catch_warnings():  # a file system without locks: then the file itself is the lock
@@ -45,26 +45,26 @@ class Lock:
             if not self._path.parent.is_dir() or not os.access(self._path.parent, os.W_OK):
                 raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(self._path)) from None
             return False
-        if about and not self._is_soft():  # such a one keeps its own words in the file
+        if about and not self._is_soft():  # a soft lock writes its own text into the file
             with suppress(OSError), self._open(os.O_WRONLY | os.O_TRUNC) as file:
                 file.seek(1)  # Windows locks the first byte of a file
                 file.write(f"{about}\n".encode())
         return True
 
     def _is_soft(self) -> bool:
-        """Whether the file itself is the lock, since the file system has none.
+        """Whether the file itself is the lock, because the file system has no locks.
 
-        filelock 3 makes the lock another class then, filelock 4 gives it a ``pid``.
+        filelock 3 changes the lock's class in that case, filelock 4 gives it a ``pid``.
         """
         return isinstance(self._lock, SoftFileLock) or getattr(self._lock, "pid", None) is not None
 
     def holder(self) -> str:
-        """What the holder said of itself; empty if it cannot be known."""
+        """The holder's description of itself; empty if unknown."""
         try:
             with self._open(os.O_RDONLY) as file:
                 file.seek(1)
-                told = (file.read(1000) or b"").decode(errors="replace").strip()
-                return told if told.isprintable() else ""
+                about = (file.read(1000) or b"").decode(errors="replace").strip()
+                return about if about.isprintable() else ""
         except OSError:
             return ""
 
@@ -73,12 +73,12 @@ class Lock:
         return io.FileIO(descriptor, "rb" if flags == os.O_RDONLY else "wb")
 
     def release(self) -> None:
-        """Let go of it and remove the file: before, so that nobody else's is removed, or after, as Windows wants it."""
+        """Release it and remove the file: first, so that no other holder's is removed; afterwards on Windows."""
         if self._is_soft():
             self._lock.release()
             return
         try:
-            if self._held is not None and os.path.samestat(self._path.lstat(), self._held):  # not another's by now
+            if self._held is not None and os.path.samestat(self._path.lstat(), self._held):  # still this lock's file
                 self._path.unlink()
         except PermissionError:
             self._lock.release()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class IdentifierKind(StrEnum):
-    """The three names the API knows a driver by, in its own spelling."""
+    """The three kinds of identifier that the API accepts, in its spelling."""
 
     DRIVER_ID = "driverId"
     EXTERNAL_ID = "externalId"
@@ -26,7 +26,7 @@ class IdentifierKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """One driver as the API is asked for it; ``str()`` gives ``driverId=…`` as the results file shows it."""
+    """A driver as sent to the API; ``str()`` gives ``driverId=…`` as in the results file."""
 
     kind: IdentifierKind
     value: str
@@ -35,19 +35,19 @@ class Identifier:
         return f"{self.kind}={self.value}"
 
     def as_json(self) -> dict[str, str | int]:
-        """The field of the request body. The server wants ``driverId`` as a JSON integer."""
+        """The field of the request body. The server requires ``driverId`` as a JSON integer."""
         return {str(self.kind): int(self.value) if self.kind is IdentifierKind.DRIVER_ID else self.value}
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A row worth sending.
+    """A row to send.
 
     Attributes:
-        row: its number as the spreadsheet shows it (the header is row 1).
-        identifier: as it is sent.
-        before: what an earlier run left of it that is worth keeping until there is something better: a token that has
-            not expired, or why there is none.
+        row: the row's number as the spreadsheet shows it (the header is row 1).
+        identifier: as sent.
+        before: the outcome of an earlier run, kept until there is a better one: a token that has not expired, or why
+            there is none.
     """
 
     row: int
@@ -59,10 +59,10 @@ class Status(StrEnum):
     """The ``auth_status`` of a row."""
 
     ISSUED = "issued"
-    FAILED = "failed"  # the API said no
+    FAILED = "failed"  # the API refused
     INVALID = "invalid"  # never sent: the roster cell is wrong
     DUPLICATE = "duplicate"  # the same driver as an earlier row
-    UNKNOWN = "unknown"  # sent, no answer: a token may exist
+    UNKNOWN = "unknown"  # sent, no reply: a token may exist
     NOT_ATTEMPTED = "not_attempted"
 
 
@@ -73,17 +73,17 @@ class Outcome:
     Attributes:
         row: the row's number as the spreadsheet shows it (the header is row 1).
         status: see `Status`; only ``issued`` carries a token.
-        identifier: as sent; None where the roster names no usable one.
-        token: the login token, byte for byte as the API gave it.
-        code: the code that was sent for this token; redeeming needs both, and the identifier.
-        expires_at: UTC; None without a token, or where the API gave no readable expiry.
+        identifier: as sent; None if the row has no valid one.
+        token: the login token, byte for byte as received.
+        code: the code sent for this token; redeeming the token needs both, and the identifier.
+        expires_at: UTC; None without a token or a readable expiry.
         error: what went wrong, one line; for ``issued`` rows empty or a warning.
         hint: where to fix it, and how.
         http_status: of the last reply, None if there was none.
-        request_id: the API's own id of the last reply; Samsara's support asks for it.
+        request_id: the API's id of the last reply; Samsara's support needs it.
         attempts: requests sent for this row.
         issued_at: UTC, when the reply with the token was read.
-        maybe_issued: whether a token may exist that never came; also of a row that keeps its earlier one.
+        maybe_issued: whether a token may exist that was never received; also for a row that keeps its earlier one.
     """
 
     row: int
@@ -102,11 +102,11 @@ class Outcome:
 
 
 MAX_ERROR = 300
-"""Characters of what a row's error says."""
+"""Characters of a row's error."""
 
 
 def shortened(line: str, length: int = MAX_ERROR) -> str:
-    """A line that is no longer than that; an ellipsis shows where it was cut."""
+    """The line, cut to this length and ending with an ellipsis if it is longer."""
     return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
@@ -116,27 +116,27 @@ class Fault(StrEnum):
     UNREACHABLE = "unreachable"  # no connection: the request never left
     TLS = "tls"  # no trusted connection: the request never left
     PROXY = "proxy"  # the proxy refused: the request never left
-    DESCRIPTORS = "descriptors"  # this computer has no socket to spare: the request never left
+    DESCRIPTORS = "descriptors"  # too many open files: the request never left
     NO_ANSWER = "no answer"  # sent, then the connection broke
-    TIMEOUT = "timeout"  # sent, then silence
-    UNUSABLE = "unusable"  # a reply, but not one of this API's
+    TIMEOUT = "timeout"  # sent, then no reply in time
+    UNUSABLE = "unusable"  # a reply, but not from this API
     REPEATED = "repeated"  # the token of another driver
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The result of one request, as plain facts. `verdicts.judge` says what they mean.
+    """The result of one request, as plain facts. `verdicts.judge` interprets them.
 
     Attributes:
         status: HTTP status, None if no complete reply came back.
-        left: False only if the request provably never left this machine.
-        fault: why there is no usable reply, if so.
+        left: False only if the request provably never left this computer.
+        fault: why there is no usable reply; None if there is one.
         token, expires_at: of a usable 200; ``expires_at`` in UTC.
-        message: the server's, or ours for a fault or a warning: one line, without secrets.
-        request_id: the API's own; only its replies have one.
+        message: from the server, or this program's for a fault or a warning: one line, without secrets.
+        request_id: the API's; other servers send none.
         web_page: whether the body is HTML, which the API never sends.
-        lifetime: seconds from the server's time to ``expires_at``; from ours if the reply has no ``Date``.
-        clock_ahead: seconds that this computer's clock is ahead of the server's; None if the reply has no ``Date``.
+        lifetime: seconds from the server's time to ``expires_at``; from local time if the reply has no ``Date``.
+        clock_ahead: seconds that the local clock is ahead of the server's; None if the reply has no ``Date``.
         retry_after: seconds, from the header; None without a readable one.
     """
 
@@ -154,7 +154,7 @@ class Reply:
 
     @property
     def expired(self) -> bool:
-        """Whether the token had expired when it came."""
+        """Whether the token was already expired on arrival."""
         return self.lifetime is not None and self.lifetime <= 0
 
 
@@ -163,12 +163,12 @@ class NeverLeftError(asyncio.CancelledError):
 
 
 class TokenIssuer(Protocol):
-    """Turns one driver and a fresh code into one reply: the HTTP client, or a model of a server."""
+    """Turns one driver and a new code into one reply: the HTTP client, or a model of a server."""
 
     async def issue(self, identifier: Identifier, code: str) -> Reply:
         """Send one request; never raises for anything the network or the server does.
 
         Raises:
-            NeverLeftError: it was cancelled and had not left; CancelledError where it may have.
+            NeverLeftError: it was cancelled before it left; CancelledError if it may have left.
         """
         ...

@@ -1,7 +1,9 @@
-"""Counts and times in words, the same in every message."""
+"""Counts, times and commands as text, the same in every message."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def duration_text(seconds: float) -> str:
-    """A time for people: ``3 s``, ``2 min 10 s``, ``1 h 5 min``."""
+    """A duration: ``3 s``, ``2 min 10 s``, ``1 h 5 min``."""
     whole = max(1, round(seconds))
     if whole < 60:  # noqa: PLR2004
         return f"{whole} s"
@@ -28,19 +30,28 @@ def amount(number: int, noun: str) -> str:
 
 
 def local(at: datetime) -> str:
-    """A time where the reader is."""
+    """A time in the local time zone."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def utc_text(at: datetime | None, precision: Literal["seconds", "milliseconds"] = "seconds") -> str:
-    """ISO 8601 in UTC, with what is beyond the precision cut off; blank for None."""
+    """ISO 8601 in UTC, truncated to the precision; blank for None."""
     return f"{at.astimezone(UTC).isoformat('T', precision)[:-6]}Z" if at else ""
 
 
 def unexpected(error: BaseException | None) -> str:
-    """What may be shown of an exception that is a bug: its text may hold a secret."""
+    """A bug's exception without its text, which may contain a secret."""
     place = error.__traceback__ if error is not None else None
     while place is not None and place.tb_next is not None:
         place = place.tb_next
     where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place is not None else "?"
-    return f"an unexpected problem ({type(error).__name__} at {where}); this is a bug"
+    return f"unexpected error ({type(error).__name__} at {where}); this is a bug"
+
+
+def command_text(*arguments: str) -> str:
+    """A command to copy; quoted for PowerShell and cmd on Windows, elsewhere for a POSIX shell."""
+    if sys.platform == "win32":
+        from subprocess import list2cmdline  # noqa: PLC0415 - for hints only
+
+        return list2cmdline(arguments)
+    return shlex.join(arguments)

@@ -100,13 +100,13 @@ def judged(data: bytes) -> None:
         data = workbook(PARTS[wrapping], data)
     elif wrapping == len(PARTS):
         data = gzip.compress(data, 1)
-    told = dict(OPTIONS[choice % len(OPTIONS)])
-    told["columns"] = {IdentifierKind[kind]: name for kind, name in told.get("columns", {}).items()}
-    told["identify_by"] = tuple(IdentifierKind[kind] for kind in told.get("identify_by", ()))
+    options = dict(OPTIONS[choice % len(OPTIONS)])
+    options["columns"] = {IdentifierKind[kind]: name for kind, name in options.get("columns", {}).items()}
+    options["identify_by"] = tuple(IdentifierKind[kind] for kind in options.get("identify_by", ()))
     try:
-        roster = Roster.from_bytes(data, "fuzz", RosterOptions(**told))
+        roster = Roster.from_bytes(data, "fuzz", RosterOptions(**options))
     except (RosterError, SettingsError) as error:
-        assert error.tip, "an error without a cure"
+        assert error.hint, "an error without a fix"
         assert len(error.message.splitlines()) == 1, "a message of several lines"
         return
     rows = [*(driver.row for driver in roster.drivers), *(outcome.row for outcome in roster.refused)]
@@ -117,7 +117,7 @@ def judged(data: bytes) -> None:
         assert who.value.isprintable(), "an invisible character is sent"
         assert named(who.kind, who.value) == who, "what is sent reads back as something else"
     for outcome in roster.refused:
-        assert outcome.hint, "a row without a cure"
+        assert outcome.hint, "a row without a fix"
         assert outcome.error.isprintable(), "an error that is not one line"
         assert outcome.status in (Status.INVALID, Status.DUPLICATE)
     text = data.decode("latin-1").replace("\0", "")
@@ -181,15 +181,15 @@ def main(seconds: int) -> int:
                 [sys.executable, __file__, *arguments], stdout=log, stderr=subprocess.STDOUT, check=False
             )
             log.seek(0)
-            told = log.read()
+            output = log.read()
         findings = sorted(found.iterdir())
         for finding in findings:
             print(f"{finding.name}: {finding.read_bytes()!r}")
         if ran.returncode or findings:
-            print(told[-5000:])
+            print(output[-5000:])
             return 1
-        executions = re.search(r"number_of_executed_units:\s*(\d+)", told)
-        coverage = re.findall(r"cov: (\d+)", told)
+        executions = re.search(r"number_of_executed_units:\s*(\d+)", output)
+        coverage = re.findall(r"cov: (\d+)", output)
         print(
             f"{executions[1] if executions else '?'} inputs in {seconds} s, {coverage[-1] if coverage else '?'} places "
             "of the code met, no crash, no hang, no foreign exception"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,10 @@ ORDER = {
         "roster_options",
         "kinds",
         "options",
+        "resume_command",
         "file",
         "layers",
+        "display",
         "selection",
     ),
     "api": ("retry_after", "replies", "client"),
@@ -55,6 +58,7 @@ ORDER = {
         "frames",
         "organizations",
         "naming",
+        "driver_names",
         "duplicates",
         "roster",
     ),
@@ -71,6 +75,7 @@ ORDER = {
         "resume",
         "batch",
         "journal",
+        "replaceable",
         "destination",
     ),
     "pipeline": (
@@ -88,9 +93,9 @@ ORDER = {
         "usage",
         "run",
     ),
-    "jobs": ("records", "running", "job", "planning", "organizations"),
+    "jobs": ("records", "running", "job", "outputs", "planning", "checking", "organizations"),
     "reporting": ("exit_codes", "progress", "log_file", "event_log", "summary", "notification"),
-    "cli": ("parser", "screen", "messages", "loop", "commands", "issuing"),
+    "cli": ("help_texts", "parser", "screen", "manual", "groups", "messages", "loop", "commands", "issuing"),
     "__main__": (),
 }
 """Each imports only from those before it, and inside a folder too. A name is a file or a folder."""
@@ -161,6 +166,11 @@ def test_every_module_has_its_place() -> None:
     places = {".".join(path.relative_to(PACKAGE).with_suffix("").parts[:2]) for path in MODULES}
     found = {place for place in places if not place.endswith("__init__")}
     assert found == {name if not file else f"{name}.{file}" for name, files in ORDER.items() for file in files or [""]}
+
+
+def test_the_package_lists_its_houses_in_order() -> None:
+    listed = re.findall(r"^- ((?:``\w+``(?:, )?)+):", batch_issuer.__doc__ or "", re.MULTILINE)
+    assert re.findall(r"\w+", " ".join(listed)) == [name for name in ORDER if name != "__main__"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -1,4 +1,4 @@
-"""A place is written by one run at a time, and a dead one is in nobody's way."""
+"""Only one run at a time writes a results file, and a dead run does not block others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
 # --- the lock
 
 
-def test_the_file_is_there_only_while_somebody_holds_it_and_is_private(path: Path) -> None:
+def test_the_file_exists_only_while_the_lock_is_held_and_is_private(path: Path) -> None:
     lock = Lock(path)
     for _ in range(2):
         before = os.umask(0)
@@ -58,8 +58,8 @@ def test_the_file_is_there_only_while_somebody_holds_it_and_is_private(path: Pat
         assert not path.exists()
 
 
-def test_where_a_file_system_has_no_locks_a_dead_holder_is_in_nobodys_way_either(tmp_path: Path) -> None:
-    """The file itself is the lock then; it has to name its holder in the library's own words."""
+def test_a_dead_holder_does_not_block_on_a_file_system_without_locks(tmp_path: Path) -> None:
+    """The file itself is the lock then, with the library's own text about the holder."""
     path = tmp_path / "place.lock"
     take = (
         "import errno, fcntl, os, sys; from pathlib import Path\n"
@@ -75,7 +75,7 @@ def test_where_a_file_system_has_no_locks_a_dead_holder_is_in_nobodys_way_either
 
 
 @pytest.mark.parametrize("left", [b"", b"\0\xff\xfe not text \xf0", b"x" * 100_000])
-def test_what_a_dead_process_left_is_free_and_its_text_harmless(left: bytes, path: Path) -> None:
+def test_a_file_left_by_a_dead_process_is_free_and_its_text_harmless(left: bytes, path: Path) -> None:
     path.write_bytes(left)
     lock = Lock(path)
     assert len(lock.holder()) <= 1000
@@ -84,7 +84,7 @@ def test_what_a_dead_process_left_is_free_and_its_text_harmless(left: bytes, pat
     lock.release()
 
 
-def test_a_holder_that_says_nothing_is_unknown(path: Path) -> None:
+def test_a_holder_without_a_description_is_unknown(path: Path) -> None:
     assert Lock(path).holder() == ""
     lock = Lock(path)
     assert lock.acquire()
@@ -92,9 +92,9 @@ def test_a_holder_that_says_nothing_is_unknown(path: Path) -> None:
     lock.release()
 
 
-def test_who_held_it_before_is_not_taken_for_the_holder(path: Path) -> None:
-    """The text of a dead one, longer than the new one's, is gone."""
-    path.write_bytes(b"\0the former holder, of whom there was much to say\n")
+def test_the_previous_holder_is_not_reported_as_the_holder(path: Path) -> None:
+    """The longer text of a dead holder is replaced completely."""
+    path.write_bytes(b"\0the previous holder, with quite a long description\n")
     lock = Lock(path)
     assert lock.acquire("me")
     assert Lock(path).holder() == "me"
@@ -124,8 +124,8 @@ def moved_with_its_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("meanwhile", [replaced_by_hand, moved_with_its_folder])
-def test_the_lock_of_another_is_never_removed(meanwhile: Callable[[Path], None], tmp_path: Path) -> None:
-    """The first holder's file was taken away, a second holds a new one: the end of the first lets no third in."""
+def test_another_holders_lock_is_never_removed(meanwhile: Callable[[Path], None], tmp_path: Path) -> None:
+    """The first holder's file was removed and a second holds a new one: when the first ends, no third gets in."""
     (tmp_path / "folder").mkdir()
     path = tmp_path / "folder" / "place.lock"
     first, second, third = Lock(path), Lock(path), Lock(path)
@@ -139,7 +139,7 @@ def test_the_lock_of_another_is_never_removed(meanwhile: Callable[[Path], None],
     assert not path.exists()
 
 
-def test_it_is_released_wherever_its_folder_went(path: Path) -> None:
+def test_it_is_released_even_if_its_folder_was_moved(path: Path) -> None:
     lock = Lock(path)
     assert lock.acquire("me")
     path.parent.rename(path.parent.with_name(f"{path.parent.name}-moved"))
@@ -149,7 +149,7 @@ def test_it_is_released_wherever_its_folder_went(path: Path) -> None:
     lock.release()
 
 
-def test_threads_never_hold_it_at_once(path: Path) -> None:
+def test_only_one_thread_holds_it_at_a_time(path: Path) -> None:
     path.with_name("counter").write_text("0")
     threads = [threading.Thread(target=turns.take_turns, args=(path, 20)) for _ in range(PROCESSES)]
     for thread in threads:
@@ -160,7 +160,7 @@ def test_threads_never_hold_it_at_once(path: Path) -> None:
     assert not path.exists()
 
 
-def test_processes_never_hold_it_at_once(path: Path) -> None:
+def test_only_one_process_holds_it_at_a_time(path: Path) -> None:
     path.with_name("counter").write_text("0")
     processes = [PythonProcess(turns.__file__, path, ROUNDS // PROCESSES) for _ in range(PROCESSES)]
     assert [process.end() for process in processes] == [0] * PROCESSES
@@ -171,10 +171,10 @@ def test_processes_never_hold_it_at_once(path: Path) -> None:
 # --- two runs for one place
 
 
-def test_a_second_run_is_refused_naming_the_first_and_sends_nothing_until_that_is_dead(
+def test_a_second_run_is_refused_and_sends_nothing_until_the_first_is_dead(
     tmp_path: Path, commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whether it issues, retries or purges; SIGKILL frees the place, and what the first had issued is gone on with."""
+    """Whether it issues, retries or purges; SIGKILL frees the lock, and the first run's tokens are kept."""
     source, out = write_roster(tmp_path / "roster", 10), tmp_path / "results" / "depot.results.csv"
     out.parent.mkdir()
     with live_sandbox(script="ok*4,hang,ok*") as sandbox:
@@ -186,17 +186,17 @@ def test_a_second_run_is_refused_naming_the_first_and_sends_nothing_until_that_i
         retry = ["retry", str(out), *server]
         environ = {"SAMSARA_API_TOKEN": sandbox.api_token}
         before = {path.name: path.read_bytes() for path in out.parent.iterdir()}
-        for second in (issue, [*issue, "--overwrite"], [*issue, "--restart"], retry, ["purge", str(out)]):
+        for second in (issue, [*issue, "--overwrite"], retry, [*retry, "--overwrite"], ["purge", str(out)]):
             assert main(second, environ) == 2
-            told = capsys.readouterr().err
-            assert f"another run is writing {out}" in told
+            output = capsys.readouterr().err
+            assert f"another run is writing {out}" in output
             assert re.search(
-                rf": process {first.pid} on {re.escape(platform.node())}, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", told
+                rf": process {first.pid} on {re.escape(platform.node())}, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", output
             )
-            assert "What to do: " in told
+            assert "hint: " in output
         assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == before
         assert len(sandbox.ledger) == 5
-        assert main(["status", str(out)], {}) == 1  # looking is no writing
+        assert main(["status", str(out)], {}) == 1  # reading is allowed
         os.kill(first.pid, signal.SIGKILL)
         assert first.end() == -signal.SIGKILL
         assert out.with_name(f"{out.name}.lock").exists()
@@ -208,8 +208,8 @@ def test_a_second_run_is_refused_naming_the_first_and_sends_nothing_until_that_i
     assert list(out.parent.iterdir()) == [out]
 
 
-def test_a_place_is_free_again_after_any_ending(tmp_path: Path) -> None:
-    """With an error as without; the name of the journal means the same place."""
+def test_the_lock_is_free_after_any_ending(tmp_path: Path) -> None:
+    """With or without an error; the name of the journal stands for the same results."""
     out = tmp_path / "depot.results.csv"
 
     def fail() -> None:
@@ -225,6 +225,6 @@ def test_a_place_is_free_again_after_any_ending(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_runs_for_different_places_are_not_in_each_others_way(tmp_path: Path) -> None:
+def test_runs_with_different_outputs_do_not_block_each_other(tmp_path: Path) -> None:
     with Destination(tmp_path / "one.csv"), Destination(tmp_path / "other.csv"):
         assert len(list(tmp_path.iterdir())) == 2

@@ -1,7 +1,7 @@
 """One request → one `Reply`; the only file that knows aiohttp's client.
 
-Nothing that the network or the server does raises here: it becomes a `Reply` that says what is known. What matters
-most is whether the request may have reached the server, because then a token may exist.
+Network and server failures do not raise: they become a `Reply` with what is known. What matters most is whether the
+request may have reached the server, because then a token may exist.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 PATH = "/fleet/drivers/auth-token"
 
 MAX_BODY = 64 * 1024
-"""Bytes of a reply that are read; a genuine one has a few hundred."""
+"""Most bytes of a reply; a genuine one has a few hundred."""
 
 MOST_IN_FLIGHT = 400
-"""Requests of several organizations together, so that neither sockets nor memory run out."""
+"""Most requests in flight of all organizations together, so that neither sockets nor memory run out."""
 
 LATE = 0.1
-"""Seconds that a request has left after its timeout: what came while this process was stopped is still read."""
+"""Extra seconds after a timeout, in which a reply that came while this process was stopped is still read."""
 
 
 class _Problem(TypedDict):
@@ -63,15 +63,15 @@ class Client:
         self._proxied = settings.proxy is not None
 
     async def issue(self, identifier: Identifier, code: str) -> Reply:
-        """Ask for one token; one POST at most, redirects refused. Never raises for what network or server do.
+        """Request one token: at most one POST, redirects refused. Network and server failures do not raise.
 
         Raises:
-            NeverLeftError: it was cancelled before any of it was sent.
+            NeverLeftError: it was cancelled before anything was sent.
         """
         body = _Body(json.dumps({"code": code, **identifier.as_json()}).encode())
         try:
             async with (
-                self._room,  # waiting for it is none of the request's own time
+                self._room,  # waiting here does not count as time of the request
                 _Within(self._seconds),
                 self._session.post(self._url, data=body, allow_redirects=False) as response,
             ):
@@ -82,16 +82,16 @@ class Client:
             if body.has_left:
                 raise
             raise NeverLeftError from None
-        # TimeoutError is an OSError; ValueError is a host name that IDNA cannot code.
+        # TimeoutError is an OSError; ValueError is a host name that IDNA cannot encode.
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if not body.has_left:
                 return Reply(left=False, **self._why_not_connected(error))
             if isinstance(error, TimeoutError):
-                return Reply(fault=Fault.TIMEOUT, message=f"sent, but no complete answer within {self._seconds:g} s")
-            return Reply(fault=Fault.NO_ANSWER, message="sent, but the connection broke before the answer was complete")
+                return Reply(fault=Fault.TIMEOUT, message=f"sent, but no complete reply within {self._seconds:g} s")
+            return Reply(fault=Fault.NO_ANSWER, message="sent, but the connection broke before the reply was complete")
 
     def _why_not_connected(self, error: Exception) -> _Problem:
-        """In words of our own: an exception's text may hold the address of the proxy with its password."""
+        """In our own words: the text of an exception may contain the proxy's address with its password."""
         match error:
             case aiohttp.ClientProxyConnectionError():
                 return _Problem(fault=Fault.PROXY, message=f"the proxy cannot be reached{_reason(error)}")
@@ -112,29 +112,29 @@ class Client:
             case TimeoutError():
                 return _Problem(fault=Fault.UNREACHABLE, message=f"no connection to {self._where} in time")
             case _ if self._proxied:
-                return _Problem(fault=Fault.PROXY, message="the proxy did not make the connection")
+                return _Problem(fault=Fault.PROXY, message="the proxy did not connect")
             case _:
-                return _Problem(fault=Fault.UNREACHABLE, message=f"no connection to {self._where} can be made")
+                return _Problem(fault=Fault.UNREACHABLE, message=f"no connection to {self._where}")
 
 
 class _Body(aiohttp.BytesPayload):
-    """A request's body, which knows whether it has been handed to the connection; its headers go with it.
+    """A request's body, which knows whether it was handed to the connection, together with the headers.
 
-    Until then nothing of the request has left: the connection, proxy and TLS included, stands only now.
+    That happens only once the connection is established, including proxy and TLS. Before, nothing has been sent.
     """
 
     has_left = False
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Write it."""
+        """Write the body."""
         self.has_left = True
         await super().write_with_length(writer, content_length)
 
 
 class _Within:
-    """At most so many seconds, and a moment more: a process that was stopped finds both its timer and the reply due.
+    """Raises TimeoutError after ``seconds`` and `LATE`.
 
-    Raises TimeoutError if it took longer.
+    The extra time lets a process that was stopped read a reply that came meanwhile, although its timer is due too.
     """
 
     __slots__ = ("_limit", "_loop", "_seconds", "_timer")
@@ -160,9 +160,9 @@ class _Within:
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
-    """The whole body, or None where it is longer than any genuine one or cannot be decompressed.
+    """The whole body; None if it is too long for a genuine one or cannot be decompressed.
 
-    Decompressed here and not by aiohttp, which by version inflates up to hundreds of megabytes at a time.
+    aiohttp does not decompress it, because some versions inflate hundreds of megabytes at a time.
     """
     data = bytearray()
     async for chunk in response.content.iter_any():
@@ -179,13 +179,13 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
-    """The system's own words for it, such as "Connection refused"."""
+    """The system's error text, such as "Connection refused"."""
     number = error.os_error.errno
     return f" ({os.strerror(number)})" if number and number > 0 else ""
 
 
 class Connections:
-    """The connections of this process, shared by the clients of several organizations. Made by `open_connections`."""
+    """A connection pool that the clients of several organizations share. Made by `open_connections`."""
 
     def __init__(self, connector: aiohttp.TCPConnector, most: int) -> None:
         self.connector = connector
@@ -194,11 +194,11 @@ class Connections:
 
 @asynccontextmanager
 async def open_connections(ca_file: str | None = None, most: int = MOST_IN_FLIGHT) -> AsyncIterator[Connections]:
-    """A pool of connections, closed at the end.
+    """A connection pool, closed at the end.
 
     Args:
         ca_file: certificates to trust instead of the system's.
-        most: requests in flight at a time, of all clients together.
+        most: most requests in flight, of all clients together.
 
     Raises:
         SettingsError: the certificate file cannot be used.
@@ -211,18 +211,18 @@ async def open_connections(ca_file: str | None = None, most: int = MOST_IN_FLIGH
 
 def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
     if ca_file is None:
-        return True  # the system's, of which aiohttp has a context already: another one would take 20 ms
+        return True  # the system's, for which aiohttp has a context already; another one takes 20 ms
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError:
-        raise SettingsError(f"the certificates in {ca_file} cannot be read", "correct or unset SSL_CERT_FILE") from None
+        raise SettingsError(f"cannot read the certificates in {ca_file}", "correct SSL_CERT_FILE or unset it") from None
 
 
 @asynccontextmanager
 async def open_client(settings: Settings, connections: Connections | None = None) -> AsyncIterator[Client]:
-    """A client with its own connection pool, closed at the end; or with that of ``connections``.
+    """A client with a connection pool of its own, closed at the end, or with that of ``connections``.
 
-    Environment variables are not read here: proxy and certificates come with the settings.
+    Environment variables are not read here; proxy and certificates are in the settings.
 
     Raises:
         SettingsError: the certificate file cannot be used.
@@ -240,10 +240,10 @@ async def open_client(settings: Settings, connections: Connections | None = None
             "Authorization": f"Bearer {settings.api_token.reveal()}",
             "Content-Type": "application/json",
             "Accept": "application/json",
-            "Accept-Encoding": "identity",  # a reply has some hundred bytes
+            "Accept-Encoding": "identity",  # a reply has a few hundred bytes
             "User-Agent": "batch-issuer",
         },
-        # The connection has half the time, so that a slow connect is told from a slow answer.
+        # Half the time is for connecting, to distinguish a slow connection from a slow reply.
         timeout=aiohttp.ClientTimeout(total=None, connect=settings.timeout / 2),
         proxy=settings.proxy.reveal() if settings.proxy else None,
         auto_decompress=False,
@@ -254,17 +254,17 @@ async def open_client(settings: Settings, connections: Connections | None = None
 
 
 async def post_json(url: Secret, document: object, *, proxy: Secret | None, ca_file: str | None, seconds: float) -> str:
-    """Post a document somewhere, once; redirects refused. Never raises for what network or server do.
+    """Post a JSON document once, redirects refused. Network and server failures do not raise.
 
     Args:
-        url: where to; a secret, so nothing of it is in what is returned.
-        document: what JSON can hold.
+        url: a secret address, of which the returned text contains nothing.
+        document: a JSON value.
         proxy: the proxy to use, if any.
         ca_file: certificates to trust instead of the system's.
-        seconds: at most.
+        seconds: the time limit.
 
     Returns:
-        What went wrong, as part of a sentence; blank if nothing did.
+        The problem, as part of a sentence; blank on success.
 
     Raises:
         SettingsError: the certificate file cannot be used.
@@ -282,10 +282,10 @@ async def post_json(url: Secret, document: object, *, proxy: Secret | None, ca_f
             ) as session,
             session.post(address, json=document, allow_redirects=False) as response,
         ):
-            return "" if response.status < 300 else f"it answered HTTP {response.status}"  # noqa: PLR2004
+            return "" if response.status < 300 else f"the reply was HTTP {response.status}"  # noqa: PLR2004
     except TimeoutError:
-        return f"no answer within {seconds:g} s"
+        return f"no reply within {seconds:g} s"
     except aiohttp.ClientConnectorError as error:
         return f"no connection{_reason(error)}"
     except (aiohttp.ClientError, OSError, ValueError):
-        return "no connection can be made"
+        return "no connection"

@@ -1,4 +1,4 @@
-"""The bytes of a reply → a `Reply`: facts, without the secrets that a server may echo. Pure."""
+"""Read the bytes of a reply as a `Reply`, without the secrets that a server may echo. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MIN_EXPIRY, MAX_EXPIRY = 1_000_000_000_000, 4_102_444_800_000
-"""Milliseconds: 2001-09-09 and 2100-01-01. What lies outside is no expiry; seconds look like the first of them."""
+"""Milliseconds: 2001-09-09 and 2100-01-01. Anything else is not an expiry, such as a time in seconds."""
 
 CLOCKS_AGREE = 2.0
-"""Seconds that our clock and a server's may differ."""
+"""Seconds by which two clocks that agree may differ."""
 
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
-"""How a web page begins, and nothing of the API's."""
+"""The start of a web page, which the API never sends."""
 
 
 def read_reply(
@@ -31,10 +31,10 @@ def read_reply(
     """The facts of a complete reply.
 
     Args:
-        status: of HTTP.
-        headers: by name, whatever their letter case.
-        data: the body; None where it is longer than any genuine one.
-        secrets: texts that the request held and that no message may show.
+        status: the HTTP status.
+        headers: by name, in any letter case.
+        data: the body; None if it is too long for a genuine one.
+        secrets: texts in the request that no message may show.
         now: UTC, by this computer's clock.
     """
     document = _json_object(data)
@@ -54,9 +54,9 @@ def read_reply(
     payload = payload if isinstance(payload, dict) else {}
     token = payload.get("token")
     if not isinstance(token, str) or not token or not token.isprintable() or " " in token:
-        but = _page(data, secrets) if page else ", but no token in the answer"
+        problem = f" with {_page(data, secrets)} instead of a token" if page else " without a token"
         return Reply(
-            status, fault=Fault.UNUSABLE, message=shortened(f"HTTP 200{but}"), request_id=request_id, web_page=page
+            status, fault=Fault.UNUSABLE, message=shortened(f"HTTP 200{problem}"), request_id=request_id, web_page=page
         )
     return _issued(status, token, payload.get("expirationTime"), parse_http_date(headers.get("Date")), request_id, now)
 
@@ -65,18 +65,18 @@ def _issued(
     status: int, token: str, expiry: object, server_time: datetime | None, request_id: str, now: datetime
 ) -> Reply:
     if type(expiry) is not int or not MIN_EXPIRY < expiry < MAX_EXPIRY:
-        remark = "issued, but the answer holds no readable expiry"
-        return Reply(status, token=token, message=remark, request_id=request_id)
+        warning = "issued, but the reply has no readable expiry"
+        return Reply(status, token=token, message=warning, request_id=request_id)
     expires_at = utc_from_milliseconds(expiry)
     ahead = (now - server_time).total_seconds() if server_time else None
     lifetime = (expires_at - (server_time or now)).total_seconds()
     if ahead is not None and abs(ahead) <= CLOCKS_AGREE < lifetime:
-        lifetime -= ahead  # Date has whole seconds, so where our clock agrees with it, ours is the finer one
+        lifetime -= ahead  # Date has whole seconds; a clock of ours that agrees with it is more precise
     return Reply(
         status,
         token=token,
         expires_at=expires_at,
-        message="" if lifetime > 0 else "issued, but it had expired already when it came",
+        message="" if lifetime > 0 else "issued, but already expired on arrival",
         request_id=request_id,
         lifetime=lifetime,
         clock_ahead=ahead,
@@ -84,25 +84,23 @@ def _issued(
 
 
 def _without_message(headers: Mapping[str, str], data: bytes | None, secrets: Sequence[str]) -> str:
-    """What a reply is that is not the API's, as far as it may be shown: its whole text may hold anything."""
+    """Describe an error reply that is not the API's; its text is shown only where it is safe."""
     if host := _redirected_to(headers, secrets):
-        what = f", but a redirection to {host!r}"
-    elif _MARKUP.match(data or b""):
-        what = _page(data, secrets)
-    else:
-        text = clean(_plain_text(data), secrets)
-        what = f": {text}" if text else ""
-    return f" without an error message of the Samsara API{what}"
+        return f" with a redirect to {host!r} instead of a Samsara API error message"
+    if _MARKUP.match(data or b""):
+        return f" with {_page(data, secrets)} instead of a Samsara API error message"
+    text = clean(_plain_text(data), secrets)
+    return f" without a Samsara API error message{f': {text}' if text else ''}"
 
 
 def _page(data: bytes | None, secrets: Sequence[str]) -> str:
     title = re.search(rb"<title[^>]*>([^<]{1,200})<", data or b"", re.IGNORECASE)
     name = clean(title[1].decode(errors="replace"), secrets) if title else ""
-    return f", but a web page{f' ({name})' if name else ''}"
+    return f"a web page{f' ({name})' if name else ''}"
 
 
 def _redirected_to(headers: Mapping[str, str], secrets: Sequence[str]) -> str:
-    """The host a reply points to; only that, because the rest of an address may hold secrets."""
+    """The host of a redirect; the rest of its address may contain secrets."""
     try:
         return clean(urlsplit(headers.get("Location", "")).hostname, secrets, 100)
     except ValueError:
@@ -110,20 +108,20 @@ def _redirected_to(headers: Mapping[str, str], secrets: Sequence[str]) -> str:
 
 
 def clean(text: object, secrets: Sequence[str], length: int = MAX_ERROR) -> str:
-    """A server's text as one printable line, without the secrets it may echo; blank if it is not a text."""
+    """A server's text as one printable line, without the secrets it may echo; blank if it is not text."""
     if not isinstance(text, str):
         return ""
     text = unescape(text)
     for secret in secrets:
         for form in (secret, unescape(secret), quote(secret, safe="")):
-            anyhow = r"\s*".join(map(re.escape, form))  # broken over lines; a host name comes in lower case
-            text = re.sub(anyhow, "***", text, flags=re.IGNORECASE)
+            pattern = r"\s*".join(map(re.escape, form))  # may be split over lines; host names are in lower case
+            text = re.sub(pattern, "***", text, flags=re.IGNORECASE)
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return shortened(line, length)
 
 
 def _plain_text(data: bytes | None) -> str:
-    """A body that is neither markup nor JSON nor binary, as a gateway on the way writes it; else nothing."""
+    """A plain text body, as some gateways send; blank for markup, JSON or binary data."""
     try:
         text = (data or b"").decode()
     except UnicodeDecodeError:
@@ -132,7 +130,7 @@ def _plain_text(data: bytes | None) -> str:
 
 
 def _json_object(data: bytes | None) -> dict[str, Any]:
-    """A JSON object, empty where the body is anything else (plain text, a proxy's HTML, half a document)."""
+    """The JSON object in a body; empty for anything else (plain text, a proxy's HTML, half a document)."""
     try:
         document = json.loads(data or b"")
     except (ValueError, RecursionError):
@@ -141,5 +139,5 @@ def _json_object(data: bytes | None) -> dict[str, Any]:
 
 
 def utc_from_milliseconds(milliseconds: int) -> datetime:
-    """Unix milliseconds, as the API states expiry, as a UTC time."""
+    """The UTC time of Unix milliseconds, the API's format of an expiry."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

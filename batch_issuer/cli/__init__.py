@@ -1,7 +1,7 @@
-"""The command line: one place that turns errors into a message, a tip and an exit code.
+"""The command line: one place that turns errors into a message, a hint and an exit code.
 
-The only place that reads the environment and writes to stdout and stderr; it hands both on. What a command needs is
-imported once it is known which command it is, so that ``--help`` is there at once.
+Only this folder reads the environment and writes to stdout and stderr. The modules of a command are imported once the
+command is known, which keeps ``--help`` fast.
 """
 
 from __future__ import annotations
@@ -22,23 +22,25 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run one command and return its exit code; every error becomes a message, a tip and a code.
+    """Run one command and return its exit code; every error becomes a message, a hint and a code.
 
     Args:
         argv: the arguments without the program's name; those of the process by default.
         environ: environment variables; those of the process by default.
     """
-    for stream in (sys.stdout, sys.stderr):  # a roster may hold what the terminal's encoding does not
+    for stream in (sys.stdout, sys.stderr):  # a roster may contain what the terminal cannot encode
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         options = make_parser().parse_args(argv)
+        if options.command is None:
+            return _show_help()
         return _run(options, os.environ if environ is None else environ)
     except BatchIssuerError as error:
         from ..reporting.exit_codes import exit_code_of
-        from .messages import say_error
+        from .messages import print_error
 
-        say_error(error)
+        print_error(error)
         return exit_code_of(error)
     except KeyboardInterrupt:
         from ..reporting.exit_codes import EXIT_INTERRUPTED
@@ -50,13 +52,27 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         from .screen import say
 
         say(
-            f"batch-issuer: {unexpected(error)}",
-            "What to do: report this line; anything issued is in the results or in the .partial file beside them",
+            f"error: {unexpected(error)}",
+            "hint: report this line; issued tokens are in the results file or in the .partial file next to it",
         )
         return EXIT_STOPPED_EARLY
 
 
+def _show_help() -> int:
+    from ..reporting.exit_codes import EXIT_NOTHING_SENT
+    from .screen import say
+
+    say(make_parser().format_help().rstrip(), as_is=True)
+    return EXIT_NOTHING_SENT
+
+
 def _run(options: Namespace, environ: Mapping[str, str]) -> int:
+    if options.command == "help":
+        from ..reporting.exit_codes import EXIT_COMPLETE
+        from .manual import show_help
+
+        show_help(options.topic)
+        return EXIT_COMPLETE
     if options.command in ("issue", "retry"):
         from . import issuing as home
     else:
@@ -68,5 +84,5 @@ def _run(options: Namespace, environ: Mapping[str, str]) -> int:
 def entry_point() -> NoReturn:
     """The ``batch-issuer`` command."""
     code = main()
-    gc.freeze()  # or the interpreter's last search for cycles takes 60 ms, which nobody needs of a process that ends
+    gc.freeze()  # saves the interpreter's last search for cycles, which takes 60 ms
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The smaller commands: what each does, says and returns. stdout carries what a pipe may want, all else goes to stderr.
+"""The smaller commands: what each does, prints and returns. What a pipe may want goes to stdout, all else to stderr.
 
 Heavy modules are imported by the command that needs them, so that ``config`` and ``quota`` wait for no pandas.
 """
@@ -8,38 +8,42 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ResultsError, SettingsError
-from ..reporting.exit_codes import EXIT_COMPLETE, EXIT_ROWS_WITHOUT_TOKEN
-from ..settings.addresses import REGIONS
+from ..reporting.exit_codes import EXIT_COMPLETE, EXIT_NOTHING_SENT, EXIT_ROWS_WITHOUT_TOKEN, worst
+from ..settings.display import report_lines, run_lines
 from ..settings.file import FILE_NAME, find_settings_file, read_settings_file
 from ..settings.layers import API_TOKEN_VARIABLE
 from ..settings.selection import Selection
-from ..wording import amount
+from ..wording import amount, command_text
 from .loop import on_signal, run_async
 from .messages import (
     as_json,
-    columns_line,
-    failure,
-    organization_lines,
-    remark_lines,
-    sent_lines,
+    by_kind_lines,
+    by_organization_lines,
+    identified_by,
+    names_of,
+    of_organization,
+    print_error,
+    refused_lines,
+    say_command,
     status_lines,
-    table,
+    takes_text,
     warn_of_secrets,
+    warnings_of,
 )
 from .parser import flags_of
-from .screen import in_columns, out, say
+from .screen import CROSS, TICK, out, out_table, say
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from ..jobs.checking import RosterCheck
     from ..jobs.planning import RosterData
     from ..sandbox import Sandbox
     from ..settings.run_settings import Settings
@@ -63,46 +67,78 @@ def roster_of(options: Namespace) -> Path | RosterData:
 
 
 def check(options: Namespace, environ: Mapping[str, str]) -> int:
-    """``check ROSTER``: look at a roster, send nothing."""
-    from ..jobs.planning import Planner
-    from ..quota import estimate
-    from ..wording import duration_text
+    """``check [ROSTER]``: check a roster, or those that the settings name; send nothing."""
+    from ..jobs.checking import check_all, check_named, check_roster
 
     selection = selection_of(options, environ)
-    roster, names = Planner(selection).read(roster_of(options), selection.one(), only_check=True)
-    say(*roster.notes, columns_line(roster))
-    to_send, plans, rates = 0, [], set()
-    for name in names:
-        settings = selection.layers(name).settings(sandbox=(REGIONS["us"], "none"))
-        drivers = len(roster.of_organization(name) if roster.options.organization_column else roster.drivers)
-        to_send += drivers
-        plans.append(estimate(settings.rate, drivers, settings.burst or settings.rate.limit, settings.concurrency))
-        rates.add(settings.rate)
-    at = f" at {rates.pop()}" if len(names) == 1 else ""
-    took = f"; issuing takes about {duration_text(max(plans))}{at}" if to_send else ""
-    out(f"{amount(len(roster), 'row')}: {to_send} can be sent, {len(roster.refused)} cannot{took}.")
-    out(*organization_lines(roster), *sent_lines(roster), *remark_lines(roster))
-    if roster.refused:
-        out(f"{amount(len(roster.refused), 'row')} that will not be sent:")
-        out(*table([failure(outcome) for outcome in roster.refused]))
+    if not options.all:
+        named = check_named(selection) if options.roster is None else check_roster(selection, roster_of(options))
+        return _print_check(named)
+    refuse_all_with(options)
+    checks = check_all(selection)
+    code = worst([_print_check(one) for one in checks])
+    rows = sum(len(one.roster) for one in checks if one.roster is not None)
+    to_send = sum(one.to_send for one in checks)
+    takes = takes_text(max((one.seconds for one in checks), default=0.0))
+    sign = CROSS if code else TICK
+    out(f"{sign} {amount(len(checks), 'organization')}, {amount(rows, 'row')}: {to_send} can be sent{takes}.")
+    return code
+
+
+def refuse_all_with(options: Namespace) -> None:
+    """Refuse ``--all`` together with a roster or an organization.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    if options.roster or options.org:
+        raise SettingsError("--all cannot be combined with ROSTER or --org", "leave out one of them")
+
+
+def _print_check(check: RosterCheck) -> int:
+    if check.roster is None:
+        if check.error is not None:
+            print_error(check.error, check.name)
+        return EXIT_NOTHING_SENT
+    if check.warning:
+        say(of_organization(f"warning: {check.warning}", check.name))
+    roster = check.roster
+    say(*(of_organization(line, check.name) for line in (*roster.notes, identified_by(roster))))
+    counts = f"{check.to_send} can be sent, {len(roster.refused)} cannot"
+    of = f"{check.name}: " if check.name else ""
+    sign = CROSS if roster.refused else TICK
+    out(f"{sign} {of}{amount(len(roster), 'row')}: {counts}{takes_text(check.seconds, check.rate)}.")
+    out(*by_organization_lines(roster), *by_kind_lines(roster), *warnings_of(roster, in_full=True))
+    out(*refused_lines(roster))
     return EXIT_ROWS_WITHOUT_TOKEN if roster.refused else EXIT_COMPLETE
 
 
 def config(options: Namespace, environ: Mapping[str, str]) -> int:
-    """``config``: which settings apply, and where each is from."""
+    """``config``: which settings apply, and where each is from; of each organization only what differs."""
     selection = selection_of(options, environ)
-    where = selection.file.path or f"none ({FILE_NAME} is neither here nor in your folder for settings)"
+    where = selection.file.path or f"none (no {FILE_NAME} in this folder or in the user config directory)"
+    organizations = [*filter(None, selection.names())]
     out(f"settings file: {where}")
-    for name in selection.names():
-        title = f"organization {name}" if name else "no organization is named"
-        out("", title, *in_columns(selection.layers(name).shown()))
-    out("", "reports", *in_columns(selection.layers().shown_of_report()))
+    common = [*run_lines(selection.layers())]
+    out("", "for all organizations" if selection.file.organizations else "settings")
+    out_table([*_in_two_columns(common), *_in_two_columns(report_lines(selection.layers()))])
+    values = {name: value for name, value, _ in common}
+    for organization in organizations:
+        lines = run_lines(selection.layers(organization))
+        own = [line for line in lines if values.get(line[0]) != line[1] or line[2].startswith("[organizations")]
+        out("", f"organization {organization}")
+        out_table([*_in_two_columns(own)])
     return EXIT_COMPLETE
 
 
+def _in_two_columns(lines: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str]]:
+    """Name, then value and source, which wrap together: either may be long."""
+    return ((f"  {name}", f"{value}  ({source})") for name, value, source in lines)
+
+
 def status(options: Namespace, _environ: Mapping[str, str]) -> int:
-    """``status RESULTS``: what is in a results file, without showing a token."""
-    from ..results import Destination, read_results, status_of
+    """``status RESULTS``: what is in a results file, without showing a login token."""
+    from ..results import Destination, has_only_sandbox_tokens, read_results, status_of
 
     named = Destination(options.results)
     try:
@@ -110,38 +146,44 @@ def status(options: Namespace, _environ: Mapping[str, str]) -> int:
         path = options.results if options.results.exists() or not unfinished else named.partial
     except OSError as error:
         raise ResultsError(
-            f"{options.results} cannot be read: {error.strerror}", "check name and permissions"
+            f"{options.results} cannot be read: {error.strerror}", "check its name and permissions"
         ) from None
-    summary = status_of(read_results(path), datetime.now(UTC))
+    results = read_results(path)
+    summary = status_of(results, datetime.now(UTC))
     if options.json:
-        out(json.dumps({"results": str(options.results), "unfinished": unfinished, **as_json(summary)}, indent=2))
+        document = {"results": str(options.results), "unfinished": unfinished, **as_json(summary)}
+        out(json.dumps(document, indent=2), as_is=True)
     else:
-        out(*status_lines(summary))
-        if summary.valid < summary.rows and not unfinished:
-            out(f"To ask for the rest: {shlex.join(['batch-issuer', 'retry', str(named.path)])}")
+        rows = [failure.row for group in summary.problems.values() for failure in group]
+        out(*status_lines(summary, names_of(results.cells, rows)))
+        flags = ["--sandbox"] if has_only_sandbox_tokens(results) else []
+        command = command_text("batch-issuer", "retry", str(named.path), *flags)
         if unfinished:
-            out(f"A run is at work or was cut off: it left {named.partial}. batch-issuer retry {named.path} goes on.")
+            say(f"A run is in progress or was interrupted; its journal is {named.partial}.")
+            say_command("To resume an interrupted run:", (command, ""))
+        elif summary.valid < summary.rows:
+            say_command("To request the missing login tokens:", (command, ""))
     return EXIT_COMPLETE if summary.valid == summary.rows else EXIT_ROWS_WITHOUT_TOKEN
 
 
 def purge(options: Namespace, _environ: Mapping[str, str]) -> int:
-    """``purge RESULTS``: blank the tokens that have expired, and their codes."""
+    """``purge RESULTS``: blank the login tokens that have expired, and their codes."""
     from ..results import Destination
 
     with Destination(options.results) as destination:
         blanked, unknown = destination.purge(datetime.now(UTC))
-    out(f"{amount(blanked, 'expired token')} blanked.")
+    out(f"{amount(blanked, 'expired login token')} blanked.")
     if unknown:
-        say(f"{amount(unknown, 'token')} left, for no expiry can be read of them.")
+        say(f"{amount(unknown, 'login token')} kept: auth_expires_at cannot be read.")
     return EXIT_COMPLETE
 
 
 def quota(options: Namespace, environ: Mapping[str, str]) -> int:
-    """``quota``: how much of the organization's budget is in use, without using any of it."""
+    """``quota``: how much of the organization's quota is used, without using any of it."""
     warn_of_secrets(options)
     settings = selection_of(options, environ).only_layers().settings()
     if settings.quota == "process":
-        raise SettingsError("with --quota process every run has a budget of its own", "leave out --quota process")
+        raise SettingsError("with --quota process, every run has a quota of its own", "leave out --quota process")
     out(*run_async(_budget(settings)))
     return EXIT_COMPLETE
 
@@ -152,24 +194,26 @@ async def _budget(settings: Settings) -> list[str]:
 
     async with open_quota(settings) as quota:
         budget = await quota.refresh()
-    lines = [f"{budget.in_use} of {settings.rate.limit} slots in use."]
+    limit = settings.rate.limit
+    if budget.in_use < limit:
+        when = f"{limit - budget.in_use} possible now"
+    elif budget.cooling:
+        when = f"the next is possible in {duration_text(budget.cooling[0])}"
+    else:
+        when = "the next is possible after a reply"
+    lines = [f"{budget.in_use} of {amount(limit, 'request')} used; {when}."]
     if budget.in_flight:
-        lines.append(f"{amount(budget.in_flight, 'request')} under way.")
-    if budget.cooling:
-        first, last = duration_text(budget.cooling[0]), duration_text(budget.cooling[-1])
-        lines.append(
-            f"{amount(len(budget.cooling), 'slot')} cooling down: the first is free in {first}, all in {last}."
-        )
+        lines.append(f"{amount(budget.in_flight, 'request')} in flight.")
     if budget.gate:
-        lines.append(f"Every run has to wait, for {duration_text(budget.gate)} more.")
+        lines.append(f"Samsara asked to wait: no run sends for another {duration_text(budget.gate)}.")
     if budget.waiting:
         requests = amount(sum(budget.waiting), "request")
-        lines.append(f"{amount(len(budget.waiting), 'run')} at work, with {requests} yet to be sent.")
+        lines.append(f"{amount(len(budget.waiting), 'run')} in progress, with {requests} still to send.")
     return lines
 
 
 def sandbox(options: Namespace, _environ: Mapping[str, str]) -> int:
-    """``sandbox``: run the stand-in for the API until a signal comes."""
+    """``sandbox``: run the local test server until a signal comes."""
     from ..sandbox import Sandbox
 
     try:
@@ -187,7 +231,8 @@ def sandbox(options: Namespace, _environ: Mapping[str, str]) -> int:
             seed=options.seed,
         )
     except ValueError as error:
-        raise SettingsError(str(error), "see batch-issuer sandbox --help") from None
+        message, _, hint = str(error).partition("; ")
+        raise SettingsError(message, hint or "see batch-issuer sandbox --help") from None
     run_async(_serve(sandbox, options.port))
     return EXIT_COMPLETE
 
@@ -197,16 +242,14 @@ async def _serve(sandbox: Sandbox, port: int) -> None:
     try:
         await sandbox.start()
     except OSError as error:
-        # asyncio has words of its own, which differ from Python to Python.
+        # asyncio's own text differs between Python versions.
         why = os.strerror(error.errno) if error.errno else error.strerror
-        raise SettingsError(f"port {port} cannot be used: {why}", "choose another --port") from None
+        raise SettingsError(f"port {port} cannot be used: {why}", "choose another port with --port") from None
     try:
         out(sandbox.url)
-        say(
-            "A stand-in for the API, on this computer only. In another terminal:",
-            f"  {API_TOKEN_VARIABLE}={sandbox.api_token} batch-issuer issue ROSTER --base-url {sandbox.url}",
-            "Ctrl-C ends it.",
-        )
+        say("A local test server for the API, reachable from this computer only; Ctrl-C stops it. In another terminal:")
+        command = f"{API_TOKEN_VARIABLE}={sandbox.api_token} batch-issuer issue ROSTER --base-url {sandbox.url}"
+        say(f"  {command}", as_is=True)
         with on_signal(lambda _: stopped.set()):
             await stopped.wait()
     finally:

@@ -1,4 +1,4 @@
-"""``issue`` and ``retry``: the jobs, watched, then reported to people and monitors."""
+"""``issue`` and ``retry``: run the jobs, show their progress, then report to people and monitors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,26 @@ from ..reporting.notification import notify
 from ..reporting.progress import Progress
 from ..reporting.summary import check_summary, summarize, summarize_failure, summary_document, write_summary
 from ..settings.layers import Layers
-from .commands import roster_of, selection_of
+from .commands import refuse_all_with, roster_of, selection_of
 from .loop import raise_descriptor_limit, run_async, stopped_by_signals
-from .messages import about_roster, found_lines, how_to_resume, say_error, tell, tell_all, warn_of_secrets
+from .messages import (
+    MOST_COMMANDS,
+    about_roster,
+    of_organization,
+    print_endings,
+    print_error,
+    print_next,
+    print_organizations,
+    print_other_files,
+    print_results,
+    print_rows_without_token,
+    resume_command,
+    resumed_lines,
+    say_command,
+    warn_of_secrets,
+)
 from .parser import SANDBOX_LATENCY, flags_of
-from .screen import say
+from .screen import Screen, say
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -38,7 +53,7 @@ if TYPE_CHECKING:
     from ..settings.selection import Selection
 
 DESCRIPTORS_OF_A_JOB = 4
-"""Files that one holds: a lock, the journal, room for the results, and one to spare."""
+"""Files that a job has open: a lock, the journal, room for the results, and one to spare."""
 
 
 def issue(options: Namespace, environ: Mapping[str, str]) -> int:
@@ -46,8 +61,7 @@ def issue(options: Namespace, environ: Mapping[str, str]) -> int:
 
     def plan(planner: Planner) -> list[Job]:
         if options.all:
-            if options.roster or options.org:
-                raise SettingsError("--all takes the rosters that the settings name", "leave out ROSTER and --org")
+            refuse_all_with(options)
             return planner.issue_all()
         return planner.issue_named() if options.roster is None else planner.issue_roster(roster_of(options))
 
@@ -68,10 +82,10 @@ class _Command:
         self._log: EventLog | None = None
 
     def run(self, plan: Callable[[Planner], list[Job]]) -> int:
-        """Do it; whatever happens, the monitors are told.
+        """Do it, and report to the monitors, whatever happens.
 
         Raises:
-            BatchIssuerError: there is only one job and it could not be done, or none at all.
+            BatchIssuerError: the only job could not be done, or no job could be planned.
         """
         options = self._options
         warn_of_secrets(options)
@@ -80,8 +94,7 @@ class _Command:
             planner = stack.enter_context(
                 Planner(
                     selection,
-                    overwrite=getattr(options, "overwrite", False),
-                    restart=options.restart,
+                    overwrite=options.overwrite,
                     sandbox=options.sandbox,
                 )
             )
@@ -89,7 +102,7 @@ class _Command:
                 raise_descriptor_limit()
             report_options = selection.layers().report_options()
             if report_options.no_notify:
-                say(f"Warning: nobody will be notified: {report_options.no_notify}.")
+                say(f"warning: nobody will be notified: {report_options.no_notify}")
             if report_options.summary is not None:
                 check_summary(report_options.summary)
             self._open_log(report_options, stack)
@@ -106,10 +119,10 @@ class _Command:
             finally:
                 summaries = self._summaries(jobs, failure)
                 self._report(summaries, report_options, selection.layers())
-            return self._tell(jobs, summaries)
+            return self._print(jobs, summaries)
 
     def _selection(self) -> Selection:
-        """With the settings file; that it cannot be used is reported to those whom flags and environment name."""
+        """With the settings file; one that cannot be used is reported to the monitors that flags and variables name."""
         try:
             return selection_of(self._options, self._environ)
         except BatchIssuerError as error:
@@ -122,7 +135,7 @@ class _Command:
             _check_log(report_options.log_file)
             form: Literal["text", "json"] = "json" if report_options.log_format == "json" else "text"
             self._log = stack.enter_context(
-                EventLog(report_options.log_file, form, on_trouble=lambda line: say(f"Warning: {line}."))
+                EventLog(report_options.log_file, form, on_trouble=lambda line: say(f"warning: {line}"))
             )
 
     def _work(self, jobs: Sequence[Job]) -> None:
@@ -139,7 +152,7 @@ class _Command:
             raise jobs[0].error
 
     def _introduce(self, jobs: Iterable[Job]) -> None:
-        """What should be known of rosters and results files in advance."""
+        """What to know of rosters and results files before anything is sent."""
         if self._options.quiet:
             return
         warned = {""}  # one folder is one warning, however many results go there
@@ -148,17 +161,20 @@ class _Command:
                 continue
             if job.destination.warning not in warned:
                 warned.add(job.destination.warning)
-                say(f"Warning: {job.destination.warning}.")
-            lines = about_roster(job.roster) if job.roster is not None else []
-            lines += found_lines(job.batch, job.destination, restart=self._options.restart)
-            say(*(f"{job.name}: {line}" if job.name and line[:1] != " " else line for line in lines))
+                say(f"warning: {job.destination.warning}")
+            lines = [*about_roster(job), *resumed_lines(job.batch, job.destination)]
+            say(*(of_organization(line, job.name) for line in lines))
 
     async def _run(self, jobs: Sequence[Job], number: int) -> None:
         options, stop = self._options, StopSignal()
+        stream = sys.stderr or io.StringIO()
+        screen = Screen(stream)
         destinations = [job.destination for job in jobs if job.destination is not None]
-        resume = self._how_to_resume(jobs[0]) if len(destinations) == 1 else ""
+        resume = self._resume_command(jobs[0])[0] if len(destinations) == 1 else ""
         with (
-            Progress(sys.stderr or io.StringIO(), quiet=options.quiet, runs=max(1, number)) as progress,
+            Progress(
+                stream, quiet=options.quiet, runs=max(1, number), bar=screen.is_terminal, render=screen.render
+            ) as progress,
             stopped_by_signals(stop, destinations, resume),
         ):
             await run_jobs(
@@ -173,10 +189,10 @@ class _Command:
                 ca_file=self._environ.get("SSL_CERT_FILE") or None,
             )
 
-    def _how_to_resume(self, job: Job) -> str:
+    def _resume_command(self, job: Job) -> tuple[str, str]:
         if job.destination is None:
-            return ""
-        return how_to_resume(flags_of(self._options), self._environ, job.destination, job.name)
+            return "", ""
+        return resume_command(flags_of(self._options), self._environ, job.destination, job.name)
 
     def _observer(self, shown: Callable[[Event], None], organization: str) -> Callable[[Event], None]:
         if self._log is None:
@@ -192,13 +208,13 @@ class _Command:
     # --- afterwards
 
     def _summaries(self, jobs: Sequence[Job], failure: BaseException | None) -> list[OrganizationSummary]:
-        """What became of each organization."""
+        """The result of each organization."""
         if failure is not None and not any(job.error is failure for job in jobs):
             return [summarize_failure(failure, self._started_at)]
         return [summarize(one, job.error) for job in jobs for one in job.organizations]
 
     def _report(self, summaries: Sequence[OrganizationSummary], report_options: ReportOptions, layers: Layers) -> None:
-        """Log, summary and notification: trouble with them is reported, and changes nothing."""
+        """Log, summary and notification: a failure of theirs is reported but does not affect the run."""
         if self._log is not None:
             for one in summaries:
                 self._log.ended(
@@ -215,7 +231,7 @@ class _Command:
             try:
                 write_summary(report_options.summary, document)
             except BatchIssuerError as error:
-                say(f"Warning: {error.message}. What to do: {error.tip}.")
+                say(f"warning: {error.message}", f"hint: {error.hint}")
         address, code = report_options.notify, document["exit_code"]
         if address is not None and (code or report_options.notify_on == "always"):
             try:
@@ -224,27 +240,46 @@ class _Command:
             except BatchIssuerError as error:
                 problem = error.message
             if problem:
-                say(f"Warning: nobody could be notified: {problem}.")
+                say(f"warning: the notification failed: {problem}")
 
-    def _tell(self, jobs: Sequence[Job], summaries: Sequence[OrganizationSummary]) -> int:
-        code = worst(one.exit_code for one in summaries)
+    def _print(self, jobs: Sequence[Job], summaries: Sequence[OrganizationSummary]) -> int:
+        """The result, for a person; only what is wrong, if they asked for quiet."""
+        code, quiet, sandbox = worst(one.exit_code for one in summaries), self._options.quiet, self._options.sandbox
+        stopped = print_endings({one.name: one.ending for job in jobs for one in job.organizations})
         for job in jobs:
-            if job.error is not None:
-                say_error(job.error, job.name)
-                continue
-            for one in job.organizations:
-                if one.error is not None:
-                    say_error(one.error, one.name)
-            if job.result is not None and job.destination is not None:
-                endings = {one.name: one.ending for one in job.organizations if one.ending is not None}
-                tell(job.result, job.destination, self._options, job.name, endings, self._how_to_resume(job))
-        if len(summaries) > 1 and (code or not self._options.quiet):
-            tell_all(summaries)
+            self._print_problems(job)
+        if quiet and not code:
+            return code
+        if len(summaries) > 1:
+            print_organizations(summaries, quiet=quiet)
+        done = [job for job in jobs if job.result is not None]
+        incomplete = [job for job in done if job.result and not job.result.complete]
+        if results := [job.result for job in (incomplete if quiet else done) if job.result]:
+            seconds = (datetime.now(UTC) - self._started_at).total_seconds()
+            print_results(results, seconds, quiet=quiet, sandbox=sandbox)
+        if incomplete:
+            missing = any(not outcome.token for job in incomplete if job.result for outcome in job.result.outcomes)
+            what = "request the missing" if missing else "renew the remaining"
+            why = "To resume" if stopped else f"To {what} login tokens"
+            more = f", the first {MOST_COMMANDS} of {len(incomplete)}" if len(incomplete) > MOST_COMMANDS else ""
+            say_command(f"{why}{more}:", *map(self._resume_command, incomplete[:MOST_COMMANDS]))
+        elif len(done) == 1 and not quiet:
+            print_next(self._resume_command(done[0]), sandbox=sandbox)
         return code
+
+    def _print_problems(self, job: Job) -> None:
+        """What went wrong with a job, apart from the reasons why its runs stopped."""
+        for error, name in [(job.error, job.name), *((one.error, one.name) for one in job.organizations)]:
+            if error is not None:
+                print_error(error, name)
+                if error is job.error:
+                    return
+        print_rows_without_token(job)
+        print_other_files(job, quiet=self._options.quiet)
 
 
 def _check_log(path: Path) -> None:
-    """See that no other kind of file would get the lines of a log.
+    """Refuse a file of another kind as the log.
 
     Raises:
         SettingsError: it would.
@@ -255,4 +290,4 @@ def _check_log(path: Path) -> None:
     except OSError:  # there is none, or opening it will tell
         return
     if start and not re.match(rb'\s*(?:\{"time": "|\d{4}-\d\d-\d\dT)', start):
-        raise SettingsError(f"{path} is no log of this program", "name another file for --log-file")
+        raise SettingsError(f"{path} exists and is not a log of batch-issuer", "choose another file for --log-file")

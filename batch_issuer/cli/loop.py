@@ -1,4 +1,4 @@
-"""The event loop of a command: without tracebacks, and with signals that end a run in good order."""
+"""The event loop of a command: no tracebacks, and signals that end a run in good order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEAST_DESCRIPTORS = 16
 
 
 class _Unattended(ThreadPoolExecutor):
-    """Threads that nobody waits for in the end: the system may take minutes to look a name up."""
+    """Threads that the end of the process does not wait for: looking up a name may take minutes."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
@@ -52,11 +52,11 @@ class _Unattended(ThreadPoolExecutor):
 
 
 def run_async(job: Coroutine[object, object, T], *, descriptors: int = 0) -> T:
-    """Run it in an event loop that shows no traceback, and that ends when the job does.
+    """Run a job in an event loop that shows no traceback and ends with the job.
 
     Args:
         job: what to run.
-        descriptors: how many files and sockets it may need besides the usual ones.
+        descriptors: files and sockets that it may need besides the usual ones.
 
     Raises:
         SettingsError: the process may open too few files.
@@ -65,9 +65,7 @@ def run_async(job: Coroutine[object, object, T], *, descriptors: int = 0) -> T:
     async def quietly() -> T:
         asyncio.get_running_loop().set_default_executor(_Unattended())
         asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: say(
-                f"batch-issuer: {unexpected(context.get('exception'))}", "What to do: report this line"
-            )
+            lambda _, context: say(f"error: {unexpected(context.get('exception'))}", "hint: report this line")
         )
         return await job
 
@@ -77,7 +75,7 @@ def run_async(job: Coroutine[object, object, T], *, descriptors: int = 0) -> T:
         job.close()
         raise SettingsError(
             f"this process cannot open {LEAST_DESCRIPTORS + descriptors} more files: {error.strerror}",
-            f"raise the limit of open files (ulimit -n {max(1024, 2 * descriptors)}), or end other programs",
+            f"raise the limit of open files (ulimit -n {max(1024, 2 * descriptors)}) or close other programs",
         ) from None
     with _collecting_seldom():
         return asyncio.run(quietly())
@@ -85,7 +83,7 @@ def run_async(job: Coroutine[object, object, T], *, descriptors: int = 0) -> T:
 
 @contextmanager
 def _collecting_seldom() -> Iterator[None]:
-    """Python's search for cycles goes over all rows and outcomes again and again: a fifth of the time, for nothing."""
+    """Python's search for cycles visits all rows again and again: a fifth of the time, and it finds nothing."""
     before = gc.get_threshold()
     gc.set_threshold(50_000, 20, 100)
     try:
@@ -95,7 +93,7 @@ def _collecting_seldom() -> Iterator[None]:
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process open as many files as it may: many organizations need many, and the usual limit is low."""
+    """Raise the limit of open files as far as possible: the usual one is too low for many organizations."""
     if sys.platform != "win32":
         import resource
 
@@ -111,7 +109,7 @@ def _try_descriptors(number: int) -> None:
 
 
 @contextmanager
-def stopped_by_signals(stop: StopSignal, destinations: Sequence[Destination], go_on: str) -> Iterator[None]:
+def stopped_by_signals(stop: StopSignal, destinations: Sequence[Destination], resume: str) -> Iterator[None]:
     """The first signal stops all runs in good order, the second leaves at once."""
     signals = 0
 
@@ -120,11 +118,14 @@ def stopped_by_signals(stop: StopSignal, destinations: Sequence[Destination], go
         signals += 1
         if signals > 1:
             partials = [str(destination.partial) for destination in destinations if destination.partial.exists()]
-            kept = f" What was issued is in {', '.join(partials)}." if partials else ""
-            say("", f"Left at once.{kept}", *([f"To go on: {go_on}"] if go_on else []))
+            kept = f" The login tokens so far are in {', '.join(partials)}." if partials else ""
+            say("", f"Stopped at once.{kept}")
+            if resume:
+                say("To resume:")
+                say(f"  {resume}", as_is=True)
             os._exit(EXIT_SIGNAL + number)
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        stop.stop(Ending(EndingKind.INTERRUPTED, f"by {name}", signal=number))
+        stop.stop(Ending(EndingKind.INTERRUPTED, f"interrupted by {name}", signal=number))
 
     with on_signal(handle):
         yield

@@ -48,7 +48,7 @@ async def issue(
         roster: the rows.
         settings: where to send the requests, with which API token, how fast.
         connections: those to use, if other jobs run at the same time.
-        stop: ends the run in good order; the rows that are left come as ``not_attempted``.
+        stop: ends the run cleanly; the remaining rows come as ``not_attempted``.
 
     Raises:
         SettingsError: the certificate file or the Redis server cannot be used.
@@ -94,13 +94,12 @@ async def issue_frame(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     return frame.assign(**{column: auth[column].to_numpy() for column in auth.columns})
 
 
-async def issue_file(  # noqa: PLR0913 - all but three by name
+async def issue_file(
     roster: Roster,
     settings: Settings,
     output: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    restart: bool = False,
     connections: Connections | None = None,
     stop: StopSignal | None = None,
     observe: Observer | None = None,
@@ -114,19 +113,18 @@ async def issue_file(  # noqa: PLR0913 - all but three by name
         roster: the rows.
         settings: where to send the requests, with which API token, how fast.
         output: the results file.
-        overwrite: whether earlier results with tokens may be replaced.
-        restart: keep the journal of an interrupted run aside, and start over.
+        overwrite: start over: replace earlier results, and set the journal of an interrupted run aside.
         connections: those to use, if other jobs run at the same time.
-        stop: ends the run in good order.
+        stop: ends the run cleanly.
         observe: receives the events of the run.
 
     Raises:
         ResultsError: the results cannot be created; nothing was sent.
         SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
-        StorageError: the results could not be published; the journal holds what was issued.
+        StorageError: the results could not be published; the journal contains what was issued.
     """
     with Destination(output) as destination:
-        batch = destination.begin(roster, _validity(settings), overwrite=overwrite, restart=restart)
+        batch = destination.begin(roster, _validity(settings), overwrite=overwrite)
         return await _alone(batch, destination, settings, connections, stop, observe)
 
 
@@ -134,7 +132,7 @@ async def retry_file(
     results: str | os.PathLike[str],
     settings: Settings,
     *,
-    restart: bool = False,
+    overwrite: bool = False,
     connections: Connections | None = None,
     stop: StopSignal | None = None,
     observe: Observer | None = None,
@@ -144,24 +142,24 @@ async def retry_file(
     Args:
         results: the file.
         settings: where to send the requests, with which API token, how fast.
-        restart: keep the journal of an interrupted run aside, and go by the results as they were before.
+        overwrite: use the results as they are, and set the journal of an interrupted run aside.
         connections: those to use, if other jobs run at the same time.
-        stop: ends the run in good order.
+        stop: ends the run cleanly.
         observe: receives the events of the run.
 
     Raises:
         RosterError: the file cannot be read; nothing was sent.
-        ResultsError: it is not a results file, or its rows cannot be told apart; nothing was sent.
+        ResultsError: it is not a results file, or it is unclear which row belongs to which driver; nothing was sent.
         SettingsError: the certificate file or the Redis server cannot be used; nothing was sent.
-        StorageError: the results could not be published; the journal holds what was issued.
+        StorageError: the results could not be published; the journal contains what was issued.
     """
     with Destination(results) as destination:
-        batch = destination.reopen(_validity(settings), restart=restart)
+        batch = destination.reopen(_validity(settings), overwrite=overwrite)
         return await _alone(batch, destination, settings, connections, stop, observe)
 
 
 def _validity(settings: Settings) -> Validity:
-    return Validity.until(settings.min_validity, real=settings.is_remote)
+    return Validity.at_least(settings.min_validity, real=settings.is_remote)
 
 
 async def _alone(
@@ -172,7 +170,7 @@ async def _alone(
     stop: StopSignal | None,
     observe: Observer | None,
 ) -> JobResult:
-    """A job of one organization, whose errors are its own."""
+    """Run a job of one organization and raise its error."""
     one = OrganizationJob(settings=settings)
     observers = {"": observe} if observe is not None else {}
     result = await run_job(batch, destination, [one], connections=connections, stop=stop, observers=observers)

@@ -40,12 +40,12 @@ async def run_jobs(
     """Issue for all jobs at once; what goes wrong with one is its ``error``, and does not end the others.
 
     Args:
-        jobs: as a `Planner` made them, which still holds their results files.
+        jobs: from a `Planner` that is still entered, so that their results files are locked.
         connections: those to use; by default those of each job's own, or shared ones where there are several.
-        stop: ends all runs in good order.
+        stop: ends all runs cleanly.
         observers: of the runs, by the organization's name.
-        sandbox: the latency, in seconds from and to, of the local test server that stands in for the API; None for
-            the API itself.
+        sandbox: the latency, in seconds from and to, of the local test server to use instead of the API; None
+            for the API.
         ca_file: certificates to trust instead of the system's.
 
     Raises:
@@ -102,7 +102,6 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
     flags: Mapping[str, Any] | None = None,
     date: datetime | None = None,
     overwrite: bool = False,
-    restart: bool = False,
     connections: Connections | None = None,
     stop: StopSignal | None = None,
     observers: Mapping[str, Observer] | None = None,
@@ -115,10 +114,9 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
         environ: environment variables, which the settings may refer to.
         flags: settings that go before all others, named and written as in the settings file.
         date: for ``{date}`` in the names of results, with its zone; now by default.
-        overwrite: whether earlier results with tokens may be replaced.
-        restart: keep the journals of interrupted runs aside, and start over.
+        overwrite: start over: replace earlier results, and set the journals of interrupted runs aside.
         connections: those to use, if other jobs run at the same time.
-        stop: ends all runs in good order.
+        stop: ends all runs cleanly.
         observers: of the runs, by the organization's name.
 
     Returns:
@@ -130,7 +128,7 @@ async def issue_organizations(  # noqa: PLR0913 - all but two by name
     """
     environ = environ or {}
     selection = Selection(file, flags=typed(flags or {}), environ=environ)
-    with Planner(selection, date=date, overwrite=overwrite, restart=restart) as planner:
+    with Planner(selection, date=date, overwrite=overwrite) as planner:
         jobs = planner.issue_all(names)
         ca_file = environ.get("SSL_CERT_FILE") or None
         await run_jobs(jobs, connections=connections, stop=stop, observers=observers, ca_file=ca_file)

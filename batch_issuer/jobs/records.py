@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..model import Status
+from ..settings.file import UNASSIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +39,11 @@ class OrganizationJob:
         roster: the path of the roster; blank for a results file.
         started_at: UTC.
         ended_at: UTC; None while it is running.
-        error: why it was not issued for, or did not come to its end.
+        error: why nothing was requested, or why the job failed.
         ending: why its run ended; None if it had none, or while it is running.
         usage: what its run sent; None if it had none.
         outcomes: of its rows, in order.
-        lacking: those of them without a good token; see `JobResult`.
+        without_token: those of them without a good token; see `JobResult`.
         results: where they are; None without any.
         moved: whether that is not the name that they were to have.
     """
@@ -57,7 +58,7 @@ class OrganizationJob:
     ending: Ending | None = None
     usage: Usage | None = None
     outcomes: Sequence[Outcome] = field(default=(), repr=False)
-    lacking: Sequence[Outcome] = field(default=(), repr=False)
+    without_token: Sequence[Outcome] = field(default=(), repr=False)
     results: Path | None = None
     moved: bool = False
 
@@ -74,15 +75,15 @@ class JobResult:
     Attributes:
         ending: why it ended; of several organizations, the worst.
         outcomes: one for each row, in order.
-        lacking: those of its organizations without a good token: none at all, one that had expired when it came, an
-            earlier one that could not be renewed, or one of a row that is contested.
+        without_token: those without a good token: none at all, one that had expired when it came, an
+            earlier one that could not be renewed, or one of a row whose driver is unclear.
         path: where the results are; another name than intended if another program kept that from being replaced.
         guarded_cells: roster cells that got an apostrophe in the results file, so that no spreadsheet runs them.
     """
 
     ending: Ending
     outcomes: Sequence[Outcome] = field(repr=False)
-    lacking: Sequence[Outcome] = field(repr=False)
+    without_token: Sequence[Outcome] = field(repr=False)
     path: Path
     guarded_cells: int
 
@@ -94,7 +95,7 @@ class JobResult:
     @property
     def complete(self) -> bool:
         """Whether every row has a good token."""
-        return not self.lacking
+        return not self.without_token
 
 
 @dataclass(slots=True, eq=False)
@@ -107,8 +108,8 @@ class Job:
         source: the roster's path, or how messages call it; blank for a results file.
         roster: what is known of the roster; None for a results file.
         destination, batch: once it is prepared.
-        error: why it could not be prepared, or did not come to its end.
-        result: once it has come to its end.
+        error: why it could not be prepared, or why it failed.
+        result: after its end.
     """
 
     organizations: list[OrganizationJob]
@@ -119,3 +120,12 @@ class Job:
     batch: Batch | None = None
     error: BatchIssuerError | None = None
     result: JobResult | None = None
+
+    @property
+    def refused(self) -> list[Outcome]:
+        """Rows of the roster that cannot be sent, as far as they are of these organizations."""
+        if self.roster is None or self.batch is None:
+            return []
+        names = {one.name for one in self.organizations}
+        of_row = self.batch.organization_of if self.batch.organizations else None
+        return [one for one in self.roster.refused if of_row is None or (of_row(one.row) or UNASSIGNED) in names]

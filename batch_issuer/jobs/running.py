@@ -13,6 +13,7 @@ from ..pipeline.endings import FINISHED, SEVERITY, StopSignal
 from ..pipeline.run import Run
 from ..quota import Quota, open_quota
 from ..results import Destination, Published
+from ..results.replaceable import retry_command
 from ..settings.file import UNASSIGNED
 from .records import JobResult, OrganizationJob, utc_now
 
@@ -48,20 +49,20 @@ async def run_job(
 ) -> JobResult:
     """Issue for the rows of a batch, for all organizations at once; every ending publishes what there is.
 
-    Each organization has its own run and stop rules. What became of it is put into its record; one without settings,
-    or whose settings cannot be used, is passed over, and its ``error`` says why.
+    Each organization has its own run, stop rules and record. One without valid settings is skipped and has an
+    ``error``.
 
     Args:
         batch: the rows.
         destination: where the batch came from; entered.
         organizations: those whose rows are to be requested.
         connections: those to use, if other jobs run at the same time.
-        stop: ends all runs in good order.
+        stop: ends all runs cleanly.
         observers: of the runs, by the organization's name.
 
     Raises:
         ResultsError: the results cannot be created; nothing was sent.
-        StorageError: the results could not be published; the journal holds what was issued.
+        StorageError: the results could not be published; the journal contains what was issued.
     """
     outcomes: Mapping[int, Outcome] = batch.outcomes
     asked = {one: one.settings for one in organizations if one.settings is not None and one.error is None}
@@ -147,11 +148,11 @@ def _runs(
 
 
 def _note(one: OrganizationJob, run: Run) -> None:
-    """What a run came to, even if the job does not come to its end."""
+    """Record the outcome of a run, even if the job fails."""
     one.ended_at, one.ending, one.usage = utc_now(), run.ending, run.usage
     renewed = len(run.finished) > len(run.drivers)  # then a row has several
     one.outcomes = list(run.outcomes.values()) if renewed else run.finished
-    one.lacking = [outcome for outcome in one.outcomes if not outcome.token]
+    one.without_token = [outcome for outcome in one.outcomes if not outcome.token]
 
 
 async def _all(runs: Sequence[Run]) -> None:
@@ -169,17 +170,18 @@ def _publish(batch: Batch, outcomes: Mapping[int, Outcome], destination: Destina
         return destination.publish(batch, outcomes)
     except StorageError as error:
         if not unkept:
-            tip = f"{error.tip}, then batch-issuer retry {destination.path} goes on; all is in {destination.partial}"
-            raise StorageError(error.message, tip) from None
+            command = retry_command(destination.path)
+            hint = f"{error.hint}, then run {command}; all is kept in {destination.partial}"
+            raise StorageError(error.message, hint) from None
         rescued = destination.rescue(batch, outcomes)
         if rescued is not None:
             raise StorageError(
                 f"{error.message}; all results are in {rescued} instead",
-                f"move that file to a safe place; batch-issuer retry goes on from it. {destination.partial}, "
-                "if it is still there, lacks the last tokens",
+                f"move that file to a safe place, then resume with batch-issuer retry; {destination.partial} "
+                "does not contain the last tokens",
             ) from None
         lost = f"; tokens of this run that are not in {destination.partial} are lost"
-        raise StorageError(f"{error.message}{lost}", error.tip) from None
+        raise StorageError(f"{error.message}{lost}", error.hint) from None
 
 
 def _result(
@@ -190,28 +192,28 @@ def _result(
     destination: Destination,
 ) -> JobResult:
     before = {driver.row: driver.before for driver in batch.drivers if driver.before is not None}
-    good, contested = ("", str(Hint.NO_EXPIRY)), set(batch.contested)
+    good, unclear = ("", str(Hint.NO_EXPIRY)), set(batch.unclear)
 
-    def lacks(outcome: Outcome) -> bool:
+    def is_without_token(outcome: Outcome) -> bool:
         earlier = before.get(outcome.row)
         return (
             not outcome.token
             or outcome.hint not in good  # it had expired when it came, or it could not be renewed
-            or outcome.row in contested
+            or outcome.row in unclear
             or (earlier is not None and outcome.token == earlier.token)
         )
 
     in_order = [outcomes[row] for row in batch.row_numbers()]
-    all_of, lacking_of = (
+    all_of, without_token_of = (
         _by_organization(batch, each, organizations)
-        for each in (in_order, [outcome for outcome in in_order if lacks(outcome)])
+        for each in (in_order, [outcome for outcome in in_order if is_without_token(outcome)])
     )
     for one in organizations:
         one.ended_at, one.results, one.moved = utc_now(), published.path, published.path != destination.path
-        one.outcomes, one.lacking = all_of[one.name], lacking_of[one.name]
+        one.outcomes, one.without_token = all_of[one.name], without_token_of[one.name]
     endings = [one.ending for one in organizations if one.ending is not None]
     worst = max(endings, key=lambda ending: SEVERITY.index(ending.kind), default=FINISHED)
-    lacking = {outcome.row: outcome for each in lacking_of.values() for outcome in each}
+    without_token = {outcome.row: outcome for each in without_token_of.values() for outcome in each}
     return JobResult(
-        worst, in_order, [lacking[row] for row in sorted(lacking)], published.path, published.guarded_cells
+        worst, in_order, [without_token[row] for row in sorted(without_token)], published.path, published.guarded_cells
     )

@@ -1,4 +1,4 @@
-"""The requests for one row: what they have brought so far, and the outcome that follows from it."""
+"""The requests for one row: their results so far, and the outcome that follows."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from .verdicts import Verdict
 
 CODE_LENGTH = 24
-"""Characters of a code, about 140 bits; the API asks for 12 or more."""
+"""Characters of a code, about 140 bits; the API requires 12 or more."""
 
 _MAYBE_ISSUED = str(Hint.MAYBE_ISSUED)
 
 
 def new_code() -> str:
-    """A fresh random code: a letter, then letters and digits, so that no spreadsheet program changes it."""
+    """A fresh random code. It starts with a letter, so that no spreadsheet program takes it for a number."""
     alphabet = string.ascii_letters + string.digits
     rest = len(alphabet) ** (CODE_LENGTH - 1)
-    first, number = divmod(secrets.randbelow(len(string.ascii_letters) * rest), rest)  # one look at the random source
+    first, number = divmod(secrets.randbelow(len(string.ascii_letters) * rest), rest)  # one system call
     code = [string.ascii_letters[first]]
     for _ in range(CODE_LENGTH - 1):
         number, digit = divmod(number, len(alphabet))
@@ -39,16 +39,16 @@ def new_code() -> str:
 
 @dataclass(slots=True)
 class Attempts:
-    """What is known of a driver while its row has no outcome yet.
+    """The state of a row that has no outcome yet.
 
-    A row whose earlier token has not expired keeps that until it has the new one, whatever happens.
+    A row with an earlier, unexpired token keeps it until the new one has arrived.
 
     Attributes:
         driver: the row.
-        sent: requests that left, those of earlier runs without a token included.
+        sent: requests sent, including those of earlier runs that got no token.
         failures: attempts used up.
-        unanswered: whether a request of this run may have issued a token that never came.
-        reply, verdict: the last ones; None before the first, and after a request that was given up.
+        unanswered: whether a request of this run may have issued a token that never arrived.
+        reply, verdict: the last ones; None before the first reply and after a lost request.
     """
 
     driver: Driver
@@ -63,7 +63,7 @@ class Attempts:
 
     @property
     def maybe_issued(self) -> bool:
-        """Whether a token may exist that never came, of this run or of an earlier one."""
+        """Whether this run or an earlier one may have issued a token that never arrived."""
         before = self.driver.before
         return self.unanswered or (before is not None and before.status is Status.UNKNOWN)
 
@@ -73,24 +73,24 @@ class Attempts:
         return before.attempts if before is not None and not before.token else 0
 
     def record(self, reply: Reply, verdict: Verdict) -> None:
-        """A reply came."""
+        """Record a reply."""
         self.reply, self.verdict = reply, verdict
         self.sent += reply.left
         self.unanswered |= verdict.kind is VerdictKind.RETRY_MAYBE_ISSUED
 
     def record_lost(self) -> None:
-        """A request that may have left was given up."""
+        """Record a request that may have been sent and got no reply."""
         self.reply = self.verdict = None
         self.sent += 1
         self.unanswered = True
 
     def intent(self) -> Outcome:
-        """The outcome if the run crashes from now on: a token may exist, and its value is unknown."""
+        """The outcome if the run crashes before the reply: a token may exist, but its value is lost."""
         sent = Outcome(
             self.driver.row,
             Status.UNKNOWN,
             self.driver.identifier,
-            error="sent, but the run was cut off before the answer came",
+            error="sent, but the run was interrupted before a reply came",
             hint=_MAYBE_ISSUED,
             attempts=self.sent + 1,
             maybe_issued=True,
@@ -98,7 +98,7 @@ class Attempts:
         return self._or_earlier_token(sent)
 
     def issued(self, reply: Reply, code: str, at: datetime) -> Outcome:
-        """It has its token, requested with ``code``; ``at`` is now, in UTC."""
+        """The outcome with a token, requested with ``code``; ``at`` is the current time in UTC."""
         return Outcome(
             self.driver.row,
             Status.ISSUED,
@@ -115,15 +115,16 @@ class Attempts:
         )
 
     def exhausted(self) -> Outcome:
-        """Its attempts are used up, or the run is over: ``unknown`` if any of them may have issued a token."""
-        message = self.reply.message if self.reply else "sent, but the run ended before the answer came"
+        """The outcome after the last attempt: ``unknown`` if any attempt may have issued a token, else ``failed``."""
+        message = self.reply.message if self.reply else "sent, but the run ended before a reply came"
         hint = self.verdict.hint if self.verdict else None
         return self._without_token(Status.UNKNOWN if self.maybe_issued else Status.FAILED, message, hint)
 
     def rejected(self) -> Outcome:
-        """The API said no to the driver, or something on the way to the request.
+        """The outcome of a refused request.
 
-        Only the first settles what earlier runs left open, and neither what this one did a moment ago.
+        Only a refusal by the API itself settles whether an *earlier run* issued a token that was lost; for unanswered
+        requests of *this* run that stays open.
         """
         settles = self.verdict is not None and self.verdict.genuine and self.verdict.kind is VerdictKind.REJECTED
         unknown = self.unanswered or (self.maybe_issued and not settles)
@@ -131,20 +132,20 @@ class Attempts:
         return self._without_token(Status.UNKNOWN if unknown else Status.FAILED, message, hint)
 
     def stopped(self, ending: Ending) -> Outcome:
-        """The run has ended first."""
+        """The outcome of a row that the run's ending left unfinished."""
         touched = self.reply is not None or self.sent > self._sent_before
         return self.exhausted() if self.maybe_issued and touched else self.not_attempted(ending)
 
     def not_attempted(self, ending: Ending | None) -> Outcome:
-        """Nothing can have been issued for it, and ``ending`` came first; None while the run goes on."""
+        """The outcome of a row that cannot have a new token; ``ending`` is None while the run continues."""
         before = self.driver.before
         if before is not None and before.status is not Status.NOT_ATTEMPTED:
             return before if before.token else replace(before, attempts=self.sent)
-        why = f"the run ended before its turn: {ending.message}" if ending else "not yet attempted"
+        why = f"the run stopped first: {ending.message}" if ending else "not yet attempted"
         return self._without_token(Status.NOT_ATTEMPTED, why, Hint.NOT_ATTEMPTED)
 
     def _without_token(self, status: Status, error: str, hint: Hint | None) -> Outcome:
-        """Any other outcome; the hint of an ``unknown`` one says that a token may exist."""
+        """Any other outcome; for an ``unknown`` one, the hint includes that a token may exist."""
         reply, unknown = self.reply, status is Status.UNKNOWN
         outcome = Outcome(
             self.driver.row,
@@ -163,7 +164,7 @@ class Attempts:
         before = self.driver.before
         if before is None or not before.token:
             return outcome
-        error = shortened(f"this is the earlier token; no new one: {outcome.error}")
+        error = shortened(f"earlier token kept: {outcome.error}")
         return replace(before, error=error, hint=outcome.hint, maybe_issued=outcome.maybe_issued)
 
 

@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 BACKOFF_BASE = 0.5
-"""Seconds: the first backoff is drawn from 0 to this."""
+"""Seconds: the upper bound of the first backoff."""
 
 
 BACKOFF_CAP = 30.0
-"""Seconds: no backoff is longer."""
+"""Seconds: the upper bound of any backoff."""
 
 
 def full_jitter(failures: int, uniform: Callable[[float, float], float]) -> float:
-    """Seconds to wait after the ``failures``-th failure in a row: anything from 0 to a bound that doubles.
+    """Seconds to wait after the ``failures``-th failure in a row: random, from 0 to a bound that doubles.
 
     "Full jitter" of Marc Brooker, *Exponential Backoff and Jitter*, AWS Architecture Blog, 2015.
 

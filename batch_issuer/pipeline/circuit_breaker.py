@@ -1,16 +1,16 @@
-"""Is it one row's trouble or everybody's for a while, or is this the wrong server? Pure, no clock.
+"""Is a failure one row's own, does it affect all rows, or is this the wrong server? Pure, no clock.
 
 A circuit breaker (Nygard, *Release It!*, 2007) over the replies of a run::
 
-            ┌──── FAILURES rows in a row fail, and nothing got through in between ────┐
+            ┌─────── FAILURES rows fail one after another, without a success ─────────┐
             │                                                                         ▼
-         CLOSED: a failure is its row's own                        OPEN: a failure is nobody's, all wait,
-            ▲    and costs it an attempt                                 one canary after the other probes
-            └─────────────────────────── one got through ─────────────────────────────┘
+         CLOSED: a failure costs                                   OPEN: failures cost no attempt; all rows
+            ▲    its row an attempt                                      wait, and one canary at a time probes
+            └────────────────────────────── a success ────────────────────────────────┘
 
-Rows whose failures opened it get their attempts back. A row that failed twice, while others got through in between and
-after, is to blame itself: it no longer counts as a sign of trouble. Nor does one that failed once, when no other rows
-than such are left. So in an outage nobody is charged, and rows that fail for themselves are done with soon.
+Rows that failed while it opened get their attempts back. A row that failed twice, each time followed by a success of
+another row, is to blame: its failures no longer count towards an outage. If only such rows are left, one failure is
+enough. So an outage costs no row its attempts, and rows with a problem of their own finish soon.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from .verdicts import Verdict
 
 FAILURES = 3
-"""Rows that fail one after the other before it is everybody's trouble."""
+"""Rows that fail one after another before this counts as an outage."""
 
 FOREIGN_REPLIES = 3
-"""Foreign replies in a row, to as many rows if there are, with no genuine one before: then this is not the API."""
+"""Foreign replies in a row, to as many rows if possible and with no genuine one before: this is not the API."""
 
 BLAME_AFTER = 2
-"""Times that something gets through after a row has failed, until the row is to blame."""
+"""Successes of other rows after a row's failures until the row itself is to blame."""
 
 
 class CircuitBreaker:
     """The circuit breaker of one run.
 
     Attributes:
-        open: whether failures are everybody's trouble now.
-        in_doubt: whether something failed and nothing got through since: then a row that has not failed tells most.
-        wrong_address: how the run ends if the last reply, a foreign one, stays the last; None otherwise.
+        open: whether there is an outage.
+        in_doubt: whether a request failed and none succeeded since; then a row that has not failed is the best probe.
+        wrong_address: how the run ends if no further reply comes and the last one was foreign; None otherwise.
     """
 
     def __init__(self, drivers: int) -> None:
-        """Begin closed.
+        """Start closed.
 
         Args:
             drivers: how many rows there are.
@@ -54,14 +54,14 @@ class CircuitBreaker:
         self.open = self.in_doubt = False
         self.wrong_address: Ending | None = None
         self._drivers = drivers
-        self._foreign: list[int] = []  # rows, one for each foreign reply
+        self._foreign: list[int] = []  # the row of each foreign reply
         self._genuine = False  # whether the API has ever answered
-        self._failed: dict[int, Attempts] = {}  # since something got through, by row number
+        self._failed: dict[int, Attempts] = {}  # since the last success, by row number
         self._blame: Counter[int] = Counter()  # of rows without an outcome
-        self._finished: set[int] = set()  # rows that failed lately and have their outcome
+        self._finished: set[int] = set()  # rows that failed recently and have an outcome
 
     def record_sender(self, reply: Reply, verdict: Verdict, row: int) -> Ending | None:
-        """Note who sent any other reply; how the run ends, once it is certain that this is not the API."""
+        """Record who sent an unsuccessful reply; return the ending once it is certain that this is not the API."""
         if not self._genuine and verdict.foreign:
             self._foreign.append(row)
             self.wrong_address = not_the_api(reply, verdict)
@@ -78,7 +78,7 @@ class CircuitBreaker:
         self.wrong_address = None
 
     def record_success(self) -> None:
-        """The API answered as it should."""
+        """Record a usable reply of the API."""
         self.open = self.in_doubt = False
         self._genuine = True
         self._forget_foreign()
@@ -87,7 +87,7 @@ class CircuitBreaker:
         self._finished.clear()
 
     def record_failure(self, attempts: Attempts, left: int) -> bool:
-        """A row got no usable answer; whether that is everybody's trouble, and so costs it nothing.
+        """Record a failure; return whether there is an outage, so that the failure costs no attempt.
 
         Args:
             attempts: of the row.
@@ -108,7 +108,7 @@ class CircuitBreaker:
         return times >= BLAME_AFTER or (times > 0 and len(self._blame) >= left)
 
     def record_outcome(self, row: int) -> None:
-        """A row has its outcome."""
+        """Record that a row has its outcome."""
         self._blame.pop(row, None)
         if row in self._failed:
             self._finished.add(row)

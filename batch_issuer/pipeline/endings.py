@@ -14,7 +14,7 @@ class EndingKind(StrEnum):
     """Why a run ended."""
 
     FINISHED = "finished"
-    KEY_REFUSED = "key refused"
+    UNAUTHORIZED = "API token refused"
     WRONG_ADDRESS = "wrong address"
     GAVE_UP = "gave up"
     DEADLINE = "deadline"
@@ -24,11 +24,18 @@ class EndingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a run ended: ``message`` says what happened, ``tip`` what to do; ``signal`` is the number of one, if any."""
+    """Why a run ended.
+
+    Attributes:
+        kind: what ended it.
+        message: what happened, as in ``stopped: <message>``.
+        hint: what to do.
+        signal: the number of the signal, if there was one.
+    """
 
     kind: EndingKind
     message: str = ""
-    tip: str = ""
+    hint: str = ""
     signal: int | None = None
 
 
@@ -41,14 +48,14 @@ SEVERITY = (
     EndingKind.GAVE_UP,
     EndingKind.WRONG_ADDRESS,
     EndingKind.STORAGE,
-    EndingKind.KEY_REFUSED,
+    EndingKind.UNAUTHORIZED,
     EndingKind.INTERRUPTED,
 )
-"""The endings, the worst one last."""
+"""The endings, from the least to the most severe."""
 
 
 class StopSignal:
-    """Stops the runs it was handed to: those that run, and those that start later. Used in the event loop's thread.
+    """Stops all runs it was passed to, including those that start later. Used in the event loop's thread.
 
     Attributes:
         ending: why they stop; None until `stop` is called.
@@ -59,7 +66,7 @@ class StopSignal:
         self._listeners: list[Callable[[Ending], None]] = []
 
     def stop(self, ending: Ending) -> None:
-        """Let no further request leave; those in flight are waited for. The first call counts."""
+        """Send no further request, and wait for those in flight. Only the first call has an effect."""
         if self.ending is not None:
             return
         self.ending = ending
@@ -67,11 +74,11 @@ class StopSignal:
             listener(ending)
 
     def add_listener(self, listener: Callable[[Ending], None]) -> None:
-        """Call ``listener`` at the stop; at once if that has come."""
+        """Call ``listener`` when stopped, or at once if already stopped."""
         self._listeners.append(listener)
         if self.ending is not None:
             listener(self.ending)
 
     def remove_listener(self, listener: Callable[[Ending], None]) -> None:
-        """Do not call it any more."""
+        """No longer call ``listener``."""
         self._listeners.remove(listener)

@@ -1,4 +1,4 @@
-"""What a run reports as it happens, to whoever observes it."""
+"""The events that a run reports to its observers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """``drivers`` will be sent at ``rate``; other runs use ``others`` slots and have ``others_waiting`` more to send.
+    """The run has started.
 
-    ``seconds_left()`` gives the quota's estimate for the drivers that wait; ``time`` is how many seconds there are
-    until the deadline, None without one.
+    Attributes:
+        drivers: how many will be sent.
+        rate: the quota.
+        others: slots in use by other runs.
+        others_waiting: requests that other runs have yet to send.
+        seconds_left: estimates the time for the drivers that are waiting.
+        time: seconds until the deadline; None without one.
     """
 
     drivers: int
@@ -39,7 +44,7 @@ class RowDone:
 
 @dataclass(frozen=True, slots=True)
 class GateClosed:
-    """All wait ``seconds``; the run ends with ``ending`` if nothing gets through for ``patience`` seconds."""
+    """All rows wait ``seconds``; the run ends with ``ending`` after ``patience`` seconds without a success."""
 
     seconds: float
     ending: Ending
@@ -48,24 +53,27 @@ class GateClosed:
 
 @dataclass(frozen=True, slots=True)
 class GateOpened:
-    """Something got through again, after the gate had been closed once or more."""
+    """A request succeeded after the gate had been closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaTrouble:
-    """The budget cannot be shared with other runs: for good (``patience`` is None), or the run waits so long for it."""
+    """The quota cannot be shared: the run waits for up to ``patience`` seconds, or (None) continues without sharing."""
 
     message: str
-    tip: str
+    hint: str
     patience: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class FirstToken:
-    """The first token came; tokens live ``lifetime`` seconds by the server's own clock.
+    """The first token has arrived.
 
-    The others come within ``seconds_left`` by the quota's estimate; ``at_once`` is how many drivers can hold a valid
-    token at the same time, None if all can.
+    Attributes:
+        lifetime: seconds that tokens are valid, by the server's clock.
+        expires_at: when this token expires.
+        seconds_left: estimated time until the last token arrives.
+        at_once: how many drivers can have a valid token at the same time; None if all can.
     """
 
     lifetime: float
@@ -76,21 +84,21 @@ class FirstToken:
 
 @dataclass(frozen=True, slots=True)
 class ClockOff:
-    """This computer's clock is ``seconds`` ahead of the server's; negative where it is behind."""
+    """This computer's clock is ``seconds`` ahead of the server's, or behind if negative."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Renewing:
-    """At the end of the run, ``drivers`` get another token, because theirs would not be valid long enough."""
+    """At the end of the run, ``drivers`` get new tokens because theirs would expire too soon."""
 
     drivers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """No further request leaves; ``in_flight`` are waited for."""
+    """No further request is sent; ``in_flight`` requests are still waiting for a reply."""
 
     ending: Ending
     in_flight: int
@@ -99,4 +107,4 @@ class Stopping:
 Event = RunStarted | RowDone | GateClosed | GateOpened | QuotaTrouble | FirstToken | ClockOff | Renewing | Stopping
 
 Observer = Callable[[Event], None]
-"""Receives the events of one run; must not block. If it raises, the run ends and raises, too."""
+"""Receives the events of one run. It must not block; if it raises, the run ends and raises too."""

@@ -1,14 +1,14 @@
-"""The pipeline: drivers in, one outcome for each out, attempts and stop rules in between.
+"""The pipeline: drivers in, one outcome each out; attempts and stop rules in between.
 
 ::
 
-            ┌────────────── again, after a backoff ───────────────┐
+            ┌──────────────── retry after a backoff ──────────────┐
             ▼                                                     │
     work queue ──► quota.admit ──► journal.record ──► request ──► verdict ──► journal.record ──► outcome
        one dispatcher                 (intent)      many at once
 
-One dispatcher starts requests, so departures have one order; each request is a task of its own; all of them write
-through one journal, which does not await. A reply is judged once, and its verdict goes to all who need to know.
+One dispatcher starts all requests, so departures are ordered. Each request is a task of its own. All of them write to
+one journal, which does not await. Each reply is judged once, and everything else uses its verdict.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .renewal import ExpiryTracker
 from .time_limits import Deadline, Patience
 from .token_owners import TokenOwners
 from .usage import Usage
-from .verdicts import VerdictKind, judge, key_refused
+from .verdicts import VerdictKind, judge, unauthorized
 from .work_queue import WorkQueue
 
 if TYPE_CHECKING:
@@ -48,21 +48,21 @@ if TYPE_CHECKING:
     from .verdicts import Verdict
 
 MAX_ASKED_WAIT = 60.0
-"""Seconds: a server in trouble that asks for a longer wait is tried again all the same."""
+"""Seconds: the longest wait that a failing server can ask for; a 429 has no such limit."""
 
 
 class Run:
-    """One pass over the drivers of a roster: `run` it once.
+    """One pass over the drivers of a roster; `run` it once.
 
     Attributes:
         drivers: as given.
-        ending: why it ended; None before.
-        finished: the outcomes so far, in the order they came; of all rows once `run` is over, however it ended.
-        unkept: how many tokens could not be written into the journal.
-        usage: how much was sent, and how fast.
+        ending: why it ended; None while it runs.
+        finished: the outcomes so far, in order of completion; after `run`, of all rows.
+        unkept: how many tokens could not be written to the journal.
+        usage: how many requests were sent, and how fast.
     """
 
-    def __init__(  # noqa: PLR0913 - all there is to know, in one step
+    def __init__(  # noqa: PLR0913 - all dependencies of a run
         self,
         drivers: Sequence[Driver],
         settings: Settings,
@@ -77,21 +77,20 @@ class Run:
         uniform: Callable[[float, float], float] = random.uniform,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Prepare; nothing is sent before `run`.
+        """Prepare a run; nothing is sent before `run`.
 
         Args:
             drivers: one row each, no driver twice.
             settings: attempts, patience and deadline are read here.
             issuer: sends the requests.
-            quota: says when.
-            journal: gets an intent before each request, and each outcome; None keeps nothing.
-            stop: ends the run early; may be shared with others.
-            observe: gets every `Event` as it happens, `RowDone` with each outcome; must not block. If it raises, the
-                run ends, and raises too.
-            earlier: outcomes of all rows of the results file; a reply that repeats one of their tokens has none.
-            renewable: other rows of the same organization that keep an earlier token. At the end, rows are requested
-                again whose token is not valid for ``min_validity`` any more, theirs and these, where that can help;
-                so a row may have two outcomes. None to renew nothing.
+            quota: admits the requests.
+            journal: records an intent before each request, and each outcome; None records nothing.
+            stop: ends the run early; may be shared with other runs.
+            observe: is called with every `Event`, and must not block. If it raises, the run ends and raises too.
+            earlier: outcomes of all rows of the results file; a reply that repeats one of their tokens is not accepted.
+            renewable: other rows of the same organization, which keep an earlier token. At the end of the run, tokens
+                of these and of the drivers are renewed if they are valid for less than ``min_validity`` and renewal can
+                help; so a row may have two outcomes. None to renew nothing.
             uniform: draws the backoffs.
             wall_clock: gives the UTC time, for ``issued_at`` and the deadline.
         """
@@ -106,7 +105,7 @@ class Run:
         self._observe = observe
         self._uniform, self._wall_clock = uniform, wall_clock
         self._queue = WorkQueue(Attempts(driver) for driver in self.drivers)
-        self._in_flight: dict[Request, asyncio.Task[None]] = {}  # without a verdict
+        self._in_flight: dict[Request, asyncio.Task[None]] = {}  # those without a verdict
         before = (driver.before for driver in self.drivers if driver.before is not None)
         self._owners = TokenOwners(chain(before, earlier))
         self._renewable = None if renewable is None else {outcome.row: outcome for outcome in renewable}
@@ -121,20 +120,19 @@ class Run:
 
     @property
     def outcomes(self) -> dict[int, Outcome]:
-        """By row, the last one so far."""
+        """The last outcome of each row so far."""
         return {outcome.row: outcome for outcome in self.finished}
 
     async def run(self) -> None:
-        """Request a token for each driver; afterwards `ending` says why it ended.
+        """Request a token for each driver; afterwards, `ending` is set.
 
-        Being cancelled cancels the requests in flight: tokens they would have brought are lost, and their rows become
-        ``unknown``.
+        Cancelling it cancels the requests in flight: their tokens are lost, and their rows become ``unknown``.
 
         Raises:
-            RuntimeError: it has run already.
+            RuntimeError: it has already run.
         """
         if self._dispatcher is not None:
-            raise RuntimeError("a Run runs once: make a new one")
+            raise RuntimeError("a Run runs only once")
         deadline = self._deadline()
         self._stop_signal.add_listener(self._end)
         try:
@@ -142,7 +140,7 @@ class Run:
                 deadline.start()
             async with self._tasks:
                 self._dispatcher = self._tasks.create_task(self._dispatch(deadline))
-                self._dispatcher.add_done_callback(lambda _: self._settle())  # a stop may end it before its first step
+                self._dispatcher.add_done_callback(lambda _: self._settle())  # even if it never starts
                 syncing = self._tasks.create_task(self._keep_synced())
                 await self._over.wait()
                 self._dispatcher.cancel()
@@ -157,11 +155,13 @@ class Run:
             self._patience.reset()
             if deadline is not None:
                 deadline.cancel()
-            self.ending = self.ending or Ending(EndingKind.INTERRUPTED, "it was cancelled", "issue again for the rest")
+            self.ending = self.ending or Ending(
+                EndingKind.INTERRUPTED, "the run was cancelled", "run batch-issuer retry for the remaining rows"
+            )
             self._settle()
 
     def _end(self, ending: Ending) -> None:
-        """Let no further request leave; those in flight are waited for. The first call counts."""
+        """Send no further request, and wait for those in flight. Only the first call has an effect."""
         if self.ending is not None:
             return
         self.ending = ending
@@ -170,21 +170,21 @@ class Run:
         self._emit(Stopping(ending, sum(request.sent for request in self._in_flight)))
 
     def _end_for_storage(self, error: StorageError) -> None:
-        self._end(Ending(EndingKind.STORAGE, error.message, error.tip))
+        self._end(Ending(EndingKind.STORAGE, error.message, error.hint))
 
     def _deadline(self) -> Deadline | None:
         if self._settings.deadline is None:
             return None
-        ending = Ending(EndingKind.DEADLINE, "the deadline came", Hint.DEADLINE.cure)
+        ending = Ending(EndingKind.DEADLINE, "the deadline was reached", Hint.DEADLINE.fix)
         return Deadline(self._settings.deadline, lambda: self._end(ending), self._abandon, self._wall_clock)
 
     def _abandon(self) -> None:
-        """Wait for no request any more: rows in flight become ``unknown``, except where the request had not left."""
+        """Stop waiting for replies: rows in flight become ``unknown`` unless their request had not left."""
         for task in self._in_flight.values():
             task.cancel()
 
     def _emit(self, event: Event) -> None:
-        """An observer that raises ends the run in good order instead of leaving it half done."""
+        """Report an event. If the observer raises, the run ends in an orderly way."""
         try:
             self._observe(event)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller of `run` gets it
@@ -200,7 +200,7 @@ class Run:
             self._end_for_storage(error)
 
     async def _dispatch(self, deadline: Deadline | None) -> None:
-        """Start requests, one after the other, whenever a row is ready and the quota admits one."""
+        """Start requests one by one, whenever a row is ready and the quota admits one."""
         await self._start(deadline)
         self._settle()
         while self.ending is None:
@@ -208,7 +208,7 @@ class Run:
             self._send(await self._quota.admit(len(self._queue)))
 
     async def _start(self, deadline: Deadline | None) -> None:
-        """Report how it starts; a stop does not wait to learn what other runs use of the quota."""
+        """Report the start. If stopped meanwhile, do not wait for the usage of other runs."""
         others = Budget()
         try:
             if self.ending is None:
@@ -228,11 +228,11 @@ class Run:
         )
 
     def _seconds_left(self) -> float:
-        """The quota's estimate for the rows that wait, in seconds."""
+        """Estimated seconds for the rows that wait."""
         return self._quota.estimate(len(self._queue))
 
     def _send(self, permit: Permit) -> None:
-        """Start a request for the next row, after its intent is written down."""
+        """Start a request for the next row after recording its intent."""
         if self._breaker.open:
             attempts = self._queue.pop_random(self._uniform)
         else:
@@ -250,7 +250,7 @@ class Run:
         task.add_done_callback(partial(self._task_done, request))
 
     async def _attempt(self, request: Request) -> None:
-        """Send a request, judge its reply, and pass the verdict on to all who need it."""
+        """Send a request, judge its reply, and act on the verdict."""
         if self.ending is not None:  # stopped between the admission and now
             return
         attempts, driver = request.attempts, request.attempts.driver
@@ -277,7 +277,7 @@ class Run:
             self._end(wrong_address)
 
     def _task_done(self, request: Request, _: asyncio.Task[None]) -> None:
-        """The task of a request is done; account for one without a verdict: cancelled, or stopped before it left."""
+        """Account for a request that was cancelled or stopped before it had a verdict."""
         if self._in_flight.pop(request, None) is not None:
             if request.sent:
                 request.attempts.record_lost()
@@ -289,7 +289,7 @@ class Run:
         self._settle()
 
     def _act_on(self, attempts: Attempts, reply: Reply, verdict: Verdict, code: str) -> None:
-        """Do with the row what follows from the reply to the request with ``code``."""
+        """Finish or requeue the row, by the reply to its request with ``code``."""
         match verdict.kind:
             case VerdictKind.THROTTLED:
                 self._requeue(attempts)
@@ -298,18 +298,18 @@ class Run:
             case VerdictKind.ISSUED:
                 self._record_expiry(attempts, reply)
                 self._finish(attempts.issued(reply, code, self._wall_clock()))
-            case VerdictKind.REJECTED if not verdict.genuine and self._is_everybodys(attempts):
+            case VerdictKind.REJECTED if not verdict.genuine and self._is_outage(attempts):
                 self._hold_back(attempts, reply, verdict)
             case VerdictKind.REJECTED:
                 self._finish(attempts.rejected())
-            case VerdictKind.KEY_REFUSED:
+            case VerdictKind.UNAUTHORIZED:
                 self._finish(attempts.rejected())
-                self._end(key_refused(reply, verdict))
+                self._end(unauthorized(reply, verdict))
             case VerdictKind.RETRY | VerdictKind.RETRY_MAYBE_ISSUED:
                 self._fail(attempts, reply, verdict)
 
     def _record_expiry(self, attempts: Attempts, reply: Reply) -> None:
-        """Report, at the first token, whether all can be valid at once."""
+        """Record a token's expiry; at the first token, report whether all can be valid at once."""
         first = self._expiries.lifetime is None
         self._expiries.record(attempts.driver.row, reply, asyncio.get_running_loop().time())
         if not first or self._expiries.lifetime is None or reply.expires_at is None:
@@ -321,13 +321,13 @@ class Run:
         at_once = self._expiries.capacity(len(self.drivers), alone)
         self._emit(FirstToken(self._expiries.lifetime, reply.expires_at, self._seconds_left(), at_once))
 
-    def _is_everybodys(self, attempts: Attempts) -> bool:
-        """Record a failure; whether it is everybody's trouble."""
+    def _is_outage(self, attempts: Attempts) -> bool:
+        """Record a failure; return whether there is an outage."""
         return self._breaker.record_failure(attempts, len(self._queue) + len(self._in_flight) + 1)
 
     def _fail(self, attempts: Attempts, reply: Reply, verdict: Verdict) -> None:
-        """No usable reply: the row's own failure, or everybody's."""
-        if self._is_everybodys(attempts):
+        """Handle a reply that is not usable: an outage, or the row's own failure."""
+        if self._is_outage(attempts):
             self._hold_back(attempts, reply, verdict)
             return
         attempts.failures += 1
@@ -338,24 +338,24 @@ class Run:
             self._requeue(attempts, max(backoff, min(reply.retry_after or 0.0, MAX_ASKED_WAIT)))
 
     def _hold_back(self, attempts: Attempts, reply: Reply, verdict: Verdict) -> None:
-        """It is everybody's trouble: all wait, and the row keeps its attempts."""
+        """Handle an outage: all rows wait, and this one keeps its attempts."""
         asked = min(reply.retry_after, MAX_ASKED_WAIT) if reply.retry_after is not None else None
         self._backpressure.pause(reply, verdict, asked)
         self._requeue(attempts)
 
     def _requeue(self, attempts: Attempts, delay: float = 0.0) -> None:
-        """Try a row again, ``delay`` seconds from now at the earliest."""
-        if not attempts.maybe_issued:  # the intent in the journal would make it ``unknown`` after a crash
+        """Retry a row after ``delay`` seconds at the earliest."""
+        if not attempts.maybe_issued:  # otherwise the intent would make it ``unknown`` after a crash
             self._record(attempts.not_attempted(self.ending))
         if delay > 0:
             self._queue.push_later(delay, attempts)
-        elif self._breaker.open or self._backpressure.active:  # it may be to blame itself: another one probes
+        elif self._breaker.open or self._backpressure.active:  # this row may be to blame: let another one probe
             self._queue.push_back(attempts)
         else:
             self._queue.push_front(attempts)
 
     def _settle(self) -> None:
-        """Once nothing is in flight: rows left by a stop get their outcome; where none is left, renew, or be over."""
+        """Once nothing is in flight: after a stop, finish the remaining rows; if none is left, renew or end the run."""
         if self._in_flight:
             return
         if self.ending is not None:
@@ -364,7 +364,7 @@ class Run:
             self._over.set()
 
     def _renew(self) -> bool:
-        """Let rows wait for another token whose own expires too soon; whether there are any."""
+        """Queue the rows with tokens that expire too soon; return whether there are any."""
         if self.ending is not None or self._renewable is None:
             return False
         now = asyncio.get_running_loop().time()
@@ -388,7 +388,7 @@ class Run:
             self._emit(RowDone(outcome))
 
     def _record(self, *outcomes: Outcome) -> None:
-        """Write them down before they count; where that fails no further request leaves."""
+        """Write outcomes to the journal before they count; if that fails, the run ends."""
         if self._journal is None or not outcomes:
             return
         try:

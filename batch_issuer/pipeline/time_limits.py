@@ -1,4 +1,4 @@
-"""What ends a run in time: patience while nothing gets through, and the deadline."""
+"""What ends a run in time: the patience without a success, and the deadline."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from .endings import Ending
 
 STOP_MARGIN = 2.0
-"""Seconds before the deadline, a tenth of the time at most, from which on no further request leaves."""
+"""Seconds before the deadline, at most a tenth of the time, in which no request is sent."""
 
 CHECK_INTERVAL = 1.0
-"""Seconds between checks of the clock: it may be set, and a computer that slept wakes up late."""
+"""Seconds between checks of the clock, which may be set, or be late after the computer slept."""
 
 
 class Patience:
-    """Ends the run unless something gets through within ``seconds``."""
+    """Ends the run after ``seconds`` without a success."""
 
     def __init__(self, seconds: float, stop: Callable[[Ending], None]) -> None:
         self.seconds = seconds
@@ -28,13 +28,13 @@ class Patience:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, ending: Ending) -> None:
-        """Nothing got through; the run ends with ``ending`` if that goes on. The first call starts the time."""
+        """Record a failure; the run ends with ``ending`` if no success follows. The first call starts the timer."""
         self._ending = ending
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self.seconds, self._expire)
 
     def reset(self) -> None:
-        """Something got through, or the run is over."""
+        """Record a success, or the end of the run."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -47,7 +47,7 @@ class Patience:
 class Deadline:
     """Calls ``stop`` shortly before the deadline and ``abandon`` when it has come, from the event loop.
 
-    A time of day is measured by the wall clock, a duration by the event loop's, which nobody sets.
+    A time of day is measured by the wall clock, a duration by the event loop's, which is never set.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How much a run has sent, and how fast; for its summary."""
+"""How many requests a run sent, and how fast; for its summary."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class Usage:
     """Requests of one run.
 
     Attributes:
-        requests: how many left.
+        requests: how many were sent.
         throttled: how many of them were answered 429.
-        peak: most requests that left within any period of the rate; those answered 429 count.
+        peak: most requests sent within any period of the rate, including those answered 429.
     """
 
     def __init__(self, rate: Rate) -> None:
         self.requests = self.throttled = self.peak = 0
         self._period = rate.period
-        self._sent: deque[float] = deque()  # within the last period, in the order of the replies
+        self._sent: deque[float] = deque()  # within the last period, in order of the replies
 
     def record(self, verdict: Verdict, sent_at: float) -> None:
-        """Count a request by its reply; it left at ``sent_at``, by any clock in seconds, if it did leave."""
+        """Count a request that was sent at ``sent_at``, in seconds of any clock; one that never left does not count."""
         if verdict.kind is VerdictKind.UNREACHABLE:
             return
         self.requests += 1

@@ -1,4 +1,4 @@
-"""The rows of a run that wait: those that are ready, and those that back off."""
+"""The rows of a run that wait: those ready to send, and those in a backoff."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class WorkQueue:
-    """In the order of the roster, except for rows that come back. Time is the event loop's, in seconds."""
+    """Rows in the order of the roster, except for retries. Time is the event loop's, in seconds."""
 
     def __init__(self, rows: Iterable[Attempts]) -> None:
         self._ready = deque(rows)
@@ -41,14 +41,14 @@ class WorkQueue:
                     await self._changed.wait()
 
     def pop(self, *, untried: bool = False) -> Attempts:
-        """The next row: those whose backoff is over come first, or last if ``untried`` ones should."""
+        """The next row: rows after a backoff come first, or last if ``untried`` ones are preferred."""
         due = self._later and self._later[0][0] <= asyncio.get_running_loop().time()
         if self._ready and (untried or not due):
             return self._ready.popleft()
         return heapq.heappop(self._later)[2]
 
     def pop_random(self, uniform: Callable[[float, float], float]) -> Attempts:
-        """One that is ready, drawn with ``uniform``: neighbours in a roster may share a problem of their own."""
+        """A random ready row, drawn with ``uniform``: neighbours in a roster may share a problem."""
         if not self._ready:
             return self.pop()
         index = min(int(uniform(0, len(self._ready))), len(self._ready) - 1)
@@ -57,34 +57,34 @@ class WorkQueue:
         return attempts
 
     def push_front(self, attempts: Attempts) -> None:
-        """Let it be next."""
+        """Make it the next row."""
         self._ready.appendleft(attempts)
         self._changed.set()
 
     def push_back(self, attempts: Attempts) -> None:
-        """Let all others come first, until `sort`."""
+        """Make it the last row, until `sort`."""
         self._sorted = False
         self._ready.append(attempts)
         self._changed.set()
 
     def add(self, rows: Iterable[Attempts]) -> None:
-        """Append them, in this order."""
+        """Append rows in this order."""
         self._ready.extend(rows)
         self._changed.set()
 
     def push_later(self, delay: float, attempts: Attempts) -> None:
-        """Let it wait for at least ``delay`` seconds."""
+        """Return it after ``delay`` seconds at the earliest."""
         heapq.heappush(self._later, (asyncio.get_running_loop().time() + delay, next(self._order), attempts))
         self._changed.set()
 
     def sort(self) -> None:
-        """Restore the order of the roster, after `push_back`."""
+        """Restore the order of the roster after `push_back`."""
         if not self._sorted:
             self._sorted = True
             self._ready = deque(sorted(self._ready, key=_row))
 
     def drain(self) -> list[Attempts]:
-        """Remove all, and return them in the order of the roster."""
+        """Remove and return all rows, in the order of the roster."""
         left = [*self._ready, *(attempts for _, _, attempts in self._later)]
         self._ready.clear()
         self._later.clear()

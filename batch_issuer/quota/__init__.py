@@ -1,16 +1,17 @@
-"""When may the next request leave? Within the documented limit, at what the server bears, shared with other runs.
+"""When may the next request leave? Within the documented limit, as fast as the server allows, shared between runs.
 
 ::
 
-    leases.py             what a slot is, the promise and its proof, how runs share
-    memory_leases.py      … kept in memory
-    sqlite_leases.py      … kept in SQLite, for all processes of a user on this computer
-    redis_leases.py       … kept in Redis, for several computers
-    congestion.py         the window of requests in flight and the gate, for what the server does besides
-    pace.py               departures for a server that trickles
-    estimate.py           how long so many requests take
-    quota.py              Quota: what a run calls
-    opening.py            which leases a run's settings mean
+    leases.py             slots, the promise and its proof, how runs share
+    memory_leases.py      leases in memory
+    sqlite_leases.py      leases in SQLite, for all processes of a user on this computer
+    sqlite_database.py    their database file and its thread
+    redis_leases.py       leases in Redis, for several computers
+    congestion.py         congestion control: the window of requests in flight, and the gate
+    pace.py               paced departures, for a trickling server
+    estimate.py           how long a number of requests takes
+    quota.py              Quota, which a run calls
+    opening.py            opens the leases that the settings choose
 """
 
 from __future__ import annotations

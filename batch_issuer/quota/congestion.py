@@ -1,19 +1,19 @@
-"""How fast may requests leave, when the server does not say how it counts? Congestion control, as TCP does it.
+"""Congestion control as in TCP: how fast may requests leave, if the server's limits are unknown?
 
-The leases keep within the documented limit. What else the server bears is found like the capacity of a network path,
-with the means of RFC 5681: slow start, a window of requests in flight, a threshold at half the window where the server
-pushed back, a restart after idling::
+The leases keep within the documented limit. Any other limit of the server is found as TCP finds the capacity of a
+network path (RFC 5681): slow start, a window of requests in flight, a threshold at half the window after a 429, and a
+restart after idling::
 
     start ──► CANARY ───reply───► SLOW START ───threshold───► AVOIDANCE
-              window 1            window + 1 a reply          window + 1 a window of replies; from 16 on,
-               ▲   ▲                  │                          │ if it never refused: + 1 a reply
-               │   └── after a rest ──┴────────────┬─────────────┘
-               │                                   │ 429 (in the canary too): the threshold is half the window
+              window 1            window + 1 per reply        window + 1 per window of replies;
+               ▲   ▲                  │                       from 16 without any 429: + 1 per reply
+               │   └── after idling ──┴────────────┬─────────────┘
+               │                                   │ 429 (also in CANARY): threshold = window / 2
                │                                   ▼
-               └─────── the gate opens ─────── GATE CLOSED
-                                               for every run, as long as asked or for a backoff
+               └─────── gate opens ─────────── GATE CLOSED
+                                               for every run, for Retry-After or a backoff
 
-Whichever of these it is in, departures are paced once the server is known to trickle (`pace`).
+In every state, departures are paced once the server is known to trickle (`pace`).
 
 Pure: ``now`` is an argument, in seconds of any monotonic clock.
 """
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from ..settings.run_settings import Rate
 
 INITIAL_THRESHOLD = 6.0
-"""Requests in flight at which slow start ends: a server that bears a burst of ten or so then refuses few."""
+"""Requests in flight at which slow start ends, so that a server that allows a burst of about ten refuses few."""
 
 TRUSTED_WINDOW = 16.0
-"""Requests in flight: a server that never refused on the way to so many bears as many as the user allows."""
+"""Requests in flight: a server that never refused up to here may get as many as the user allows."""
 
-MIN_REST = 0.1
-"""Seconds, about a round trip: a shorter silence is no rest, however high the rate."""
+MIN_IDLE = 0.1
+"""Seconds, about a round trip: a shorter pause does not count as idling, even at a high rate."""
 
 
 class CongestionControl:
@@ -43,8 +43,8 @@ class CongestionControl:
 
     Attributes:
         ceiling: most requests in flight.
-        pace: of departures, where the server trickles.
-        first_reply_at: when the first reply came to what was sent since the gate closed last.
+        pace: of departures, for a trickling server.
+        first_reply_at: when the first reply came to a request sent after the gate last closed.
     """
 
     def __init__(self, rate: Rate, ceiling: int) -> None:
@@ -58,11 +58,11 @@ class CongestionControl:
         self._in_flight = 0
         self._idle_since = inf
         self._gate_closed_at = self._gate_opens_at = -inf
-        self._sent_since = True  # whether anything has left since the gate opened last
-        self._replies = 0  # to what was sent since the gate closed last
+        self._sent_since = True  # whether a request has left since the gate last opened
+        self._replies = 0  # to requests sent after the gate last closed
 
     def wait(self, now: float) -> float:
-        """Seconds until a request may leave: 0 for now, infinity while only a reply can change that."""
+        """Seconds until a request may leave; infinity if only a reply can change that."""
         if self._in_flight >= int(self._window):
             return inf
         return max(self.pace.wait(now), self.gate(now))
@@ -72,20 +72,20 @@ class CongestionControl:
         return max(0.0, self._gate_opens_at - now)
 
     def sent(self, now: float) -> None:
-        """A request left."""
+        """Record that a request left."""
         idle = now - max(self._idle_since, self._gate_opens_at)
-        if idle > max(MIN_REST, SHORT_WAIT * self._rate.spacing):
+        if idle > max(MIN_IDLE, SHORT_WAIT * self._rate.spacing):
             self._window = 1.0
-            self.pace.rested()
+            self.pace.idled()
         self.pace.sent(now)
         self._in_flight += 1
         self._idle_since = inf
         self._sent_since = True
 
     def answered(self, sent_at: float, now: float, *, healthy: bool) -> None:
-        """A reply other than a 429 came, ``healthy`` unless the server has a problem."""
+        """Record a reply other than a 429, ``healthy`` unless the server has a problem."""
         self.unsent(now)
-        if not healthy or sent_at <= self._gate_closed_at:  # what was sent before the gate closed is old news
+        if not healthy or sent_at <= self._gate_closed_at:  # outdated if sent before the gate closed
             return
         if not self._replies:
             self.first_reply_at = now
@@ -95,34 +95,34 @@ class CongestionControl:
         self.pace.answered(now)
 
     def throttled(self, sent_at: float, now: float, asked: float | None, wait: float) -> None:
-        """A 429 came: half the window is the threshold, and the gate closes.
+        """Record a 429: the threshold becomes half the window, and the gate closes.
 
         Args:
             sent_at: when its request left.
             now: the time.
-            asked: seconds that it asks for; None if it does not.
+            asked: seconds of its ``Retry-After``; None without one.
             wait: seconds for which the gate closes.
         """
         self.unsent(now)
-        if sent_at > self._gate_closed_at:  # else it is one of many at once
+        if sent_at > self._gate_closed_at:  # otherwise it is one of several at once
             self._threshold = max(1.0, self._window / 2)
             self._trusted = inf
             self.pace.throttled(asked, self._replies, now - self._gate_closed_at)
         self.close_gate(now, wait)
 
     def lost(self, now: float) -> None:
-        """A request was given up: whatever lost it may lose more."""
+        """Record a lost request: others may get lost too, so the window is 1."""
         self.unsent(now)
         self._window = 1.0
 
     def unsent(self, now: float) -> None:
-        """A request is not in flight after all."""
+        """Record that a request is no longer in flight."""
         self._in_flight -= 1
         if not self._in_flight:
             self._idle_since = now
 
     def close_gate(self, now: float, seconds: float) -> None:
-        """Nothing leaves for ``seconds``, then a canary; while nothing has left it is the same closing, prolonged."""
+        """Close the gate for ``seconds``, then send a canary; closing it again before a request left prolongs that."""
         if self._sent_since:
             self._gate_closed_at = now
             self._sent_since = False

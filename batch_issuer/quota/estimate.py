@@ -1,4 +1,4 @@
-"""How long will so many requests take? Pure arithmetic."""
+"""How long a number of requests takes. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..settings.run_settings import Rate
 
 TYPICAL_LATENCY = 0.1
-"""Seconds from a request to its reply, until measured."""
+"""Seconds from a request to its reply, before any is measured."""
 
 
 def estimate(
@@ -22,7 +22,7 @@ def estimate(
     budget: Budget = Budget(),  # noqa: B008 - immutable
     latency: float = TYPICAL_LATENCY,
 ) -> float:
-    """Seconds until ``count`` requests from now on have their replies, each after ``latency`` seconds."""
+    """Seconds until the next ``count`` requests have their replies, each after ``latency`` seconds."""
     if count <= 0:
         return 0.0
     in_last_round = (count - 1) % rate.limit + 1
@@ -33,7 +33,7 @@ def estimate(
 
 
 def round_trips(count: int, ceiling: int) -> int:
-    """Round trips until ``count`` requests have their replies, if the server never pushes back."""
+    """Round trips until ``count`` requests have their replies, if the server never replies 429."""
     trips, window, sent = 0, 1.0, 0
     while sent < count:
         trips += 1

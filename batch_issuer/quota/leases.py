@@ -1,13 +1,12 @@
-"""Slots of an organization's budget, leased to requests: the rules, and what every store of leases offers.
+"""Leases: the slots of an organization's quota, their rules, and the interface of every store of leases.
 
-The promise: **the server never counts more than L of our requests in any window of P seconds, whatever the
-network's delays.** A limiter that looks only at sending times cannot promise that: a slow request and a fast one
-change places on the way. So a request holds one of L slots from before it leaves until P after its *reply* came
-back.
+The promise: **the server never counts more than L of our requests in any window of P seconds, whatever the network's
+delays.** A limiter that knows only the times of sending cannot promise that, because a slow request and a fast one may
+overtake each other. So a request holds one of L slots from before it leaves until P after its *reply* arrived.
 
-Proof. Of all requests the server counted in a window [t, t+P) take the one sent last. Every other one was sent no
-later, and was answered no earlier than t, so its slot was still held when that last one left: the last one was sent
-before t+P. All of them held slots at one moment, and there are only L.
+Proof. Take all requests that the server counted in a window [t, t+P), and the one of them that was sent last, which was
+before t+P. Each of the others was sent no later and answered no earlier than t, so it still held its slot when the last
+one left. All of them held slots at that moment, and there are only L.
 
 ::
 
@@ -15,9 +14,8 @@ before t+P. All of them held slots at one moment, and there are only L.
      ▲                │    └────lost─────► cooling for P + G ──► free
      └────unsent──────┘
 
-The runs of one organization share its slots fairly (max-min): while they are scarce, no run acquires what another
-needs to have as many. Where the leases are kept is the only difference between ``MemoryLeases``, ``SqliteLeases``
-and ``RedisLeases``.
+The runs of an organization share its slots fairly (max-min): while slots are scarce, no run gets more than another one
+that needs as many. ``MemoryLeases``, ``SqliteLeases`` and ``RedisLeases`` differ only in where the leases are stored.
 """
 
 from __future__ import annotations
@@ -32,36 +30,36 @@ if TYPE_CHECKING:
     from ..settings.run_settings import Rate
 
 CLOCK_SLACK = 0.001
-"""How much longer than P a slot cools, as a share of P: two clocks never tick quite alike."""
+"""How much longer than P a slot cools, as a share of P, because two clocks never run at exactly the same speed."""
 
 LOST_GRACE = 15.0
-"""Seconds for which a request that was given up may still be counted by the server."""
+"""Seconds in which the server may still count a lost request."""
 
 ACTIVE_FOR = 3.0
-"""Seconds since a run last requested a slot, after which none is kept free for it."""
+"""Seconds after a run's last request for a slot in which slots are kept free for it."""
 
 POLL_INTERVAL = 0.25
-"""Seconds between two tries, while it depends on other runs when a slot becomes free."""
+"""Seconds between attempts to get a slot while other runs use the quota."""
 
 MAX_WAIT = 1.0
-"""Seconds after which a run that waits tries again in any case, so that others see that it still wants slots."""
+"""Most seconds between attempts, so that other runs see that this one still wants slots."""
 
 
 def cooling_time(rate: Rate) -> float:
-    """Seconds for which a slot is held after the reply."""
+    """Seconds for which a slot cools after the reply."""
     return rate.period * (1 + CLOCK_SLACK)
 
 
 class End(Enum):
     """How the request that held a slot ended."""
 
-    ANSWERED = "its reply came: the slot is free P later"
-    LOST = "it was given up without a reply: it may still be on its way to the server"
-    UNSENT = "it provably never left: the slot is free at once"
+    ANSWERED = "a reply came: the slot is free P later"
+    LOST = "no reply came: the request may still reach the server"
+    UNSENT = "the request provably never left: the slot is free at once"
 
 
 class Lease(NamedTuple):
-    """A slot held for one request, since ``taken_at`` in seconds of the event loop's clock."""
+    """A slot held by one request, since ``taken_at`` in seconds of the event loop's clock."""
 
     id: str
     taken_at: float
@@ -70,8 +68,8 @@ class Lease(NamedTuple):
 class Answer(NamedTuple):
     """The result of requesting a slot.
 
-    lease: None if there is none now.
-    wait: seconds after which to try again, unless a request ends before.
+    lease: None if no slot is available now.
+    wait: seconds after which to try again, or sooner if a request ends.
     gate: seconds for which a 429 has closed the gate for every run.
     runs: how many runs want slots, this one included.
     """
@@ -84,13 +82,13 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Slots in use at one moment: of one run, of the others, or of all.
+    """The slots in use at one moment, by one run, by the others, or by all.
 
     Attributes:
         in_flight: slots of requests that have not ended.
         cooling: seconds until each of the other slots in use becomes free, in order.
-        gate: seconds until the gate opens that a 429 has closed; 0 if it is open.
-        waiting: requests yet to be sent, of each run that wants slots.
+        gate: seconds until the gate opens after a 429; 0 if it is open.
+        waiting: for each run that wants slots, the number of requests to send.
     """
 
     in_flight: int = 0
@@ -104,7 +102,7 @@ class Budget:
         return self.in_flight + len(self.cooling)
 
     def later(self, seconds: float) -> Budget:
-        """The same after some time, if nothing is sent or answered."""
+        """The budget after some time without requests and replies."""
         cooling = tuple(left - seconds for left in self.cooling if left > seconds)
         return Budget(self.in_flight, cooling, max(0.0, self.gate - seconds), self.waiting)
 
@@ -120,7 +118,7 @@ class Budget:
         """Seconds until the ``count``-th request from now can leave, if every reply takes ``latency`` seconds."""
         round_trip = latency + cooling_time(rate)
         rounds, slot = divmod(count - 1, rate.limit)
-        slot -= max(0, rate.limit - self.in_use)  # the free ones go first
+        slot -= max(0, rate.limit - self.in_use)  # free slots are used first
         if slot < 0:
             wait = 0.0
         elif slot < len(self.cooling):
@@ -142,7 +140,7 @@ def hold_time(end: End, rate: Rate) -> float:
 
 
 class Leases(Protocol):
-    """The slots as one run sees them, wherever they are kept; `close` it when the run is over."""
+    """The interface of one run to the slots; `close` it at the end of the run."""
 
     rate: Rate
 
@@ -150,42 +148,42 @@ class Leases(Protocol):
         """Lease a slot if one is free, for a run that has ``waiting`` requests to send, this one included.
 
         Raises:
-            QuotaError: for now.
-            QuotaBrokenError: for good.
+            QuotaError: the leases are unavailable for now.
+            QuotaBrokenError: they are unavailable for good.
         """
         ...
 
     def release(self, lease: Lease, end: End) -> None:
-        """A request ended. Never fails: what cannot be written now is written later."""
+        """Record that a request ended. Never fails: it is written later if necessary."""
         ...
 
     def is_valid(self, lease: Lease) -> bool:
-        """Whether the lease still holds; one that was not used for long may have lapsed."""
+        """Whether the lease has not lapsed, as it may after a long time without use."""
         ...
 
     def close_gate(self, seconds: float) -> None:
-        """Let no run have a slot for ``seconds``. Never fails."""
+        """Give no run a slot for ``seconds``. Never fails."""
         ...
 
     async def snapshot(self) -> Budget:
-        """The slots that other runs hold now; raises as `acquire` does."""
+        """The slots in use by other runs; raises as `acquire` does."""
         ...
 
     async def close(self) -> None:
-        """Stop wanting slots; those that are held cool as before."""
+        """Stop requesting slots; those in use cool as before."""
         ...
 
 
 def may_acquire(limit: int, run: str, held: Mapping[str, int], waiting: Mapping[str, int]) -> bool:
-    """Whether a run may have one of the free slots: enough must be left for runs with fewer to catch up with it.
+    """Whether a run may have one of the free slots: enough must remain for runs with fewer slots to catch up.
 
-    So no run is ever ahead by more than one slot while others go without: max-min fairness.
+    So no run is ahead by more than one slot while others wait: max-min fairness.
 
     Args:
         limit: L.
         run: the one that requests a slot.
         held: slots in use, by run.
-        waiting: requests not sent yet, by run that requested a slot lately.
+        waiting: requests not sent yet, by run that requested a slot recently.
     """
     mine = held.get(run, 0)
     needed = sum(max(0, min(wants, mine - held.get(other, 0))) for other, wants in waiting.items())
@@ -196,9 +194,9 @@ def poll_delay(*, free: int, alone: bool, release: float | None) -> float:
     """Seconds after which to request a slot again.
 
     Args:
-        free: free slots, which others need.
+        free: free slots, which other runs need.
         alone: whether no other run holds or wants a slot.
-        release: seconds until the next one that is cooling is free, if any is.
+        release: seconds until the next cooling slot becomes free; None if none is cooling.
     """
     if free > 0:
         return POLL_INTERVAL

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 
 class Guard:
-    """The slots of one organization within this process. Pure: the time is an argument, in seconds.
-
-    ``now`` may be any monotonic clock, always the same one.
-    """
+    """The slots of one organization within this process. Pure: ``now`` is in seconds of any monotonic clock."""
 
     def __init__(self) -> None:
         self._in_flight: dict[str, str] = {}  # lease → run
@@ -30,8 +27,8 @@ class Guard:
         self._gate_opens_at = -inf
 
     def acquire(self, lease: str, run: str, limit: int, waiting: int, now: float) -> tuple[bool, float, float, int]:
-        """Whether the slot is granted, and the other fields of `Answer`."""
-        self._cool_down(now)
+        """Whether a slot is granted, and the other fields of `Answer`."""
+        self._free_cooled(now)
         self._waiting[run] = waiting, now
         wanting = self._wanting(now)
         gate = max(0.0, self._gate_opens_at - now)
@@ -46,12 +43,12 @@ class Guard:
         return False, wait, gate, len(wanting)
 
     def hold(self, lease: str, run: str) -> None:
-        """Hold a slot for a request, granted here or elsewhere."""
+        """Record a slot that is held by a request, granted here or elsewhere."""
         self._in_flight[lease] = run
         self._held[run] += 1
 
     def release(self, lease: str, seconds: float, now: float) -> None:
-        """The slot is free after ``seconds``; 0 for at once. An unknown lease is ignored."""
+        """Free a slot after ``seconds``; an unknown lease is ignored."""
         run = self._in_flight.pop(lease, None)
         if run is None:
             return
@@ -65,12 +62,12 @@ class Guard:
         self._gate_opens_at = max(self._gate_opens_at, now + seconds)
 
     def leave(self, run: str) -> None:
-        """A run wants no more slots."""
+        """Record that a run wants no more slots."""
         self._waiting.pop(run, None)
 
     def snapshot(self, run: str, now: float, *, mine: bool) -> Budget:
-        """The slots of a run, or of all the others."""
-        self._cool_down(now)
+        """The slots of a run (``mine``), or of all others."""
+        self._free_cooled(now)
         return Budget(
             in_flight=sum((holder == run) == mine for holder in self._in_flight.values()),
             cooling=tuple(sorted(at - now for at, holder in self._cooling if (holder == run) == mine)),
@@ -78,7 +75,7 @@ class Guard:
             waiting=tuple(wants for other, wants in self._wanting(now).items() if (other == run) == mine),
         )
 
-    def _cool_down(self, now: float) -> None:
+    def _free_cooled(self, now: float) -> None:
         while self._cooling and self._cooling[0][0] <= now:
             self._free(heapq.heappop(self._cooling)[1])
 
@@ -110,7 +107,7 @@ class MemoryLeases:
         return Answer(lease if granted else None, wait, gate, runs)
 
     def hold(self, lease: Lease) -> None:
-        """Count a slot that was granted elsewhere."""
+        """Record a slot that was granted elsewhere."""
         self._guard.hold(lease.id, self._run)
 
     def release(self, lease: Lease, end: End) -> None:
@@ -130,7 +127,7 @@ class MemoryLeases:
         return self._guard.snapshot(self._run, get_running_loop().time(), mine=False)
 
     def mine(self) -> Budget:
-        """The slots that this run holds now."""
+        """The slots that this run uses now."""
         return self._guard.snapshot(self._run, get_running_loop().time(), mine=True)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which leases a run's settings mean: those of this process, of this host, or of several hosts."""
+"""Open the leases that a run's settings choose: of this process, this host, or several hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _guards: dict[str, Guard] = {}
 
 
 def organization(settings: Settings) -> str:
-    """The name under which an organization's slots are kept; reveals nothing of the API token."""
+    """The name under which an organization's slots are stored; does not reveal the API token."""
     who = f"organization {settings.organization}" if settings.organization else settings.api_token.reveal()
     secret = f"{settings.base_url}\n{who}"
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
@@ -30,8 +30,8 @@ def organization(settings: Settings) -> str:
 async def open_quota(settings: Settings) -> AsyncGenerator[Quota]:
     """The quota of one run.
 
-    Runs belong to the same organization if base URL and organization (or, where none is named, API token) are the same;
-    they should agree on the rate.
+    Runs share the quota if their base URL and organization are the same (or, without an organization, the API token).
+    They should use the same rate.
 
     Raises:
         SettingsError: the Redis server cannot be used, or the extra ``redis`` is not installed.
@@ -49,14 +49,14 @@ async def _shared_leases(settings: Settings) -> Leases | None:
     if isinstance(settings.quota, str):
         if settings.quota == "process":
             return None
-        from .sqlite_leases import SqliteLeases  # noqa: PLC0415 - not needed by every run
+        from .sqlite_leases import SqliteLeases  # noqa: PLC0415 - only some runs need it
 
         return SqliteLeases(organization(settings), settings.rate)
     try:
         from .redis_leases import RedisLeases  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise SettingsError(
-            "a quota in Redis needs the extra redis, which is not installed",
-            "install the package redis where batch-issuer is installed: pip install redis",
+            "sharing the quota through Redis needs the package redis, which is not installed",
+            "run pip install redis in the environment of batch-issuer",
         ) from None
     return await RedisLeases.connected(settings.quota, organization(settings), settings.rate)

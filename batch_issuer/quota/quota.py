@@ -1,11 +1,11 @@
-"""The quota of one run: it awaits a permit before each request, and reports how the request ended.
+"""The quota of one run, which awaits a permit before each request and reports how the request ended.
 
 ::
 
     slot ──► bucket ──► gate and window ──► send ──► reply ──► slot cools for P, then is free
      │         │             └ CongestionControl: a 429 closes the gate for every run
-     │         └ aiolimiter: spaces departures, for a small burst
-     └ Leases: shared by the runs of a process, of a host, of many hosts
+     │         └ aiolimiter: limits the burst
+     └ Leases: shared by the runs of a process, a host, or several hosts
 
 Time is the running event loop's, so that a test's virtual clock reaches aiolimiter too.
 """
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from .memory_leases import MemoryLeases
 
 RETRY_INTERVAL = 1.0
-"""Seconds between two tries to reach leases that cannot be reached."""
+"""Seconds between attempts to reach unavailable leases."""
 
 REFRESH_INTERVAL = 5.0
-"""Seconds after which a run that waits for a slot reads again what others use, for its estimates."""
+"""Seconds after which a run that waits for a slot updates the usage of other runs, for its estimates."""
 
 
 class Permit(NamedTuple):
-    """The right to send one request now, to be handed back when that ends; ``sent_at`` by the loop's clock."""
+    """The right to send one request now, until its end is reported; ``sent_at`` by the loop's clock."""
 
     lease: Lease
     sent_at: float
@@ -47,39 +47,39 @@ class Permit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The shared budget has a problem.
+    """A problem with the shared quota.
 
     Attributes:
-        message, tip: what happened, and how to fix it.
-        waits: whether requests wait until it is over; else the run continues with a budget of its own.
+        message, hint: what happened, and how to fix it.
+        waits: whether requests wait until it is solved; otherwise the run continues with a quota of its own.
     """
 
     message: str
-    tip: str
+    hint: str
     waits: bool
 
 
 class Quota:
-    """The budget as one run sees it.
+    """The quota as one run sees it.
 
-    Its one dispatcher awaits `admit` before each request; one call says how each request ended: `answered`,
+    The run's dispatcher awaits `admit` before each request. One call reports how each request ended: `answered`,
     `throttled`, `lost` or `unsent`.
 
     Attributes:
         rate: L and P.
-        on_trouble: called when the shared budget has a problem, and with None once that is over.
+        on_trouble: called when the shared quota has a problem, and with None once it is solved.
     """
 
     def __init__(
         self, own: MemoryLeases, shared: Leases | None = None, *, burst: int | None = None, concurrency: int = 16
     ) -> None:
-        """Begin with a canary.
+        """Start with a canary.
 
         Args:
-            own: the slots as this process knows them.
-            shared: where slots come from if they are shared with other processes; ``own`` is kept alongside, for
-                estimates, and to continue with if the others break for good.
-            burst: requests that may leave back to back, L by default.
+            own: the slots known to this process.
+            shared: leases shared with other processes, if any. ``own`` is updated alongside, for estimates and as a
+                replacement if ``shared`` breaks.
+            burst: requests that may leave back to back; L by default.
             concurrency: most requests in flight.
         """
         self.rate: Rate = own.rate
@@ -105,7 +105,7 @@ class Quota:
         """Wait until one request may leave. A cancelled wait holds no slot.
 
         Args:
-            waiting: requests that the run has yet to send, this one included; what the runs share fairly.
+            waiting: requests that the run has yet to send, this one included, for fair sharing.
         """
         while True:
             await self._window_opens()
@@ -125,12 +125,12 @@ class Quota:
             self._release(lease, End.UNSENT)
 
     async def _window_opens(self) -> None:
-        """Wait until the gate, the window and the pace let one more leave."""
+        """Wait until gate, window and pace allow one more request."""
         while (pause := self._control.wait(self._now)) > 0:
             await self._wait_for_change(None if pause == inf else pause)
 
     async def _lease(self, waiting: int) -> Lease | None:
-        """A slot; None after a wait for one."""
+        """A slot; None after waiting for one."""
         try:
             answer = await self._leases.acquire(waiting)
             if answer.lease is None and self._now >= self._refreshed_at + REFRESH_INTERVAL:
@@ -154,15 +154,15 @@ class Quota:
     async def _handle(self, trouble: QuotaError) -> None:
         if self._shared is not None and isinstance(trouble, QuotaBrokenError):
             broken, self._shared = self._shared, None
-            self.on_trouble(Trouble(trouble.message, trouble.tip, waits=False))
+            self.on_trouble(Trouble(trouble.message, trouble.hint, waits=False))
             await broken.close()
             return
         self._troubled = True
-        self.on_trouble(Trouble(trouble.message, trouble.tip, waits=True))
+        self.on_trouble(Trouble(trouble.message, trouble.hint, waits=True))
         await asyncio.sleep(RETRY_INTERVAL)
 
     async def _wait_for_change(self, seconds: float | None) -> None:
-        """Wait until a request ends, or ``seconds`` have passed, if any are given."""
+        """Wait until a request ends, or for ``seconds`` (None for no limit)."""
         self._changed.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -171,18 +171,18 @@ class Quota:
             pass
 
     def answered(self, permit: Permit, *, healthy: bool = True) -> None:
-        """A reply other than a 429 came, ``healthy`` unless it shows that the server has a problem."""
+        """Record a reply other than a 429, ``healthy`` unless it shows that the server has a problem."""
         now = self._now
         self._latency += 0.2 * (now - permit.sent_at - self._latency)
         self._control.answered(permit.sent_at, now, healthy=healthy)
         self._release(permit.lease, End.ANSWERED)
 
     def throttled(self, permit: Permit, asked: float | None, wait: float) -> None:
-        """A 429 came: the gate closes for every run, and opens to a canary.
+        """Record a 429: the gate closes for every run, and opens for a canary.
 
         Args:
             permit: of its request.
-            asked: seconds that the server asks for; None without a readable header.
+            asked: seconds of its ``Retry-After``; None without a readable one.
             wait: seconds for which the gate closes.
         """
         self._control.throttled(permit.sent_at, self._now, asked, wait)
@@ -191,12 +191,12 @@ class Quota:
             self._leases.close_gate(wait)
 
     def lost(self, permit: Permit) -> None:
-        """No reply: the request may still be counted, and whatever lost it may lose more."""
+        """Record a request without a reply: the server may still count it."""
         self._control.lost(self._now)
         self._release(permit.lease, End.LOST)
 
     def unsent(self, permit: Permit) -> None:
-        """The request provably never left."""
+        """Record a request that provably never left."""
         self._control.unsent(self._now)
         self._release(permit.lease, End.UNSENT)
 
@@ -207,7 +207,7 @@ class Quota:
         self._changed.set()
 
     def pause(self, seconds: float) -> None:
-        """Close the gate for this run alone, for trouble other than a 429; it opens to a canary."""
+        """Close the gate for this run alone, for a problem other than a 429; it opens for a canary."""
         self._control.close_gate(self._now, seconds)
 
     @property
@@ -216,12 +216,12 @@ class Quota:
         return self._control.gate(self._now) > 0
 
     def next_release(self) -> float:
-        """Seconds until the slots of what got through last begin to come free; infinity if nothing did lately."""
+        """Seconds until the slots of the last successful requests begin to be free; infinity if there are none."""
         since = self._control.first_reply_at + cooling_time(self.rate) - self._now
         return since if since > 0 else inf
 
     async def begin(self) -> Budget:
-        """What other runs use of the budget as this one begins; nothing if that cannot be seen now."""
+        """The slots in use by other runs at the start; an empty budget if that is unknown."""
         try:
             return await self.refresh()
         except QuotaBrokenError as trouble:
@@ -231,18 +231,18 @@ class Quota:
         return Budget()
 
     async def refresh(self) -> Budget:
-        """Read what other runs use of the budget now; `estimate` goes by it.
+        """Read the slots in use by other runs, for `estimate`.
 
         Raises:
-            QuotaError: it cannot be seen.
+            QuotaError: the leases are unavailable.
         """
         self._others, self._refreshed_at = await self._leases.snapshot(), self._now
         return self._others
 
     def estimate(self, count: int) -> float:
-        """Seconds until ``count`` more requests have their replies, by the slots in use, not by an average rate.
+        """Seconds until ``count`` more requests have their replies, by the slots in use instead of an average rate.
 
-        What other runs have yet to send comes in equal shares with what this one has.
+        The requests that other runs have yet to send get equal shares of the slots.
         """
         mine, waiting = self._own.mine(), self._others.waiting
         ahead = (self._others.in_use / len(waiting) if waiting else 0) - mine.in_use
@@ -253,7 +253,7 @@ class Quota:
         return max(wait, estimate(self.rate, count, self._burst, self._control.ceiling, budget, self._latency))
 
     async def close(self) -> None:
-        """Leave what is left of the budget to other runs."""
+        """Leave the remaining quota to other runs."""
         await self._own.close()
         if self._shared is not None:
             await self._shared.close()

@@ -1,13 +1,13 @@
--- The slots of one organization, in Redis: the rules of leases.py, by this server's clock.
+-- The slots of one organization in Redis: the rules of leases.py, by this server's clock.
 --
--- KEYS  1 slots   sorted set: lease -> when it is free, in seconds; +inf while its request is in flight
+-- KEYS  1 slots   sorted set: lease -> time when it is free, in seconds; +inf while its request is in flight
 --       2 runs    hash: run -> "requests waiting, asked at, seen at"
---       3 state   hash: gate (when it opens), longest (seconds for which a slot was ever held)
---       4 server  hash, of all organizations: run_id, generation, born, lost_at
--- ARGV  1 what to do  2 run  3 the generation that the run knows, or ""  4 a new one, should there be none
---       5 limit  6 cooling time  7 grace for what was lost  8 active  9 dead after (all seconds)
---       10, 11 by what is done: take lease waiting | end lease seconds | gate seconds | look | beat | leave
--- A lease begins with its run's 32 characters. Replies JSON, since Redis would cut the fractions off numbers.
+--       3 state   hash: gate (time when it opens), longest (longest hold time so far, in seconds)
+--       4 server  hash for all organizations: run_id, generation, born, lost_at
+-- ARGV  1 command  2 run  3 the generation that the run knows, or ""  4 a new generation, used if there is none
+--       5 limit  6 cooling time  7 grace for lost requests  8 active for  9 dead after (6 to 9 in seconds)
+--       10, 11 by command: take lease waiting | end lease seconds | gate seconds | snapshot | heartbeat | leave
+-- A lease starts with the 32 characters of its run. The reply is JSON because Redis would truncate fractions.
 
 local slots, runs, state, server = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local what, run, known_generation = ARGV[1], ARGV[2], ARGV[3]
@@ -24,8 +24,8 @@ local function field(key, name) return tonumber(redis.call('HGET', key, name) or
 local longest = math.max(field(state, 'longest'), cooling + grace)
 redis.call('HSET', state, 'longest', written(longest))
 
--- A server that was restarted, or took another's place, may have forgotten what was sent before: until that counts
--- no more, nobody gets a slot. A run that remembers another generation tells that the memory was wiped since.
+-- A restarted or replaced server may have lost track of earlier requests: until these no longer count, no run gets a
+-- slot. If a run knows another generation, the server's memory was wiped since.
 local info = redis.pcall('INFO', 'server')
 info = type(info) == 'string' and info or ''
 local run_id = string.match(info, 'run_id:(%x+)') or 'unknown'
@@ -62,8 +62,8 @@ for i = 1, #all_runs, 2 do
   end
 end
 
--- What has cooled is free; what a dead run left unanswered lapses from now; a clock that was set back frees nothing
--- early and holds nothing for longer than if it had just been taken.
+-- Free cooled slots, and let unanswered leases of dead runs lapse from now. If the clock was set back, no slot is freed
+-- early or kept longer than one that was just taken.
 redis.call('ZREMRANGEBYSCORE', slots, '-inf', until_then(0))
 for _, lease in ipairs(redis.call('ZRANGEBYSCORE', slots, until_then(longest + 1), '+inf')) do
   local in_flight = redis.call('ZSCORE', slots, lease) == 'inf'
@@ -72,7 +72,7 @@ for _, lease in ipairs(redis.call('ZRANGEBYSCORE', slots, until_then(longest + 1
   end
 end
 
-local function note(wants, asked)
+local function record_run(wants, asked)
   redis.call('HSET', runs, run, wants .. ' ' .. asked .. ' ' .. until_then(0))
 end
 
@@ -99,7 +99,7 @@ if what == 'take' then
     redis.call('ZADD', slots, '+inf', lease)
     wants = wants - 1
   end
-  note(wants, until_then(0))
+  record_run(wants, until_then(0))
   local first = redis.call('ZRANGE', slots, 0, 0, 'WITHSCORES')
   answer.granted, answer.runs, answer.alone, answer.free = granted, count, alone, free
   if first[2] and first[2] ~= 'inf' then answer.release = tonumber(first[2]) - now end
@@ -111,12 +111,12 @@ elseif what == 'end' then
   end
 elseif what == 'gate' then
   redis.call('HSET', state, 'gate', written(math.max(field(state, 'gate'), now + tonumber(ARGV[10]))))
-elseif what == 'look' then
+elseif what == 'snapshot' then
   local in_flight, releases, wants = 0, {}, {}
   local all_slots = redis.call('ZRANGE', slots, 0, -1, 'WITHSCORES')
   for i = 1, #all_slots, 2 do
     if run_of(all_slots[i]) == run then
-      -- the run's own
+      -- this run's own slots
     elseif all_slots[i + 1] == 'inf' then
       in_flight = in_flight + 1
     else
@@ -131,8 +131,8 @@ elseif what == 'leave' then
   redis.call('HDEL', runs, run)
 end
 
-if what ~= 'take' and what ~= 'leave' and what ~= 'look' then
-  note(last_asked and string.match(last_asked, '%S+') or 0, last_asked and string.match(last_asked, ' (%S+)') or 0)
+if what ~= 'take' and what ~= 'leave' and what ~= 'snapshot' then
+  record_run(last_asked and string.match(last_asked, '%S+') or 0, last_asked and string.match(last_asked, ' (%S+)') or 0)
 end
 
 for _, key in ipairs(KEYS) do

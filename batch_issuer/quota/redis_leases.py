@@ -1,9 +1,9 @@
 """Leases in Redis, shared by the runs of several hosts.
 
-One Lua script, `redis_leases.lua`, does all of it in one step, by the Redis server's clock: what the hosts' clocks show
-does not matter. A run sends a heartbeat every few seconds; one that has not for half a minute counts as dead, and its
-unanswered leases lapse as a lost request's do. So a run that was suspended or disconnected for long may not use its
-earlier leases: `RedisLeases.is_valid` says so.
+A Lua script, `redis_leases.lua`, performs each operation atomically and by the Redis server's clock, so the clocks of
+the hosts do not matter. A run sends a heartbeat every few seconds. Without one for half a minute it counts as dead, and
+its unanswered leases lapse like those of lost requests. So a run that was suspended or disconnected for long must not
+use its earlier leases: `RedisLeases.is_valid` detects that.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from ..settings.secrets import Secret
 
 HEARTBEAT = 5.0
-"""Seconds between two signs of life of a run."""
+"""Seconds between heartbeats of a run."""
 
 DEAD_AFTER = 30.0
-"""Seconds without a sign of life after which a run counts as dead."""
+"""Seconds without a heartbeat after which a run counts as dead."""
 
 RETRY_INTERVAL = 1.0
-"""Seconds between two tries to write what could not be written before."""
+"""Seconds between attempts to write after a failure."""
 
 CLOSE_TIMEOUT = 3.0
-"""Seconds to write at the end what is left; after them it lapses like a dead run's."""
+"""Seconds to write the rest at the end; after that, leases lapse like those of a dead run."""
 
 TIMEOUT = 5.0
-"""Seconds for an answer of the Redis server."""
+"""Seconds for a reply of the Redis server."""
 
 
 class RedisLeases:
@@ -65,10 +65,10 @@ class RedisLeases:
             decode_responses=True,
         )
         pool = self._redis.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # an option it does not know shows here, not at each request
+        pool.connection_class(**pool.connection_kwargs)  # raises here, not at each request, for an unknown option
         self._script = self._redis.register_script(files(__package__).joinpath("redis_leases.lua").read_text("utf-8"))
         own = [f"{{batch-issuer}}:{organization}:{name}" for name in ("slots", "runs", "state")]
-        self._keys = [*own, "{batch-issuer}:server"]  # the braces keep them together in a cluster
+        self._keys = [*own, "{batch-issuer}:server"]  # the braces keep the keys on one node of a cluster
         self._run = uuid.uuid4().hex
         self._numbers = count(1)
         self._generation = ""
@@ -82,21 +82,21 @@ class RedisLeases:
 
     @classmethod
     async def connected(cls, url: Secret, organization: str, rate: Rate) -> RedisLeases:
-        """Leases on a server that has answered once.
+        """Leases on a server that has replied once.
 
         Raises:
-            SettingsError: it does not.
+            SettingsError: the server cannot be used.
         """
         try:
             leases = cls(url, organization, rate)
-        except Exception:  # noqa: BLE001 - by the library's constructors, each in its own way
-            raise SettingsError("the Redis address has an option that is not understood", "check --quota") from None
+        except Exception:  # noqa: BLE001 - the library raises many kinds
+            raise SettingsError("the Redis address has an unknown option", "check --quota") from None
         try:
             await leases.snapshot()
         except BaseException as error:
             await leases.close()
             if isinstance(error, QuotaError):
-                raise SettingsError(error.message, error.tip) from None
+                raise SettingsError(error.message, error.hint) from None
             raise
         return leases
 
@@ -107,36 +107,36 @@ class RedisLeases:
         arguments = [what, self._run, self._generation, uuid.uuid4().hex, *rules, *more]
         try:
             answer: dict[str, Any] = json.loads(await self._script(keys=self._keys, args=arguments))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run waits and says so
-            raise self._explained(error) from None
+        except Exception as error:  # noqa: BLE001 - the run waits and reports it
+            raise self._quota_error(error) from None
         self._answered_at = clocks
         self._generation = answer["generation"]
-        if not answer["known"] and what != "leave":  # new here, or taken for dead: earlier leases may have lapsed
+        if not answer["known"] and what != "leave":  # new, or counted as dead: earlier leases may have lapsed
             self._alive_since = now
         return answer
 
-    def _explained(self, error: Exception) -> QuotaError:
+    def _quota_error(self, error: Exception) -> QuotaError:
         causes = error, error.__cause__, error.__context__
         if any(isinstance(cause, ssl.SSLError | FileNotFoundError) for cause in causes):
-            tip = "for a certificate of your own, end the address with ?ssl_ca_certs=/path/ca.pem"
-            return QuotaError(f"{self._place} has no certificate that this computer trusts", tip)
+            hint = "for a private certificate authority, end the address with ?ssl_ca_certs=/path/ca.pem"
+            return QuotaError(f"the certificate of {self._place} is not trusted", hint)
         match error:
             case AuthenticationError():
-                tip = "check them in the address"
-                return QuotaError(f"{self._place} refuses the user name or password, or wants one", tip)
+                hint = "check both in the address"
+                return QuotaError(f"{self._place} requires another user name or password", hint)
             case InvalidResponse():
                 return QuotaError(f"{self._place} is not a Redis server", "check the address")
             case ResponseError():
-                tip = "check the database and the rights of the user in the address"
-                return QuotaError(f"{self._place} refuses to keep the quota", tip)
+                hint = "check the database number in the address and the user's permissions"
+                return QuotaError(f"{self._place} refuses to store the quota", hint)
             case NoAnswerError() | TimeoutError():
-                problem = "does not answer"
+                problem = "does not reply"
             case NoConnectionError() | OSError():
                 problem = "cannot be reached"
             case _:
-                problem = f"refuses to keep the quota ({type(error).__name__})"
-        tip = "start it or check its address and the network; --quota host shares with this computer's runs only"
-        return QuotaError(f"{self._place} {problem}", tip)
+                problem = f"refuses to store the quota ({type(error).__name__})"
+        hint = "check its address and the network, or use --quota host to share with runs on this computer only"
+        return QuotaError(f"{self._place} {problem}", hint)
 
     async def acquire(self, waiting: int) -> Answer:
         """See `Leases`."""
@@ -146,15 +146,15 @@ class RedisLeases:
         request.add_done_callback(self._requests.discard)
         try:
             answer = await asyncio.shield(request)
-        except BaseException:  # the script may run all the same
+        except BaseException:  # the script may still run
             request.add_done_callback(lambda _: self._later("end", name, 0))
             raise
         lease = Lease(name, asyncio.get_running_loop().time())
         if answer["forgot"] > 0:
             raise QuotaError(
-                f"{self._place} was started lately and may have forgotten slots that are in use, so for "
-                f"{answer['forgot']:.0f} s nobody gets one",
-                "wait, or keep it running",
+                f"{self._place} was restarted and may have lost track of requests; the next one is possible in "
+                f"{answer['forgot']:.0f} s",
+                "wait, and keep the server running next time",
             )
         if answer["granted"]:
             return Answer(lease, 0.0, 0.0, answer["runs"])
@@ -179,7 +179,7 @@ class RedisLeases:
         self._to_write.set()
 
     async def _write(self) -> None:
-        """Write what there is, in order; and send a heartbeat in between."""
+        """Write pending updates in order, and send heartbeats in between."""
         while not self._closing:
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):
@@ -187,7 +187,7 @@ class RedisLeases:
             try:
                 await self._catch_up()
                 if not self._to_write.is_set():
-                    await self._call("beat")
+                    await self._call("heartbeat")
             except QuotaError:
                 await asyncio.sleep(RETRY_INTERVAL)
 
@@ -199,7 +199,7 @@ class RedisLeases:
 
     async def snapshot(self) -> Budget:
         """See `Leases`."""
-        answer = await self._call("look")
+        answer = await self._call("snapshot")
         return Budget(
             answer["in_flight"], tuple(answer["releases"] or ()), answer["gate"], tuple(answer["waiting"] or ())
         )
@@ -222,5 +222,5 @@ class RedisLeases:
 
 
 def _clocks() -> tuple[float, float]:
-    """Seconds of two clocks: the first stands still while the computer sleeps, the second may be set."""
+    """Seconds of two clocks: the first stops while the computer sleeps, the second may be set."""
     return time.monotonic(), time.time()

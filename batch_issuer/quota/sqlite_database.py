@@ -1,10 +1,10 @@
-"""The SQLite file in which this host's leases are kept: one thread that works on it, and who of its users is alive.
+"""The SQLite file with this host's leases, the thread that uses it, and which processes are alive.
 
-A process is alive as long as it holds the lock on a file of its own next to the database: the kernel releases it when
-the process dies, however it dies, and keeps it while the process is merely stopped. A live run's unanswered lease
-never lapses; a dead one's lapses as a lost request's does, from when the death was noticed.
+Each process holds a lock on a file of its own next to the database. The kernel releases the lock when the process dies,
+but not while it is stopped. An unanswered lease of a live process never lapses; that of a dead one lapses like a lost
+request's, from the time when the death was noticed.
 
-All of it happens on one thread of its own, so the event loop never waits for the file's lock.
+The database is used on a thread of its own, so the event loop never waits for its lock.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 Connection = sqlite3.Connection
 
 LOCK_WAIT = 1.0
-"""Seconds to wait for another process's transaction, at a time; they take well under a millisecond."""
+"""Seconds to wait for another process's transaction, which takes well under a millisecond."""
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -59,7 +59,7 @@ def state_folder() -> Path:
 
 
 def state_file(folder: Path) -> Path:
-    """The file of this host: a home may be on several, and their clocks have nothing in common."""
+    """The file of this host; several hosts with different clocks may share a home folder."""
     host = re.sub(r"[^A-Za-z0-9.-]", "_", platform.node()) or "localhost"
     return folder / f"quota-{host}.sqlite3"
 
@@ -75,7 +75,7 @@ class Database:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
         self._owner_lock = self._lock_of(self.owner)
-        self._owner_lock.acquire()  # nobody else knows this name
+        self._owner_lock.acquire()  # never waits: the name is unique
         try:
             self._connection = self._connect(state_file(folder))
         except BaseException:
@@ -86,12 +86,12 @@ class Database:
         return Lock(self._folder / f"run-{owner}.lock")
 
     def _connect(self, path: Path) -> Connection:
-        with suppress(FileExistsError):  # which must not be opened: closing it again would drop SQLite's own locks
+        with suppress(FileExistsError):  # do not open it: closing it would drop SQLite's locks
             os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))  # private from birth
         connection = sqlite3.connect(path, timeout=LOCK_WAIT, isolation_level=None)
         try:
             self._use_wal(connection)
-            connection.execute("PRAGMA synchronous = NORMAL")  # safe in a power cut; the leases are worthless then
+            connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose leases, which are then useless
             self._make_tables(connection)
         except BaseException:
             connection.close()
@@ -99,7 +99,7 @@ class Database:
         return connection
 
     def _use_wal(self, connection: Connection) -> None:
-        """Wait while another process creates the file, which SQLite does not do for this one statement."""
+        """Switch to WAL; wait while another process creates the file, which SQLite does not do for this statement."""
         give_up_at = time.monotonic() + LOCK_WAIT
         while True:
             try:
@@ -115,7 +115,7 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in (0, _SCHEMA_VERSION):
-            raise sqlite3.DatabaseError("it was made by another version of batch-issuer")
+            raise sqlite3.DatabaseError("written by another version of batch-issuer")
         if version == 0:
             for statement in _SCHEMA.split(";")[:-1]:
                 connection.execute(statement)
@@ -135,7 +135,7 @@ class Database:
             raise
 
     def reap_dead_owners(self) -> None:
-        """Let the leases of dead processes lapse, and delete their locks; once a second at most."""
+        """Let the leases of dead processes lapse and delete their lock files, at most once a second."""
         now = self.now()
         if now < self._reaped_at + 1.0:
             return
@@ -165,7 +165,7 @@ class Database:
 
 
 class Worker:
-    """The thread that works on the database, and opens it when that is possible: one for all runs of this process."""
+    """The thread that opens and uses the database, for all runs of this process."""
 
     _by_folder: ClassVar[dict[Path, Worker]] = {}
 
@@ -178,13 +178,13 @@ class Worker:
 
     @classmethod
     def acquire(cls, folder: Path, clock: Callable[[], float]) -> Worker:
-        """The worker of a folder, with one more user."""
+        """The worker of a folder, for one more user."""
         worker = cls._by_folder.setdefault(folder, cls(folder, clock))
         worker.users += 1
         return worker
 
     def submit(self, job: Callable[[Database], T]) -> Future[T]:
-        """Do a job after all those before it; it fails with one of the two exceptions of `Leases`."""
+        """Run a job after all earlier ones; it raises the exceptions of `Leases`."""
         return self._thread.submit(self._do, job)
 
     def _do(self, job: Callable[[Database], T]) -> T:
@@ -193,25 +193,25 @@ class Worker:
                 self._database = Database(self.folder, self._clock)
             return job(self._database)
         except (sqlite3.Error, OSError, NotImplementedError) as error:
-            raise self._explained(error) from None
+            raise self._quota_error(error) from None
 
-    def _explained(self, error: Exception) -> QuotaError:
+    def _quota_error(self, error: Exception) -> QuotaError:
         path = state_file(self.folder)
         code = getattr(error, "sqlite_errorcode", None)
         if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return QuotaError(
-                f"another process holds the lock of the quota's state file {path}",
-                "end or continue a batch-issuer that was stopped midway, or use --quota process",
+                f"another process has locked the quota file {path}",
+                "end or resume a suspended batch-issuer process, or use --quota process",
             )
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            tip = "delete it when no run is at work"
+            hint = "delete the file while no run is active"
         else:
-            tip = "see that its folder can be written and its disk has room"
+            hint = "check that its folder is writable and its disk has space"
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        return QuotaBrokenError(f"the quota cannot be shared with other runs, for its file {path}: {reason}", tip)
+        return QuotaBrokenError(f"the quota cannot be shared with other runs: {path}: {reason}", hint)
 
     def release(self) -> None:
-        """Drop one user; after the last one the database is closed."""
+        """Remove one user; after the last one, the database is closed."""
         self.users -= 1
         if not self.users:
             self._by_folder.pop(self.folder, None)

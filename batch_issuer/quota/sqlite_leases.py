@@ -1,8 +1,8 @@
 """Leases in a small SQLite file, shared by the processes of one user on one host.
 
-A transaction per call; the rules are those of `leases`. Times are the monotonic clock's, which the processes of a host
-have in common and nobody sets, so the wall clock does not matter. After a reboot that clock starts over: slots that
-cool until a time too far ahead are of another boot, and count as just taken; all others were due anyway.
+Each call is one transaction, by the rules of `leases`. Times are those of the monotonic clock, which all processes of a
+host share and which is never set. It starts over at a reboot: slots that would cool until a time too far ahead are from
+before the reboot and count as just taken; all others would be free by now anyway.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from .sqlite_database import Connection, Database
 
 CLOSE_ATTEMPTS = 3
-"""Tries to write at the end what could not be written before; after them it lapses like a dead run's."""
+"""Attempts to write the rest at the end; after that, leases lapse like those of a dead run."""
 
 
 class SqliteLeases:
     """Leases of one run; see `Leases`.
 
     Args:
-        organization: the one whose slots these are; a name that reveals no secret.
+        organization: identifies the organization, without revealing a secret.
         rate: L and P.
-        folder: of the file; the user's state folder by default.
-        clock: seconds, monotonic, the same for all processes of the host.
+        folder: where the file is; the user's state folder by default.
+        clock: monotonic, in seconds, the same for all processes of the host.
     """
 
     def __init__(
@@ -58,25 +58,25 @@ class SqliteLeases:
     async def acquire(self, waiting: int) -> Answer:
         """See `Leases`."""
         lease = Lease(f"{self._run}-{next(self._numbers)}", asyncio.get_running_loop().time())
-        asking = self._worker.submit(lambda database: self._acquire(database, lease, waiting))
+        request = self._worker.submit(lambda database: self._acquire(database, lease, waiting))
         try:
-            return await asyncio.wrap_future(asking)
-        except asyncio.CancelledError:  # it may be too late to withdraw the request
-            asking.add_done_callback(self._give_back)
+            return await asyncio.wrap_future(request)
+        except asyncio.CancelledError:  # the slot may be granted nevertheless
+            request.add_done_callback(self._give_back)
             raise
 
-    def _give_back(self, asked: Future[Answer]) -> None:
-        if asked.cancelled() or asked.exception() is not None:
+    def _give_back(self, request: Future[Answer]) -> None:
+        if request.cancelled() or request.exception() is not None:
             return
-        lease = asked.result().lease
+        lease = request.result().lease
         if lease is not None:
-            with suppress(RuntimeError):  # the worker is closed: it lapses like a dead run's
+            with suppress(RuntimeError):  # the worker is closed: the lease lapses like that of a dead run
                 self.release(lease, End.UNSENT)
 
     def _acquire(self, database: Database, lease: Lease, waiting: int) -> Answer:
         with self._transaction(database) as connection:
             now = database.now()
-            self._cool_down(connection, now)
+            self._free_cooled(connection, now)
             held = self._pairs(connection, "SELECT run, count(*) FROM lease WHERE organization = ? GROUP BY run")
             wanting = self._wanting(connection, now) | {self._run: waiting}
             gate = self._gate(connection, now)
@@ -106,11 +106,11 @@ class SqliteLeases:
     def _pairs(self, connection: Connection, query: str, *more: object) -> dict[str, int]:
         return dict(connection.execute(query, (self._organization, *more)).fetchall())
 
-    def _cool_down(self, connection: Connection, now: float) -> None:
-        """Free what is due, of other organizations too, so that nothing stays behind."""
+    def _free_cooled(self, connection: Connection, now: float) -> None:
+        """Free cooled slots and open gates, of other organizations too, so that the file does not grow."""
         connection.execute("DELETE FROM lease WHERE free_at <= ?", (now,))
         connection.execute("DELETE FROM gate WHERE opens_at <= ?", (now,))
-        # Of another boot: it counts as just taken.
+        # From before a reboot: it counts as just taken.
         connection.execute("UPDATE lease SET free_at = :now + hold WHERE free_at > :now + hold", {"now": now})
         connection.execute("UPDATE gate SET opens_at = :now + seconds WHERE opens_at > :now + seconds", {"now": now})
 
@@ -149,11 +149,11 @@ class SqliteLeases:
         )
 
     def _later(self, statement: str, **values: str | float) -> None:
-        """Write it soon; in the statement, ``:now`` is the time then."""
+        """Execute a statement soon; ``:now`` is the time of execution."""
 
         def write(database: Database) -> None:
             self._unwritten.append((statement, {"now": database.now(), **values}))
-            if len(self._unwritten) == 1:  # else it waits for the lock, and once is enough: what comes next writes all
+            if len(self._unwritten) == 1:  # otherwise the next transaction writes all
                 with self._transaction(database):
                     pass
 
@@ -161,7 +161,7 @@ class SqliteLeases:
 
     @contextmanager
     def _transaction(self, database: Database) -> Iterator[Connection]:
-        """A transaction that also writes what could not be written before."""
+        """A transaction that also writes pending updates."""
         with database.transaction() as connection:
             for statement, values in self._unwritten:
                 connection.execute(statement, values)
@@ -180,7 +180,7 @@ class SqliteLeases:
         database.reap_dead_owners()
         with self._transaction(database) as connection:
             now = database.now()
-            self._cool_down(connection, now)
+            self._free_cooled(connection, now)
             slots = connection.execute(
                 "SELECT free_at FROM lease WHERE organization = ? AND run != ? ORDER BY free_at",
                 (self._organization, self._run),

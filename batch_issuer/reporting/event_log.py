@@ -1,6 +1,6 @@
-"""What a monitor reads after a night: one line an event, of one run or several, in a file of limited size.
+"""The event log, for monitors: one line for each event of one run or several, in a file of limited size.
 
-``EVENTS`` is all that is ever written: neither tokens nor codes nor identifiers have a name there.
+``EVENTS`` lists everything that is ever written: no login token, code or identifier is in it.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ if TYPE_CHECKING:
 
 
 COMMON = ("time", "event", "organization", "pid")
-"""What each line begins with: UTC, a name of ``EVENTS``, which run if it has a name, and the process."""
+"""What each line begins with: the time (UTC), the event, the organization if it has a name, and the process."""
 
 EVENTS: dict[str, tuple[str, ...]] = {
     "run_started": ("drivers", "rate", "others", "others_waiting", "seconds_left"),
     "row_done": ("row", "status", "http_status", "request_id", "attempts", "error", "hint"),
     "gate_closed": ("seconds", "reason"),
     "gate_opened": (),
-    "quota_trouble": ("message", "tip", "patience"),
+    "quota_trouble": ("message", "hint", "patience"),
     "first_token": ("lifetime", "expires_at", "seconds_left", "at_once"),
     "clock_off": ("seconds",),
     "renewing": ("drivers",),
     "stopping": ("ending", "message", "in_flight"),
     "run_ended": ("exit_code", "ending", "message", "rows", "issued", "results"),
 }
-"""The fields of each event in the order of the line; one without a value is left out. Times are in seconds."""
+"""The fields of each event in order; a field without a value is left out. Durations are in seconds."""
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _told(event: Event) -> tuple[str, tuple[Value, ...]]:
+def _fields(event: Event) -> tuple[str, tuple[Value, ...]]:
     """The name of an event, and a value for each of its fields."""
     match event:
         case RunStarted():
@@ -73,7 +73,7 @@ def _told(event: Event) -> tuple[str, tuple[Value, ...]]:
         case GateOpened():
             return "gate_opened", ()
         case QuotaTrouble():
-            return "quota_trouble", (event.message, event.tip, event.patience)
+            return "quota_trouble", (event.message, event.hint, event.patience)
         case FirstToken():
             return "first_token", (event.lifetime, event.expires_at, event.seconds_left, event.at_once)
         case ClockOff():
@@ -85,7 +85,7 @@ def _told(event: Event) -> tuple[str, tuple[Value, ...]]:
 
 
 def _plain(value: Value) -> str | int | float | None:
-    """As JSON has it."""
+    """A value as JSON can contain it."""
     if isinstance(value, datetime):
         return utc_text(value, "milliseconds")
     if isinstance(value, float):
@@ -94,7 +94,7 @@ def _plain(value: Value) -> str | int | float | None:
 
 
 def _text(value: str | float) -> str:
-    """A value of a line of text: a JSON string wherever it could be mistaken for something else."""
+    """A value in a line of text: a JSON string wherever it could be misread."""
     if not isinstance(value, str) or not value.isprintable():  # line ends of all kinds, what cannot be encoded
         return json.dumps(value)
     return json.dumps(value, ensure_ascii=False) if not value or set(value) & set(' "=\\') else value
@@ -104,13 +104,13 @@ class EventLog:
     """Appends a line for each event to a file; use it as a context, or close it.
 
     Args:
-        path: the file, made private to its owner if there is none; one that is full is put next to it as ``F.1``, and
-            those before it move on up to ``F.5``.
+        path: the file, created readable only by its owner; a full one is renamed to ``F.1``, older ones up to
+            ``F.5``.
         form: ``text``, as in ``2026-11-27T02:00:01.123Z row_done organization=north pid=12 row=7 status=issued``,
             where a value that is not a plain word is a JSON string; ``json``, one object a line.
-        on_trouble: is called with one sentence, once if lines cannot be written, and once if the file cannot be
+        on_trouble: called with one sentence, once if lines cannot be written and once if the file cannot be
             rotated; neither ends a run.
-        clock: the time, with its zone.
+        clock: gives the time, with its time zone.
 
     Raises:
         SettingsError: the file cannot be opened, or is a symbolic link or not an ordinary file.
@@ -132,7 +132,7 @@ class EventLog:
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"the log file {path} cannot be opened: {reason(error)}",
-                "give --log-file a file in a folder that exists and where you may write",
+                "choose a file for --log-file in a folder that you can write to",
             ) from error
 
     def __enter__(self) -> Self:
@@ -144,19 +144,19 @@ class EventLog:
         self.close()
 
     def observer(self, organization: str = "") -> Callable[[Event], None]:
-        """An observer of one run, for several that share the file.
+        """An observer of one run; several runs can share the file.
 
         Args:
-            organization: the run's name on its lines; without one they have none.
+            organization: its name on each line; blank for none.
         """
-        return lambda event: self._write(organization, *_told(event))
+        return lambda event: self._write(organization, *_fields(event))
 
     def ended(self, organization: str, *, exit_code: int, **fields: str | float | None) -> None:
         """The last line of a run, ``run_ended``.
 
         Args:
             organization: as for `observer`.
-            exit_code: of the command, as far as this run is concerned.
+            exit_code: for this organization.
             fields: the others that ``EVENTS`` has for it: ``ending``, ``message``, ``rows``, ``issued``, ``results``.
 
         Raises:
@@ -169,7 +169,7 @@ class EventLog:
         self._write(organization, "run_ended", tuple(values.get(name) for name in names))
 
     def close(self) -> None:
-        """Close the file; what comes later is not written."""
+        """Close the file; later events are not written."""
         if not self._is_closed:
             self._is_closed = True
             self._file.close()

@@ -1,4 +1,4 @@
-"""What the process ends with. The only place that knows."""
+"""The exit codes. Defined only here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXIT_COMPLETE = 0
 EXIT_ROWS_WITHOUT_TOKEN = 1
 EXIT_NOTHING_SENT = 2
-EXIT_KEY_REFUSED = 3
+EXIT_UNAUTHORIZED = 3
 EXIT_STOPPED_EARLY = 4
 EXIT_SIGNAL = 128  # and the signal's number
 EXIT_INTERRUPTED = EXIT_SIGNAL + signal.SIGINT
@@ -24,17 +24,17 @@ WORST_FIRST = (
     EXIT_SIGNAL + signal.SIGTERM,
     EXIT_INTERRUPTED,
     EXIT_SIGNAL + 1,  # SIGHUP, which Windows does not have
-    EXIT_KEY_REFUSED,
+    EXIT_UNAUTHORIZED,
     EXIT_NOTHING_SENT,
     EXIT_STOPPED_EARLY,
     EXIT_ROWS_WITHOUT_TOKEN,
     EXIT_COMPLETE,
 )
-"""All of them: stopped by a signal; what a person has to fix; what ``retry`` resumes; rows; nothing."""
+"""All exit codes: stopped by a signal; to be fixed by a person; resumed by ``retry``; some rows; complete."""
 
 
 def severity(code: int) -> int:
-    """A key to sort exit codes by, the worst first; another code is as bad as the worst."""
+    """A key to sort exit codes by, the worst first; an unknown code is as bad as the worst."""
     return WORST_FIRST.index(code) if code in WORST_FIRST else 0
 
 
@@ -54,9 +54,9 @@ def exit_code_of_ending(ending: Ending, *, complete: bool, moved: bool) -> int:
     """The exit code of an organization whose run ended.
 
     Args:
-        ending: why.
-        complete: whether every row has a good token.
-        moved: whether the results got another name than they were to have.
+        ending: why it ended.
+        complete: whether every row has a valid login token.
+        moved: whether the results file has another name than intended.
     """
     from ..pipeline.endings import EndingKind  # noqa: PLC0415 - a mistyped flag is reported without it
 
@@ -65,8 +65,8 @@ def exit_code_of_ending(ending: Ending, *, complete: bool, moved: bool) -> int:
             return EXIT_STOPPED_EARLY
         case EndingKind.FINISHED:
             return EXIT_COMPLETE if complete else EXIT_ROWS_WITHOUT_TOKEN
-        case EndingKind.KEY_REFUSED:
-            return EXIT_KEY_REFUSED
+        case EndingKind.UNAUTHORIZED:
+            return EXIT_UNAUTHORIZED
         case EndingKind.INTERRUPTED:
             return EXIT_SIGNAL + ending.signal if ending.signal else EXIT_INTERRUPTED
         case _:

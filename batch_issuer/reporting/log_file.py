@@ -25,23 +25,23 @@ KEPT = 5
 
 def reason(error: OSError | ValueError) -> str:
     """Why a file cannot be used, for a person."""
-    if isinstance(error, ValueError):  # a NUL, in words that differ from Python to Python
+    if isinstance(error, ValueError):  # a NUL; the text differs between Python versions
         return "it is not a valid file name"
     return "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
 
 
 class LogFile:
-    """Appends lines to a file, each with one write that is never held back: a kill loses none, and none are mixed up.
+    """Appends lines to a file, each with one unbuffered write: a kill loses no line, and no lines are mixed up.
 
-    A process that has the file open when another one rotates it goes on in the file that it has, ``F.1`` by then.
+    A process that has the file open while another one rotates it continues in the same file, now ``F.1``.
 
     Args:
-        path: the file, made private to its owner if there is none.
-        on_trouble: is called with one sentence if the file cannot be rotated, and once if lines cannot be written.
+        path: the file, created readable only by its owner.
+        on_trouble: called with one sentence if the file cannot be rotated, and once if lines cannot be written.
 
     Raises:
         OSError: the file cannot be opened, is a symbolic link or not an ordinary file.
-        ValueError: the path is no name of a file.
+        ValueError: the path is not a valid file name.
     """
 
     def __init__(self, path: Path, on_trouble: Callable[[str], None]) -> None:
@@ -52,14 +52,14 @@ class LogFile:
         try:
             _rotate_if_full(path)
         except OSError as error:
-            on_trouble(f"the log file {path} cannot be rotated: {reason(error)}; it grows on")
+            on_trouble(f"the log file {path} cannot be rotated: {reason(error)}; it keeps growing")
         self._descriptor = _open(path)
         self._look_back()
 
     def _look_back(self) -> None:
-        """Note the size of a file that ends within a line, which a run left that was killed or had no room.
+        """Note the size of a file whose last line is torn, after a kill or on a full disk.
 
-        While another process is writing, its line may be seen in part: that one is not torn.
+        While another process is writing, its line may be incomplete without being torn.
         """
         self._torn_at = None
         if not _lock(self._descriptor, alone=True):
@@ -70,13 +70,13 @@ class LogFile:
         _unlock(self._descriptor)
 
     def write(self, line: str) -> None:
-        """Append a line, given without its end; if that fails it is reported once, and later lines are tried again."""
+        """Append a line, given without its line end; a failure is reported once, and later lines are tried again."""
         data = f"{line}\n".encode()
         try:
             found = os.fstat(self._descriptor)
-            if not found.st_nlink:  # it was deleted, by a person or by many rotations
+            if not found.st_nlink:  # deleted, by a person or by many rotations
                 self._reopen()
-            elif found.st_size == self._torn_at:  # else it was a line that another process was about to write
+            elif found.st_size == self._torn_at:  # otherwise another process was about to finish the line
                 data = b"\n" + data
             _lock(self._descriptor, alone=False)
             try:
@@ -104,7 +104,7 @@ class LogFile:
         if not self._was_reported:
             self._was_reported = True
             self._on_trouble(
-                f"the log file {self._path} cannot be written: {reason(error)}; the run goes on without it"
+                f"the log file {self._path} cannot be written: {reason(error)}; the run continues without it"
             )
 
 
@@ -120,7 +120,7 @@ else:
     import fcntl
 
     def _lock(descriptor: int, *, alone: bool) -> bool:
-        """Show that this process is writing, or see that none is (``alone``); never waits."""
+        """Show that this process is writing, or find out that none is (``alone``); never waits."""
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -136,16 +136,16 @@ else:
 
 def _open(path: Path) -> int:
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe would be waited for
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a pipe must not wait
     descriptor = os.open(path, flags, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not an ordinary file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return descriptor
 
 
 def _rotate_if_full(path: Path) -> None:
-    """Make room for a new file, unless another process is about to.
+    """Rotate a full file, unless another process is doing so.
 
     Raises:
         OSError: a file cannot be renamed, or the lock cannot be taken.
@@ -155,9 +155,9 @@ def _rotate_if_full(path: Path) -> None:
     lock = Lock(path.with_name(f"{path.name}.lock"))
     if lock.acquire():
         try:
-            if _is_full(path):  # another process may have rotated it meanwhile
+            if _is_full(path):  # another process may have rotated it in between
                 names = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, KEPT + 1))]
-                # Up to the first gap, so that trying again and again does not lose the oldest.
+                # Up to the first gap, so that repeated attempts do not lose the oldest.
                 gap = next((number for number, name in enumerate(names) if not name.exists()), KEPT)
                 for number in range(gap, 0, -1):
                     names[number - 1].replace(names[number])
@@ -168,6 +168,6 @@ def _rotate_if_full(path: Path) -> None:
 def _is_full(path: Path) -> bool:
     try:
         found = path.lstat()
-    except (OSError, ValueError):  # there is none, or opening it fails too
+    except (OSError, ValueError):  # it does not exist, or opening it will fail too
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size >= MOST_BYTES

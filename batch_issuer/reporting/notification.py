@@ -1,4 +1,4 @@
-"""One POST at the end of a run, to a monitor or a chat."""
+"""The notification: one POST at the end of a run, to a monitor or a chat."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ async def notify(
     proxy: Secret | None,
     ca_file: str | None,
 ) -> str:
-    """Post a sentence and the summary; returns what went wrong, blank if nothing did.
+    """Post a sentence and the summary; return what went wrong, blank if nothing did.
 
     Args:
-        address: where to; ``{exit_code}`` in it becomes the exit code.
-        summaries: of the organizations.
-        document: the summary as JSON has it.
-        proxy: to use; None for none.
+        address: the URL; ``{exit_code}`` in it is replaced by the exit code.
+        summaries: one for each organization.
+        document: the summary as a JSON object.
+        proxy: the proxy to use; None for none.
         ca_file: certificates to trust instead of the system's.
     """
     address = Secret(address.reveal().replace("{exit_code}", str(document["exit_code"])))

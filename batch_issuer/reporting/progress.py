@@ -1,14 +1,14 @@
-"""What a person watches: a tqdm bar on a terminal, a line now and then elsewhere. An observer of the runs' events.
+"""The progress of runs: a tqdm bar on a terminal, a line now and then elsewhere. An observer of the runs' events.
 
-The time that is left comes from the quota's plan (a hundred at once, then a wait), not from the average rate, which
-would promise seconds after the first hundred and hours before.
+The time left comes from the quota's plan (a hundred at once, then a wait), not from the average rate, which would
+promise seconds after the first hundred and hours before it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -26,7 +26,7 @@ from ..pipeline.events import (
     RunStarted,
     Stopping,
 )
-from ..wording import duration_text
+from ..wording import amount, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
     from ..pipeline.events import Event
 
 TICK = 1.0
-"""Seconds between looks at the clock on a terminal."""
+"""Seconds between updates on a terminal."""
 
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 
 NOTEWORTHY_WAIT = 2.0
-"""Seconds: a shorter closing of the gate is not told."""
+"""Seconds; a shorter wait is not reported."""
 
 
 def _for_up_to(patience: float) -> str:
-    return f"Trying for up to {duration_text(patience)}; Ctrl-C stops."
+    return f"Trying for up to {duration_text(patience)}; Ctrl-C stops the run."
 
 
 class _Unbreakable:
-    """A stream whose reader may leave: that stops the showing, never the run, nor tqdm with its lock held."""
+    """A stream whose reader may leave: that ends the display, never the run, nor tqdm while it has its lock."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -62,7 +62,7 @@ class _Unbreakable:
         with suppress(OSError):
             self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of the stream
         return getattr(self._stream, name)
 
 
@@ -75,11 +75,11 @@ class _Run:
     """What is known of a run.
 
     Attributes:
-        name: of its organization, before each line about it; blank where there is only one.
-        started: how it began.
-        done: rows with an outcome.
-        stopped, held_up: whether it is.
-        told: the last reason for waiting, until a driver has a token again.
+        name: of its organization, put before each line about it; blank where there is only one.
+        started: its first event.
+        done, total: drivers with an outcome, and all of them.
+        stopped, waiting: whether it is.
+        reason: the last reason for waiting that was shown, until a driver has a token again.
     """
 
     name: str
@@ -87,8 +87,8 @@ class _Run:
     done: int = 0
     total: int = 0
     stopped: bool = False
-    held_up: bool = False
-    told: str = field(default="")
+    waiting: bool = False
+    reason: str = ""
 
     @property
     def seconds_left(self) -> float:
@@ -96,27 +96,40 @@ class _Run:
 
 
 class Progress:
-    """Shows runs on ``stream``; use it as a context so that the bar is taken down.
+    """Shows the progress of runs on a stream; use it as a context, so that the bar is removed at the end.
 
-    Call it with each event of a run; of several runs at once, call each one's `of`.
+    Call it with each event of the only run; of several runs, call what `of` returns for each.
     """
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False, runs: int = 1) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        quiet: bool = False,
+        runs: int = 1,
+        bar: bool | None = None,
+        render: Callable[[str], str] = str,
+    ) -> None:
         """Show nothing yet.
 
         Args:
-            stream: where to.
-            quiet: show nothing but warnings.
+            stream: where to print.
+            quiet: print nothing but warnings.
             runs: how many there will be.
+            bar: whether to draw a bar; by default on a terminal.
+            render: turns a line of text into what is printed.
         """
         self._stream = _Unbreakable(stream)
         self._quiet = quiet
         self._expected = runs
+        self._draws = stream.isatty() if bar is None else bar
+        self._render = render
         self._runs: dict[str, _Run] = {}
         self._bar: _Bar | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._without = 0
         self._introduced = False
+        self._line = ""
 
     def __enter__(self) -> Self:
         return self
@@ -146,60 +159,57 @@ class Progress:
             case RowDone():
                 self._count(run, event.outcome.status)
                 if event.outcome.status is Status.ISSUED:
-                    run.told, run.held_up = "", False
+                    run.reason, run.waiting = "", False
             case GateClosed():
-                run.held_up = True
-                if event.seconds >= NOTEWORTHY_WAIT and event.ending.message != run.told:
-                    run.told = event.ending.message
+                run.waiting = True
+                if event.seconds >= NOTEWORTHY_WAIT and event.ending.message != run.reason:
+                    run.reason = event.ending.message
                     wait = duration_text(event.seconds)
                     self._say(run, f"Waiting {wait}: {event.ending.message}. {_for_up_to(event.patience)}")
             case GateOpened():
-                run.held_up = False
+                run.waiting = False
             case QuotaTrouble():
-                run.held_up = event.patience is not None
+                run.waiting = event.patience is not None
                 if event.patience is None:
-                    self._warn(
-                        run,
-                        f"Warning: {event.message}. This run goes on with a quota of its own. To mend it: {event.tip}.",
-                    )
+                    self._warn(run, f"{event.message}; this run uses a quota of its own", event.hint)
                 else:
                     self._say(run, f"Waiting: {event.message}. {_for_up_to(event.patience)}")
             case FirstToken():
-                self._tell_lifetime(run, event)
+                self._report_lifetime(run, event)
             case ClockOff():
-                off = f"{duration_text(abs(event.seconds))} {'ahead' if event.seconds > 0 else 'behind'}"
+                off = f"{duration_text(abs(event.seconds))} {'ahead of' if event.seconds > 0 else 'behind'}"
+                seems = "too early" if event.seconds > 0 else "too late"
                 self._warn(
                     run,
-                    f"Warning: this computer's clock is {off} of Samsara's, so tokens look "
-                    f"{'expired too soon' if event.seconds > 0 else 'valid too long'} to it. Set the clock right.",
+                    f"this computer's clock is {off} Samsara's, so login tokens seem to expire {seems}",
+                    "set the clock of this computer",
                 )
             case Renewing():
                 run.total += event.drivers
                 if self._bar is not None:
                     self._bar.total = self._total
                 self._say(
-                    run, f"The tokens of {_drivers(event.drivers)} would not be valid long enough: asking for new ones."
+                    run, f"Renewing the login tokens of {amount(event.drivers, 'driver')} that would expire too soon."
                 )
             case Stopping():
                 run.stopped = True
                 if event.in_flight:
-                    requests = "1 request" if event.in_flight == 1 else f"{event.in_flight} requests"
-                    self._say(run, f"Stopping, after the {requests} under way.")
+                    self._say(run, f"Stopping; waiting for {amount(event.in_flight, 'request')} in flight.")
 
-    def _tell_lifetime(self, run: _Run, event: FirstToken) -> None:
-        """Whether the tokens will be valid all at the same time; where all is well, of one run only."""
+    def _report_lifetime(self, run: _Run, event: FirstToken) -> None:
+        """Whether all tokens will be valid at the same time; where they will, only of a run that takes a while."""
         lifetime = duration_text(event.lifetime)
         first = f"the first one expires at {event.expires_at.astimezone():%H:%M:%S}"
-        if event.at_once is None:
-            if self._expected == 1:
-                self._say(run, f"Tokens are valid for {lifetime}: {first}, after the last one is issued.")
-            return
-        self._warn(
-            run,
-            f"Warning: tokens are valid for {lifetime}: {first}, before the last one is issued, in about "
-            f"{duration_text(event.seconds_left)}. At most {event.at_once} drivers can hold a valid token at the same "
-            "time. What to do: split the roster by depot or shift, and issue for each shortly before it is needed.",
-        )
+        if event.at_once is not None:
+            left = duration_text(event.seconds_left)
+            self._warn(
+                run,
+                f"login tokens are valid for {lifetime}: {first}, but the last one will be issued in about {left}; "
+                f"at most {amount(event.at_once, 'driver')} can have a valid token at the same time",
+                "split the roster by depot or shift, and issue for each shortly before it is needed",
+            )
+        elif self._expected == 1 and event.seconds_left >= LINE_EVERY:
+            self._say(run, f"Login tokens are valid for {lifetime}; all are issued before the first one expires.")
 
     def _count(self, run: _Run, status: Status) -> None:
         if status is Status.NOT_ATTEMPTED:
@@ -221,22 +231,24 @@ class Progress:
         if self._quiet or not event.drivers:
             return
         if self._expected == 1:
-            in_use = f", {event.others} of {event.rate.limit} slots in use by another run" if event.others else ""
-            if event.others_waiting:
-                in_use += f" that has {event.others_waiting} more to send"
             about = duration_text(event.seconds_left())
-            self._say(run, f"{_drivers(event.drivers)} to send at {event.rate}{in_use}: about {about}.")
+            self._say(run, f"Requesting {amount(event.drivers, 'login token')} at {event.rate}: about {about}.")
+            if event.others:
+                more = f" and have {event.others_waiting} more to send" if event.others_waiting else ""
+                used = f"{event.others} of {amount(event.rate.limit, 'request')}"
+                self._say(run, f"Other runs have used {used}{more}.")
         if event.time is not None and event.seconds_left() > event.time:
             comes = duration_text(event.time)
-            self._say(run, f"The deadline comes first, in {comes}: batch-issuer retry goes on after it.")
+            self._say(run, f"The deadline comes first, in {comes}; batch-issuer retry resumes after it.")
         if self._bar is not None:
             self._bar.total = self._total
-        elif self._stream.isatty():
+        elif self._draws:
             self._bar = _Bar(
                 total=self._total,
                 file=self._stream,
                 unit="driver",
                 dynamic_ncols=True,
+                leave=False,
                 bar_format="{n_fmt} of {total_fmt} drivers{postfix} |{bar}|",
             )
         if sum(one.started is not None for one in self._runs.values()) == self._expected:
@@ -245,20 +257,25 @@ class Progress:
             self._tick()
 
     def _introduce(self) -> None:
-        """Say how much there is to do for several organizations, as soon as that is known."""
+        """Print how much there is to do for several organizations, as soon as that is known."""
         if self._expected > 1 and not self._introduced:
             self._introduced = True
             organizations = sum(run.total > 0 for run in self._runs.values())
             about = duration_text(max(run.seconds_left for run in self._runs.values()))
-            self._print(f"{_drivers(self._total)} of {organizations} organizations to send: about {about}.")
+            tokens = amount(self._total, "login token")
+            self._print(f"Requesting {tokens} for {amount(organizations, 'organization')}: about {about}.")
 
     def _tick(self) -> None:
         if self._timer is not None:  # not at the very start
             self._introduce()
         if self._bar is not None:
             self._bar.set_postfix_str(self._state())
-        elif self._timer is not None:
-            self._print(f"{self._done} of {self._total} drivers, {self._state()}.")
+        elif (
+            self._timer is not None
+            and (line := f"{self._done} of {self._total} drivers, {self._state()}.") != self._line
+        ):
+            self._line = line
+            self._print(line)
         every = TICK if self._bar is not None else LINE_EVERY
         self._timer = asyncio.get_running_loop().call_later(every, self._tick)
 
@@ -268,25 +285,23 @@ class Progress:
             left = "done"
         elif all(run.stopped for run in runs):
             left = "stopped"
-        elif all(run.held_up for run in runs):
-            left = "nothing gets through at the moment"
+        elif all(run.waiting for run in runs):
+            left = "waiting"
         else:
             left = f"about {duration_text(max(run.seconds_left for run in runs))} left"
         return f"{self._without} without a token, {left}" if self._without else left
 
     def _say(self, run: _Run, line: str) -> None:
         if not self._quiet:
-            self._warn(run, line)
+            self._print(f"{run.name}: {line}" if run.name else line)
 
-    def _warn(self, run: _Run, line: str) -> None:
-        self._print(f"{run.name}: {line}" if run.name else line)
+    def _warn(self, run: _Run, message: str, hint: str) -> None:
+        of = f"{run.name}: " if run.name else ""
+        self._print(f"warning: {of}{message}", f"hint: {hint}")
 
-    def _print(self, line: str) -> None:
+    def _print(self, *lines: str) -> None:
+        text = "\n".join(map(self._render, lines))
         if self._bar is not None:
-            self._bar.write(line, file=self._stream)
+            self._bar.write(text, file=self._stream)
         else:
-            print(line, file=self._stream, flush=True)
-
-
-def _drivers(number: int) -> str:
-    return "1 driver" if number == 1 else f"{number} drivers"
+            print(text, file=self._stream, flush=True)

@@ -1,6 +1,6 @@
-"""What became of a run of one organization or many, for a monitor: the summary, its worst exit code, its one sentence.
+"""The result of a run of one organization or many, for a monitor: the summary, its exit code, and one sentence.
 
-``summary.schema.json`` beside this file describes the summary (JSON Schema, draft 2020-12).
+``summary.schema.json`` in the same folder describes the summary (JSON Schema, draft 2020-12).
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ if TYPE_CHECKING:
 SCHEMA = Path(__file__).with_name("summary.schema.json")
 
 MOST_IN_TEXT = 5
-"""Organizations that the one sentence names."""
+"""Organizations that the sentence names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganizationSummary:
-    """What became of one organization's rows; holds no secret.
+    """The result for one organization's rows; contains no secret.
 
     Attributes:
         organization: its name in the settings; blank without one.
-        exit_code: as if it had been alone.
+        exit_code: for this organization alone.
         ending: the kind of its `Ending`, or ``not started``.
-        message, tip: why it ended, what to do; blank where all is well.
-        roster, results: the files; blank where there is none.
-        rows: how many there are.
-        tokens: how many of them have a token.
-        counts: how many have which `Status`.
-        without_token: how many have no good token.
-        started_at, ended_at: local or UTC, with their zone.
-        rate: its quota; None if it never got so far.
-        requests: how many were sent.
-        peak: most of them within any period of the rate.
-        throttled: how many were answered 429.
-        first_expiry, last_expiry: of its tokens; None without any.
+        message, hint: what went wrong, and what to do; blank if nothing did.
+        roster, results: paths; blank if there is no such file.
+        rows: of the roster.
+        tokens: rows with a login token.
+        counts: number of rows by `Status`.
+        without_token: rows without a valid login token.
+        started_at, ended_at: with their time zone.
+        rate: its quota; None if nothing was sent.
+        requests: number of requests sent.
+        peak: the most requests within any period of the rate.
+        throttled: requests that were answered with HTTP 429.
+        first_expiry, last_expiry: of its tokens; None without one.
     """
 
     organization: str
     exit_code: int
     ending: str
     message: str = ""
-    tip: str = ""
+    hint: str = ""
     roster: str = ""
     results: str = ""
     rows: int = 0
@@ -77,13 +77,13 @@ class OrganizationSummary:
     last_expiry: datetime | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As the summary has it; see the schema."""
+        """As an entry of the summary; see the schema."""
         return {
             "organization": self.organization or None,
             "exit_code": self.exit_code,
             "ending": self.ending,
             "message": self.message,
-            "tip": self.tip,
+            "hint": self.hint,
             "roster": self.roster or None,
             "results": self.results or None,
             "rows": self.rows,
@@ -106,28 +106,28 @@ def summarize(one: OrganizationJob, error: BaseException | None = None) -> Organ
 
     Args:
         one: its record.
-        error: what ended the job that it was part of, if anything did.
+        error: what made its job fail, if anything did.
     """
     error = one.error or error
     ending = one.ending or FINISHED
     expiries = sorted(outcome.expires_at for outcome in one.outcomes if outcome.token and outcome.expires_at)
     if error is not None:
-        code, kind, message, tip = _failure(error)
+        code, kind, message, hint = _failure(error)
     else:
-        code = exit_code_of_ending(ending, complete=not one.lacking, moved=one.moved)
-        kind, message, tip = str(ending.kind), ending.message, ending.tip
+        code = exit_code_of_ending(ending, complete=not one.without_token, moved=one.moved)
+        kind, message, hint = str(ending.kind), ending.message, ending.hint
     return OrganizationSummary(
         organization=one.name,
         exit_code=code,
         ending=kind,
         message=message,
-        tip=tip,
+        hint=hint,
         roster=one.roster,
         results=str(one.results or "") if error is None else "",
         rows=len(one.outcomes),
         tokens=sum(bool(outcome.token) for outcome in one.outcomes),
         counts=Counter(str(outcome.status) for outcome in one.outcomes),
-        without_token=len(one.lacking),
+        without_token=len(one.without_token),
         started_at=one.started_at,
         ended_at=one.ended_at or datetime.now(UTC),
         rate=one.settings.rate if one.settings else None,
@@ -140,28 +140,28 @@ def summarize(one: OrganizationJob, error: BaseException | None = None) -> Organ
 
 
 def summarize_failure(error: BaseException, started_at: datetime) -> OrganizationSummary:
-    """The summary of a command that ended before it was known which organizations it was for."""
-    code, kind, message, tip = _failure(error)
+    """The summary of a command that failed before its organizations were known."""
+    code, kind, message, hint = _failure(error)
     now = datetime.now(UTC)
     return OrganizationSummary(
-        organization="", exit_code=code, ending=kind, message=message, tip=tip, started_at=started_at, ended_at=now
+        organization="", exit_code=code, ending=kind, message=message, hint=hint, started_at=started_at, ended_at=now
     )
 
 
 def _failure(error: BaseException) -> tuple[int, str, str, str]:
-    """The exit code of an error, the ending that it was, and what to say of it."""
+    """The exit code of an error, its kind of ending, its message and its hint."""
     kind = str(EndingKind.STORAGE) if isinstance(error, StorageError) else "not started"
     if isinstance(error, BatchIssuerError):
-        return exit_code_of(error), kind, error.message, error.tip
+        return exit_code_of(error), kind, error.message, error.hint
     if isinstance(error, KeyboardInterrupt):
-        return exit_code_of(error), kind, "it was interrupted", ""
+        return exit_code_of(error), kind, "interrupted", ""
     return exit_code_of(error), kind, unexpected(error), "report this line"
 
 
 def summary_document(
     summaries: Sequence[OrganizationSummary], started_at: datetime, ended_at: datetime
 ) -> dict[str, Any]:
-    """The summary of a command as JSON has it; see the schema. Holds no secret."""
+    """The summary of a command as a JSON object; see the schema. Contains no secret."""
     return {
         "version": __version__,
         "started_at": utc_text(started_at),
@@ -172,31 +172,31 @@ def summary_document(
 
 
 def sentence(summaries: Sequence[OrganizationSummary]) -> str:
-    """What happened, at a glance: for a chat or a pager."""
+    """The result in a sentence, for a chat or a pager."""
     tokens, rows = sum(one.tokens for one in summaries), sum(one.rows for one in summaries)
     of = f" for {len(summaries)} organizations" if len(summaries) > 1 else ""
     failed = sorted((one for one in summaries if one.exit_code), key=lambda one: severity(one.exit_code))
     if not failed:
         expiries = sorted(one.first_expiry for one in summaries if one.first_expiry)
         until = f"; the first one expires at {utc_text(expiries[0])}" if expiries else ""
-        return f"batch-issuer: all {rows} rows have a token{of}{until}."
-    said = "; ".join(_said(one) for one in failed[:MOST_IN_TEXT])
+        return f"batch-issuer: all {rows} rows have a login token{of}{until}."
+    problems = "; ".join(_problem(one) for one in failed[:MOST_IN_TEXT])
     more = f"; and {len(failed) - MOST_IN_TEXT} more" if len(failed) > MOST_IN_TEXT else ""
-    which = f"{len(failed)} of {len(summaries)} organizations need a look: " if len(summaries) > 1 else ""
-    return f"batch-issuer: {which}{said}{more}. {tokens} of {rows} rows have a token."
+    which = f"{len(failed)} of {len(summaries)} organizations failed: " if len(summaries) > 1 else ""
+    return f"batch-issuer: {which}{problems}{more}. {tokens} of {rows} rows have a login token."
 
 
-def _said(one: OrganizationSummary) -> str:
+def _problem(one: OrganizationSummary) -> str:
     name = f"{one.organization}: " if one.organization else ""
-    what = one.message or f"{one.without_token} of {one.rows} rows without a good token"
+    what = one.message or f"{one.without_token} of {one.rows} rows without a valid login token"
     return f"{name}{what} (exit code {one.exit_code})"
 
 
 def check_summary(path: Path) -> None:
-    """See that nothing else would be replaced by a summary.
+    """Refuse to replace a file that is not a summary.
 
     Raises:
-        SettingsError: there is another kind of file.
+        SettingsError: it is another kind of file.
     """
     try:
         content = path.read_bytes() if path.exists() else b""
@@ -204,7 +204,7 @@ def check_summary(path: Path) -> None:
     except (OSError, ValueError):
         document = None
     if not isinstance(document, dict) or (document and not {"version", "organizations"} <= document.keys()):
-        raise SettingsError(f"{path} is no summary, and would be replaced by one", "name another file for --summary")
+        raise SettingsError(f"{path} exists and is not a summary of batch-issuer", "choose another file for --summary")
 
 
 def write_summary(path: Path, document: dict[str, Any]) -> None:
@@ -216,7 +216,7 @@ def write_summary(path: Path, document: dict[str, Any]) -> None:
     try:
         check_summary(path)
     except SettingsError as error:
-        raise StorageError(error.message, error.tip) from None
+        raise StorageError(error.message, error.hint) from None
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -225,14 +225,15 @@ def write_summary(path: Path, document: dict[str, Any]) -> None:
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o644)  # it holds no secret, and a monitor has its own user
+            Path(name).chmod(0o644)  # it contains no secret, and a monitor is another user
             Path(name).replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
                 Path(name).unlink()
             raise
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no name of a file"
+        why = error.strerror if isinstance(error, OSError) else "it is not a valid file name"
         raise StorageError(
-            f"the summary cannot be written to {path}: {why}", "make room there, or name another file"
+            f"the summary cannot be written to {path}: {why}",
+            "check its folder and the free space, or choose another file for --summary",
         ) from None

@@ -1,4 +1,4 @@
-"""The file that takes the place of OUT: private from birth, with room reserved, put there in one step."""
+"""The file that replaces OUT: private from the start, with disk space reserved, renamed over OUT in one step."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class Published(NamedTuple):
-    """Where the results are, and how many cells in them got an apostrophe, since a spreadsheet would have run them."""
+    """The path of the results, and the number of cells that got an apostrophe so that no spreadsheet runs them."""
 
     path: Path
     guarded_cells: int
 
 
 class Replacement:
-    """A file ``OUT.writing`` that is to take the place of OUT.
+    """A file ``OUT.writing`` that will replace OUT.
 
     Attributes:
         path: of OUT.
-        new: of the file, while it is there.
-        is_workbook: whether OUT is an Excel workbook, by its name; else it is CSV.
+        new: of the file, while it exists.
+        is_workbook: whether OUT is an Excel workbook by its name; otherwise it is CSV.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,14 +39,14 @@ class Replacement:
         self.new = path.with_name(path.name + ".writing")
         self.is_workbook = path.suffix.lower() == SUFFIX
         self._descriptor: int | None = None
-        self._seen: tuple[int, ...] | None = None  # OUT's state when it was looked at
+        self._seen: tuple[int, ...] | None = None  # OUT's state when it was read
 
     def remember(self) -> None:
-        """Note how OUT is: if it is otherwise in the end, somebody saved it meanwhile and it is not replaced."""
+        """Record the state of OUT: if it has changed when the results are published, OUT is not replaced."""
         self._seen = self._state()
 
     def _state(self) -> tuple[int, ...]:
-        """What changes when somebody saves OUT; empty if it is not there."""
+        """What changes when OUT is saved; empty if it does not exist."""
         try:
             found = self.path.lstat()
         except OSError:
@@ -54,23 +54,23 @@ class Replacement:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def make_room(self, size: int) -> None:
-        """Begin the file, with room for ``size`` bytes.
+        """Create the file, with ``size`` bytes of disk space.
 
         Raises:
-            OSError: it cannot be created, or there is no room.
+            OSError: it cannot be created, or there is not enough disk space.
         """
         reserve(self._created(), size)
 
     def _created(self) -> int:
-        self.new.unlink(missing_ok=True)  # of a run that was killed
+        self.new.unlink(missing_ok=True)  # left by a killed run
         self._descriptor = create_private(self.new)
         return self._descriptor
 
     def give_up(self) -> None:
-        """Remove the file, if it is there."""
+        """Remove the file, if it exists."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)  # wherever the folder is by now
+                os.ftruncate(self._descriptor, 0)  # even if the folder was moved
             is_there = is_at(self._descriptor, self.new)
             os.close(self._descriptor)
             self._descriptor = None
@@ -79,12 +79,12 @@ class Replacement:
                     self.new.unlink()
 
     def put(self, tables: Iterable[pd.DataFrame], delimiter: str) -> Published:
-        """Fill it with the slices of a table, flush it, and put it in the place of OUT in one step.
+        """Fill it with the slices of a table, flush it and rename it over OUT.
 
-        Where OUT cannot be replaced, or was changed meanwhile, it gets a free name next to it.
+        If OUT cannot be replaced, or was changed meanwhile, the file gets a free name in the same folder.
 
         Raises:
-            StorageError: it could not be written; OUT is as it was.
+            StorageError: it could not be written; OUT is unchanged.
         """
         try:
             descriptor = self._descriptor
@@ -99,7 +99,7 @@ class Replacement:
             with contextlib.suppress(OSError):
                 self.new.unlink()
             raise StorageError(
-                f"{self.path} could not be written: {error.strerror}", "make room or correct the permissions"
+                f"cannot write {self.path}: {error.strerror}", "free disk space or correct the permissions"
             ) from None
         sync_folder(self.path.parent)
         return Published(path, guarded_cells)
@@ -121,7 +121,7 @@ class Replacement:
 
 
 def free_name(path: Path, pattern: str) -> Path:
-    """The first name, counted from 1, under which there is nothing beside ``path``."""
+    """The first unused name in the folder of ``path``; ``pattern`` takes a number, counted from 1."""
     number = 1
     while os.path.lexists(free := path.with_name(pattern.format(number))):
         number += 1

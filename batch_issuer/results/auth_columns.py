@@ -1,4 +1,4 @@
-"""The `auth_` columns: what an outcome looks like in a spreadsheet, and cells that no spreadsheet runs."""
+"""The `auth_` columns: an outcome as cells of a spreadsheet, and back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AUTH_COLUMNS = (
 """The columns that follow the roster's own, in this order."""
 
 EXACT_COLUMNS = frozenset(AUTH_COLUMNS) - {"auth_error", "auth_hint", "auth_request_id"}
-"""Those never guarded: a token and a code must stay byte-exact; the others hold nothing that would run."""
+"""Columns that are never guarded: tokens and codes must stay byte-exact, the others contain no formulas."""
 
 _STATUSES = {str(status): status for status in Status}
 
@@ -47,7 +47,7 @@ _WHOLE = re.compile(r"\s*(\d{1,9})(?:[.,]0*)?\s*", re.ASCII)
 _GUARDED = tuple(position for position, column in enumerate(AUTH_COLUMNS) if column not in EXACT_COLUMNS)
 
 PARTIAL = ".partial"
-"""Ends a journal's name."""
+"""The ending of a journal's name."""
 
 ROW_COLUMN = "auth_row"
 """The journal's first column: the row number as the spreadsheet shows it."""
@@ -71,7 +71,7 @@ def auth_cells(outcome: Outcome) -> tuple[str, ...]:
 
 
 def guarded(cells: Iterable[str]) -> list[str]:
-    """Cells of `AUTH_COLUMNS` that no spreadsheet program runs."""
+    """Cells of `AUTH_COLUMNS`, guarded so that no spreadsheet program runs them."""
     found = list(cells)
     for position in _GUARDED:
         if found[position]:
@@ -80,22 +80,21 @@ def guarded(cells: Iterable[str]) -> list[str]:
 
 
 def outcomes_of(auth: pd.DataFrame, first: int) -> list[Outcome | None]:
-    """The outcomes that the `AUTH_COLUMNS` of a file tell of, unguarded; the inverse of `auth_cells`.
+    """The outcomes in the `AUTH_COLUMNS` of a file, unguarded; the inverse of `auth_cells`.
 
-    A cell that a spreadsheet program has changed beyond reading counts as blank, but for the two that everything
-    else hangs on.
+    A cell that became unreadable in a spreadsheet program counts as blank, except for the status and the identifier.
 
     Args:
         auth: the columns.
         first: the number of the first row.
 
     Returns:
-        None for a row whose cells are all blank.
+        One for each row; None if all its cells are blank.
 
     Raises:
-        ResultsError: a status or an identifier is none.
+        ResultsError: a status or an identifier is invalid.
     """
-    time, whole = cache(utc_time), cache(_whole)  # many rows have the same
+    time, whole = cache(utc_time), cache(_whole)  # many rows have the same cells
     lines = zip(*(auth[column].tolist() for column in AUTH_COLUMNS), strict=True)
     return [_outcome_of(row, cells, time, whole) for row, cells in enumerate(lines, first)]
 
@@ -106,22 +105,19 @@ def _outcome_of(
     written, token, code, expires_at, identifier, error, hint, http_status, request_id, attempts, issued_at = cells
     if not any(map(str.strip, cells)):
         return None
-    status, who = _STATUSES.get(written.strip()), identifier_of(identifier)
-    if status is None or (who is None and identifier.strip()):
-        # Not quoted: in a file whose columns were shifted it may be a token.
-        why = (
-            f"its auth_status is none of {', '.join(Status)}"
-            if status is None
-            else "its auth_identifier names no driver"
-        )
+    status, sent = _STATUSES.get(written.strip()), identifier_of(identifier)
+    if status is None or (sent is None and identifier.strip()):
+        # Not quoted: it may be a token if columns were shifted.
+        column = "auth_status" if status is None else "auth_identifier"
+        valid = f"; use {', '.join(Status)}" if status is None else ""
         raise ResultsError(
-            f"row {row}: {why}",
-            "correct the cell, or clear all cells of the row that begin with auth_ to ask anew",
+            f"row {row}, column {column}: not a valid {column.removeprefix('auth_')}",
+            f"correct the cell{valid}, or clear all auth_ cells of the row to request a new token",
         )
     return Outcome(
         row,
         status,
-        who,
+        sent,
         token,
         code,
         time(expires_at),
@@ -136,20 +132,20 @@ def _outcome_of(
 
 
 def identifier_of(text: str) -> Identifier | None:
-    """The driver that ``driverId=…``, ``externalId=…`` or ``username=…`` stands for; None if it stands for none."""
+    """The identifier written as ``driverId=…``, ``externalId=…`` or ``username=…``; None if it is invalid."""
     written, _, value = text.strip().partition("=")
     kind = _KINDS.get(written)
-    who = named(kind, value) if kind else None
-    return who if isinstance(who, Identifier) else None
+    found = named(kind, value) if kind else None
+    return found if isinstance(found, Identifier) else None
 
 
 def utc_time(text: str) -> datetime | None:
-    """A time in UTC as `utc_text` writes it, or as a spreadsheet program shows that; None if it cannot be told.
+    """A UTC time as `utc_text` writes it or a spreadsheet program shows it; None if unreadable.
 
-    With slashes it could be the day or the month that comes first: nothing is guessed.
+    A date with slashes is unreadable, because either the day or the month may come first.
     """
     text = text.strip()
-    if ":" not in text:  # a day alone is no time
+    if ":" not in text:  # only a date
         return None
     dotted = re.fullmatch(r"(\d{1,2})\.(\d{1,2})\.(\d{4}) (.*)", text, re.ASCII)
     if dotted:
@@ -170,29 +166,29 @@ def _whole(text: str) -> int:
 
 
 def auth_frame(
-    whose: Iterable[Identifier | object],
+    owners: Iterable[Identifier | object],
     rows: Iterable[int],
     outcomes: Mapping[int, Outcome],
     cells_of: Callable[[Outcome], tuple[str, ...]] = auth_cells,
 ) -> pd.DataFrame:
-    """The `AUTH_COLUMNS` for each row, in their order, as strings.
+    """The `AUTH_COLUMNS` of each row, in order, as strings.
 
-    What was sent is compared with the row once more: a token never sits beside another driver.
+    The identifier that was sent is compared with the row once more: a token never gets onto another driver's row.
 
     Args:
-        whose: the driver that each row belongs to; anything else where it names none.
+        owners: the driver of each row; anything else if it has none.
         rows: their numbers.
         outcomes: by row number; a row without one counts as not attempted.
-        cells_of: makes an outcome's cells.
+        cells_of: makes the cells of an outcome.
 
     Raises:
-        StorageError: an outcome names another driver than its row; a bug, never the user's fault.
+        StorageError: an outcome belongs to another driver than its row; a bug, never the user's fault.
     """
     cells = []
-    for row, named_here in zip(rows, whose, strict=True):
+    for row, owner in zip(rows, owners, strict=True):
         outcome = outcomes.get(row) or Outcome(row, Status.NOT_ATTEMPTED)
         sent = outcome.identifier
-        if outcome.row != row or (sent is not None and sent != named_here) or (outcome.token and sent is None):
-            raise StorageError(f"row {row}: the outcome belongs to another driver", "please report this as a bug")
+        if outcome.row != row or (sent is not None and sent != owner) or (outcome.token and sent is None):
+            raise StorageError(f"row {row}: the outcome belongs to another driver", "report this as a bug")
         cells.append(cells_of(outcome))
     return pd.DataFrame(cells, columns=list(AUTH_COLUMNS), dtype=object)

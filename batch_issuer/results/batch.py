@@ -1,4 +1,4 @@
-"""The rows of a run: their cells, what each has come to so far, and who is still to be asked for."""
+"""The rows of a run: their cells, their outcomes so far, and the drivers to request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..errors import ResultsError
-from ..garbage import collecting_later
+from ..garbage import collection_paused
 from ..model import Outcome
 from ..roster import HEADER_ROW, Problem, Rows, identifier_columns, organizations_of, row_numbers
 from ..settings.roster_options import RosterOptions
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 
 
 class Outcomes(Mapping[int, Outcome]):
-    """What each row has come to, by its number, in order; that of the many rows alike is made when it is asked for.
+    """The outcome of each row, by its number, in order. Default outcomes are created on access.
 
-    Of 200,000 rows kept as objects nearly 100 MiB would be taken.
+    As objects, those of 200,000 rows would take nearly 100 MiB.
     """
 
-    def __init__(self, rows: range, settled: list[Outcome | None], make: Callable[[int], Outcome]) -> None:
-        """What is known at first.
+    def __init__(self, rows: range, known: list[Outcome | None], make: Callable[[int], Outcome]) -> None:
+        """Set the known outcomes.
 
         Args:
             rows: their numbers.
-            settled: for each row its outcome, None for one that is to be made.
-            make: makes one, without a token, by the row's number.
+            known: for each row its outcome, None for the default.
+            make: creates the default outcome, without a token, of a row number.
         """
         self._rows = rows
-        self._settled = settled
+        self._known = known
         self._make = make
 
     def __getitem__(self, row: int) -> Outcome:
         if row not in self._rows:
             raise KeyError(row)
-        return self._settled[row - self._rows.start] or self._make(row)
+        return self._known[row - self._rows.start] or self._make(row)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._rows)
@@ -63,15 +63,15 @@ class Outcomes(Mapping[int, Outcome]):
         return self.followed_by(others.values())
 
     def followed_by(self, later: Iterable[Outcome]) -> Outcomes:
-        """These, but for rows that came to something else later."""
-        settled = self._settled.copy()
+        """A copy with later outcomes in place of earlier ones."""
+        known = self._known.copy()
         for outcome in later:
-            settled[outcome.row - self._rows.start] = outcome
-        return Outcomes(self._rows, settled, self._make)
+            known[outcome.row - self._rows.start] = outcome
+        return Outcomes(self._rows, known, self._make)
 
     def tokens(self) -> list[str]:
         """For each row its token, blank for none."""
-        return [one.token if one else "" for one in self._settled]
+        return [one.token if one else "" for one in self._known]
 
 
 class Batch:
@@ -79,15 +79,15 @@ class Batch:
 
     Attributes:
         cells: all columns of the roster, unchanged and in order, every cell a string.
-        header: the results file's columns, in order, those of `AUTH_COLUMNS` among them.
-        delimiter: what separates them.
-        outcomes: what each row has come to so far, by row number; every row has one.
-        drivers: the rows to ask for, in order.
-        organizations: for each row the organization it is of, blank if it names none; empty where all rows are of one.
-        contested: numbers of rows that are left as they are because it is not certain whose they are.
-        changed: whether ``outcomes`` differ from what the results file holds.
-        unread: by token, cells of times that came with it and could not be read; they stay as long as it does.
-        order: for each column of ``header`` its position among ``cells`` and then `AUTH_COLUMNS`.
+        header: the columns of the results file, in order, including `AUTH_COLUMNS`.
+        delimiter: separates the columns.
+        outcomes: the outcome of each row so far, by row number.
+        drivers: the rows to request, in order.
+        organizations: for each row its organization, blank if it has none; empty if there is only one organization.
+        unclear: numbers of rows that are skipped because it is unclear which driver they belong to.
+        changed: whether ``outcomes`` differ from the results file.
+        unread: by token, its unreadable cells of times; they are kept as long as the token is.
+        order: for each column of ``header`` its position in ``cells`` followed by `AUTH_COLUMNS`.
     """
 
     def __init__(
@@ -109,18 +109,18 @@ class Batch:
         self._plan = plan
         self.outcomes = outcomes
         self.drivers = drivers
-        self.contested = plan.contested if plan else []
+        self.unclear = plan.unclear if plan else []
         self.unread = plan.unread if plan else {}
         count = iter(range(cells.shape[1]))
         auth = {column: cells.shape[1] + position for position, column in enumerate(AUTH_COLUMNS)}
         self.order = [auth[column] if column in auth else next(count) for column in self.header]
 
     @classmethod
-    def of_roster(cls, roster: Roster) -> Batch:
-        """All of a roster's rows, from the beginning."""
+    def of_roster(cls, roster: Roster, delimiter: str = ",") -> Batch:
+        """All rows of a roster, for a new results file with this separator of columns."""
         to_send: list[Outcome | None] = [None] * len(roster)
         outcomes = Outcomes(roster.row_numbers(), to_send, lambda row: not_attempted(row, roster.identifier(row)))
-        return cls(
+        batch = cls(
             roster.frame,
             roster.named_by,
             [*map(str, roster.frame.columns), *AUTH_COLUMNS],
@@ -128,6 +128,8 @@ class Batch:
             outcomes.followed_by(roster.refused),
             roster.drivers,
         )
+        batch.delimiter = delimiter
+        return batch
 
     @classmethod
     def of_results(
@@ -139,29 +141,29 @@ class Batch:
         *,
         unfinished: bool = False,
     ) -> Batch:
-        """The rows of a results file: those without a good token are to be asked for, or asked for again.
+        """All rows of a results file; those without a sufficiently valid token are requested.
 
         Args:
             results: as read.
-            name: how messages call the file.
-            validity: which tokens are good.
-            options: what a person says about the columns that name the drivers of rows that were never sent.
-            unfinished: it is the journal of a run that did not finish.
+            name: of the file, for messages.
+            validity: decides which tokens are kept.
+            options: the columns that identify the drivers of rows that were never sent.
+            unfinished: whether this is the journal of an interrupted run.
 
         Raises:
-            ResultsError: whose row is whose cannot be told for certain; says why.
-            RosterError: two columns could name the drivers.
+            ResultsError: it is unclear which row belongs to which driver.
+            RosterError: two columns could identify the drivers.
         """
         if results.rows != list(range(HEADER_ROW + 1, HEADER_ROW + 1 + len(results.rows))):
-            raise ResultsError(f"{name} does not hold every row", "begin anew with --restart")
-        with collecting_later():
+            raise ResultsError(f"{name} does not contain all rows", "start over with --overwrite")
+        with collection_paused():
             header = [str(column) for column in results.cells.columns]
             options = options or RosterOptions()
             columns = identifier_columns(header, name, options, required=False)
-            whose = organizations_of(results.cells, options, name)
-            plan = ResumePlan(results, columns, name, validity, whose)
+            found = organizations_of(results.cells, options, name)
+            plan = ResumePlan(results, columns, name, validity, found)
             outcomes = Outcomes(row_numbers(results.cells), [*plan.outcomes], plan.outcomes.__getitem__)
-            organizations = ["" if isinstance(one, Problem) else one for one in whose if options.organization_column]
+            organizations = ["" if isinstance(one, Problem) else one for one in found if options.organization_column]
             header = [str(column) for column in results.frame.columns]
             batch = cls(results.cells, columns, header, organizations, outcomes, plan.drivers, plan)
             batch.delimiter = results.delimiter
@@ -176,43 +178,43 @@ class Batch:
         return row_numbers(self.cells)
 
     def organization_of(self, row: int) -> str:
-        """The organization that a row is of, by the row's number; blank if it names none, or where all are of one."""
+        """The organization of a row, by the row's number; blank if it has none, or if there is only one."""
         return self.organizations[row - (HEADER_ROW + 1)] if self.organizations else ""
 
     @property
     def with_token(self) -> list[int]:
-        """Numbers of rows that have one."""
+        """Numbers of the rows with a token."""
         return [row for row, token in zip(self.row_numbers(), self.outcomes.tokens(), strict=True) if token]
 
     @property
     def kept(self) -> list[int]:
-        """Numbers of rows with a token that is left alone."""
-        left_alone = {driver.row for driver in self.drivers}.union(self.contested)
-        return [row for row in self.with_token if row not in left_alone]
+        """Numbers of the rows that keep their token."""
+        others = {driver.row for driver in self.drivers}.union(self.unclear)
+        return [row for row in self.with_token if row not in others]
 
     @property
     def lost(self) -> list[int]:
-        """Numbers of rows to ask for although a token may exist, which nobody knows."""
+        """Numbers of the rows to request although an unknown token may exist."""
         return [driver.row for driver in self.drivers if driver.before and driver.before.maybe_issued]
 
     @property
-    def holds_real_tokens(self) -> bool:
-        """Whether any token that is not known to have expired is none of the sandbox's."""
+    def has_real_tokens(self) -> bool:
+        """Whether any token that may still be valid is not from the sandbox."""
         earlier = [*self.outcomes.tokens(), *(driver.before.token for driver in self.drivers if driver.before)]
         return any(token and not token.startswith(SANDBOX_TOKEN) for token in earlier)
 
-    def whose(self) -> Iterator[Identifier | Problem]:
-        """For each row, read afresh: the driver it belongs to, or why none."""
+    def owners(self) -> Iterator[Identifier | Problem]:
+        """For each row, read again from its cells: the driver it belongs to, or why it has none."""
         rows = Rows(self.cells, self._columns)
-        return (self._plan.whom(row, rows) for row in range(len(rows))) if self._plan else rows.who()
+        return (self._plan.driver_of(row, rows) for row in range(len(rows))) if self._plan else rows.drivers()
 
     def conflicts(self) -> Iterator[Identifier | None]:
-        """For each row, the driver that its cell names where it is another than the one it was sent for, else None."""
+        """For each row, the driver in its cells if that is not the one it was sent for, else None."""
         rows = Rows(self.cells, self._columns)
         return (self._plan.conflict(row, rows) if self._plan else None for row in range(len(rows)))
 
     def auth_cells(self, outcome: Outcome) -> tuple[str, ...]:
-        """An outcome as the cells of `AUTH_COLUMNS`; times that could not be read stay beside their token."""
+        """An outcome as the cells of `AUTH_COLUMNS`, with the unreadable times of its token."""
         cells = auth_cells(outcome)
         unread = self.unread.get(outcome.token)
         if not unread:
@@ -220,7 +222,7 @@ class Batch:
         return tuple(unread.get(column) or cell for column, cell in zip(AUTH_COLUMNS, cells, strict=True))
 
     def difference(self, roster: Roster) -> str:
-        """Where a roster is not the one these rows are from; empty if it is."""
+        """How a roster differs from the one these rows come from; empty if it is the same."""
         if list(map(str, roster.frame.columns)) != list(map(str, self.cells.columns)):
             return "its columns differ"
         if len(roster) != len(self):
@@ -229,8 +231,8 @@ class Batch:
         return f"row {self.row_numbers()[int(differs.argmax())]} differs" if differs.any() else ""
 
     def supersedes(self, other: Batch) -> bool:
-        """Whether these are the rows of ``other``, of the same drivers, each with its good token or a newer one."""
-        if not self.cells.equals(other.cells) or list(self.whose()) != list(other.whose()):
+        """Whether these rows are those of ``other``, with the same drivers, each with its token or a newer one."""
+        if not self.cells.equals(other.cells) or list(self.owners()) != list(other.owners()):
             return False
         pairs = ((self.outcomes[row], other.outcomes[row]) for row in self.row_numbers())
         return all(not old.token or old.token == new.token or _is_newer(new, old) for new, old in pairs)
@@ -241,15 +243,15 @@ def _is_newer(one: Outcome, other: Outcome) -> bool:
 
 
 def composed(batch: Batch, outcomes: Mapping[int, Outcome]) -> Iterator[pd.DataFrame]:
-    """The table as it is published, every cell a string, slice by slice.
+    """The table to publish, every cell a string, slice by slice.
 
     Raises:
-        StorageError: an outcome names another driver than its row; a bug, never the user's fault.
+        StorageError: an outcome belongs to another driver than its row; a bug, never the user's fault.
     """
-    whose, numbers = batch.whose(), batch.row_numbers()
+    owners, numbers = batch.owners(), batch.row_numbers()
     for part in slices(len(batch)):
         cells = batch.cells.iloc[part].set_axis(range(batch.cells.shape[1]), axis=1)
-        auth = auth_frame(islice(whose, len(cells)), numbers[part], outcomes, batch.auth_cells)
+        auth = auth_frame(islice(owners, len(cells)), numbers[part], outcomes, batch.auth_cells)
         auth.columns = pd.RangeIndex(cells.shape[1], cells.shape[1] + len(AUTH_COLUMNS))
         auth.index = cells.index
         yield pd.concat([cells, auth], axis=1)[batch.order].set_axis(batch.header, axis=1)

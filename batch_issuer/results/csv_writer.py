@@ -1,4 +1,4 @@
-"""The table as it is published: in the order of the rows; as CSV, safe for spreadsheet programs."""
+"""The published table as CSV, safe for spreadsheet programs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from .private_files import BOM, LINE_END
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 ROWS_AT_ONCE = 10_000
-"""Rows that are composed and written together: the table as a whole is never in memory."""
+"""Rows that are composed and written together: the whole table is never in memory."""
+
+
+def delimiter_of_name(path: Path) -> str:
+    """The separator of a new file, by its name: a tab for ``.tsv``, else a comma."""
+    return "\t" if path.suffix.lower() == ".tsv" else ","
 
 
 def slices(length: int) -> Iterator[slice]:
-    """All rows, so many at once; a slice of none if there are none."""
+    """All rows in slices of `ROWS_AT_ONCE`; one empty slice if there are no rows."""
     return (slice(start, start + ROWS_AT_ONCE) for start in range(0, length or 1, ROWS_AT_ONCE))
 
 
 class GuardedCells:
-    """The cells of each row as no spreadsheet program runs them; only columns that need it are copied for that."""
+    """The cells of each row, guarded so that no spreadsheet program runs them; only changed columns are copied."""
 
     def __init__(self, cells: pd.DataFrame) -> None:
         columns = [cells.iloc[:, position].to_numpy() for position in range(cells.shape[1])]
@@ -36,7 +42,7 @@ class GuardedCells:
 
 
 def guarded_table(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """A table that no spreadsheet program runs, and how many cells of its own columns were changed for that."""
+    """A table that no spreadsheet program runs, and the number of roster cells changed for that."""
     changed = 0
     columns = {}
     for position, column in enumerate(table.columns):
@@ -49,7 +55,7 @@ def guarded_table(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def write_csv(descriptor: int, tables: Iterable[pd.DataFrame], delimiter: str) -> int:
-    """Fill a file with the slices of a table; returns how many cells got an apostrophe."""
+    """Fill a file with the slices of a table; returns the number of cells that got an apostrophe."""
     changed = 0
     with open(descriptor, "w", encoding="utf-8", newline="", closefd=False) as file:
         file.write(BOM)
@@ -63,6 +69,6 @@ def write_csv(descriptor: int, tables: Iterable[pd.DataFrame], delimiter: str) -
 
 
 def finish(descriptor: int) -> None:
-    """Flush a file to the disk; room that is not needed is given back."""
+    """Flush a file to the disk and free the space that it does not need."""
     os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
     os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""``OUT.partial``: the results in completion order, durable as they come."""
+"""``OUT.partial``: the outcomes in completion order, durable from the moment they arrive."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ SYNC_DELAY = 0.010
 
 @lru_cache(maxsize=1)
 def _flushers(_process: int) -> ThreadPoolExecutor:
-    """Threads that wait for the disk, for all journals of a process: a new one each time costs more than the flush.
+    """Threads that flush the journals of a process; starting one each time would cost more than the flush.
 
-    A process that was forked has none of its parent's.
+    A forked process does not inherit its parent's threads.
     """
     return ThreadPoolExecutor(4, "batch-issuer-flush")
 
 
 class _Text(list[str]):
-    """What a csv writer has written; one writer serves all lines, since making one costs as much as a line."""
+    """Text from a csv writer; one writer serves all lines, because creating one costs as much as a line."""
 
     write = list.append
 
@@ -46,19 +46,19 @@ class _Text(list[str]):
 class Journal:
     """``OUT.partial``: each line is in the file (``write(2)``) when the call returns, and on the disk soon after.
 
-    It begins with a line for every row, so that it needs neither the roster nor an earlier results file to be finished
-    from; it takes its name, maybe from the journal of an earlier run, once these are on the disk.
+    It starts with a line for every row, so that a run can be resumed without the roster or earlier results. Once these
+    lines are on the disk, it takes its name, replacing the journal of an earlier run.
 
     Attributes:
         path: of the file.
-        is_whole: once it is closed, whether all that was written is on the disk under this name.
+        is_whole: after closing, whether everything written is on the disk under this name.
     """
 
     def __init__(self, path: Path, batch: Batch) -> None:
-        """Begin it.
+        """Create it.
 
         Raises:
-            OSError: it cannot be written; what was there under its name still is.
+            OSError: it cannot be written; an earlier file under its name is still there.
         """
         self.path = path
         self.is_whole = False
@@ -70,11 +70,11 @@ class Journal:
         self._writer = csv.writer(self._text, delimiter=batch.delimiter, lineterminator=LINE_END)
         self._dirty = asyncio.Event()
         self._flushing = asyncio.Lock()
-        self._torn: StorageError | None = None
+        self._failure: StorageError | None = None
         header = [ROW_COLUMN, *(guard_cell(column) for column in batch.header)]
-        being_born = self.being_born(path)
-        being_born.unlink(missing_ok=True)  # of a run that was killed here
-        self._descriptor = create_private(being_born)
+        temporary = self.temporary_path(path)
+        temporary.unlink(missing_ok=True)  # left by a killed run
+        self._descriptor = create_private(temporary)
         self._size = 0
         try:
             beginning = BOM.encode() + self._lines([header])
@@ -83,12 +83,12 @@ class Journal:
                 self._append(beginning + self._outcome_lines(outcomes))
                 beginning = b""
             os.fsync(self._descriptor)
-            self._take_name(being_born)
+            self._take_name(temporary)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
             with contextlib.suppress(OSError):
-                being_born.unlink()
+                temporary.unlink()
             raise
         sync_folder(path.parent)
 
@@ -97,24 +97,24 @@ class Journal:
         self._size += len(data)
 
     @staticmethod
-    def being_born(path: Path) -> Path:
-        """The name that a journal has until it is whole."""
+    def temporary_path(path: Path) -> Path:
+        """The name of a journal until its first lines are on the disk."""
         return path.with_name(f"{path.name}.writing")
 
-    def _take_name(self, being_born: Path) -> None:
+    def _take_name(self, temporary: Path) -> None:
         try:
-            being_born.replace(self.path)
-        except PermissionError:  # Windows renames no file that is open
+            temporary.replace(self.path)
+        except PermissionError:  # Windows does not rename open files
             os.close(self._descriptor)
-            being_born.replace(self.path)
+            temporary.replace(self.path)
             flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
             self._descriptor = os.open(self.path, flags)
 
     def record(self, *outcomes: Outcome) -> None:
-        """Keep what rows came to, or may come to.
+        """Write outcomes, or the intent to send requests.
 
         Raises:
-            StorageError: the lines could not be written; send nothing more.
+            StorageError: the lines could not be written; send no further requests.
         """
         self._write(self._outcome_lines(outcomes))
 
@@ -131,25 +131,25 @@ class Journal:
         return "".join(self._text).encode()
 
     def _write(self, data: bytes) -> None:
-        if self._torn is not None:
-            raise self._torn
+        if self._failure is not None:
+            raise self._failure
         try:
             self._append(data)
         except OSError as error:
-            try:  # no torn line: the file stays valid CSV
+            try:  # remove the torn line, so that the file stays valid CSV
                 os.ftruncate(self._descriptor, self._size)
                 os.lseek(self._descriptor, self._size, os.SEEK_SET)
-            except OSError:  # then it is the last one, which is not read
-                self._torn = self._broken(error.strerror)
+            except OSError:  # then the torn line stays the last one, which is not read
+                self._failure = self._broken(error.strerror)
             raise self._broken(error.strerror) from None
         self._dirty.set()
 
     async def keep_synced(self) -> None:
-        """Flush to the disk what was written, soon after it was, until cancelled; of several callers, one at a time.
+        """Flush new lines to the disk soon after they are written, until cancelled; one caller at a time.
 
         Raises:
-            StorageError: the disk refused, so what was written since the last flush may be lost in a power cut; or the
-                file is no longer under its name.
+            StorageError: flushing failed, so lines since the last flush may be lost in a power cut; or the file is no
+                longer under its name.
         """
         async with self._flushing:
             while True:
@@ -162,11 +162,11 @@ class Journal:
         try:
             in_place = await asyncio.get_running_loop().run_in_executor(_flushers(os.getpid()), self._sync)
         except OSError as error:
-            self._dirty.set()  # another caller shall find out, too
+            self._dirty.set()  # so that other callers fail, too
             raise self._broken(error.strerror) from None
         if not in_place:
             self._dirty.set()
-            raise self._broken("it was removed or moved while the run was at work")
+            raise self._broken("it was removed or moved during the run")
 
     def _sync(self) -> bool:
         os.fsync(self._descriptor)
@@ -178,8 +178,8 @@ class Journal:
 
     def _broken(self, why: str | None) -> StorageError:
         return StorageError(
-            f"{self.path} could not be written: {why}",
-            "make room on the disk or check its permissions",
+            f"cannot write {self.path}: {why}",
+            "free disk space or correct the permissions",
         )
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Files that hold secrets: born with mode 0600, never opened through a symbolic link, durable when asked."""
+"""Files with secrets: created with mode 0600, never opened through a symbolic link, durable on request."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BOM = "\ufeff"
-"""Begins every file: without it Excel takes UTF-8 for the local 8-bit encoding."""
+"""The start of every file: without it Excel reads UTF-8 as the local 8-bit encoding."""
 
 LINE_END = "\r\n"
-"""As in RFC 4180; with it Python's csv writer quotes cells that hold either of the two characters."""
+"""As in RFC 4180; it makes Python's csv writer quote cells that contain either of the two characters."""
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 
 
 def create_private(path: Path) -> int:
-    """A descriptor of a new file, readable by its owner only, whatever the umask.
+    """Create a file that only its owner can read, whatever the umask; returns its descriptor.
 
     Raises:
-        FileExistsError: there is something under that name, be it a symbolic link.
+        FileExistsError: the name is in use, even if by a symbolic link.
         OSError: it cannot be created.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -48,10 +48,10 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def reserve(descriptor: int, size: int) -> None:
-    """Have room on the disk for ``size`` bytes of a file, where the file system can promise that.
+    """Reserve disk space for ``size`` bytes of a file, if the file system supports it.
 
     Raises:
-        OSError: there is no room.
+        OSError: there is not enough disk space.
     """
     if not hasattr(os, "posix_fallocate") or not size:
         return
@@ -63,7 +63,7 @@ def reserve(descriptor: int, size: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename durable; does nothing where folders cannot be opened (Windows)."""
+    """Make a rename durable; does nothing if folders cannot be opened (Windows)."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -73,7 +73,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one under its name: its folder may have been removed or put elsewhere."""
+    """Whether an open file is still under its name: it or its folder may have been removed or moved."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except OSError:
@@ -81,12 +81,12 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 def exposure(file: Path) -> str:
-    """Why others may get at private files where one is, one sentence; empty if they cannot.
+    """A warning if other users can access private files in the folder of this one, else empty.
 
     Args:
-        file: one that was made with mode 0600.
+        file: created with mode 0600.
     """
-    if os.name == "nt":  # permissions are inherited there; modes say nothing
+    if os.name == "nt":  # permissions are inherited there, modes do not count
         return ""
     folder = file.parent.absolute()
     try:
@@ -95,7 +95,7 @@ def exposure(file: Path) -> str:
     except OSError:
         return ""
     if file_mode & 0o077:
-        return f"{folder} is on a file system without permissions: whoever can reach it can read the tokens"
+        return f"the file system of {folder} has no permissions: anyone who can access it can read the tokens"
     if reachable and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        return f"everybody can put files into the folder {folder} and take files out of it; use one of your own"
+        return f"all users can add and remove files in {folder}; use a folder that only you can write to"
     return ""

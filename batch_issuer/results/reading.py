@@ -1,4 +1,4 @@
-"""A results file read back, CSV or workbook, or the journal of a run that did not finish."""
+"""Reading a results file, CSV or workbook, or the journal of an interrupted run."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-# Where ours stand side by side there is no doubt about the separator, whatever else the header holds.
+# These two columns next to each other show the separator, whatever else the header contains.
 _OURS = re.compile(r'auth_status"?([,;\t|])"?auth_token')
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A results file that was read, or the journal of a run that did not finish.
+    """The content of a results file, or of the journal of an interrupted run.
 
     Attributes:
-        frame: its cells as strings in its own column order, guards taken off; of a journal the last line of each row,
+        frame: its cells as strings in its own column order, without guards; of a journal the last line of each row,
             without `ROW_COLUMN`.
         rows: the row numbers as the roster's spreadsheet shows them.
-        delimiter: what separates its columns.
-        others: the names of other sheets, if it is a workbook.
+        delimiter: separates its columns.
+        others: names of the other sheets of a workbook.
     """
 
     frame: pd.DataFrame = field(repr=False)
@@ -65,15 +65,15 @@ class Results:
         return self.frame.loc[:, ~self.frame.columns.isin(AUTH_COLUMNS)]
 
     def expires_at(self) -> list[datetime | None]:
-        """When each row's token expires, UTC; None where there is none, or that cannot be read."""
+        """When each row's token expires, UTC; None without a token or a readable expiry."""
         return [utc_time(text) for text in self.frame["auth_expires_at"]]
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:
-    """Read a results file back, or a journal, that of a run at work included.
+    """Read a results file, or a journal, even that of a run in progress.
 
-    The torn last line that a crash may leave in a journal is not read. A row that lost blank cells at its end, as
-    Excel saves it, gets them again.
+    A torn last line, which a crash may leave in a journal, is skipped. Blank cells that Excel drops at the end of a row
+    are restored.
 
     Raises:
         RosterError: it cannot be read.
@@ -87,7 +87,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         _check_header(header, path)
         return _results(header, _frame(body, header), others=sheet.others)
     if b"auth_token" not in data.replace(b"\0", b""):  # as in UTF-16
-        raise _not_one(path)
+        raise _not_results(path)
     is_journal = re.match(rb'"?auth_row"?[,;\t|]', data.removeprefix(BOM.encode())) is not None
     if is_journal:
         data = _whole_lines(data)
@@ -97,7 +97,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     delimiter = found[1] if found else delimiter_of(text, _is_header, path.name)
 
     def lost_its_end(cells: list[str], header: list[str]) -> bool:
-        """A lost separator further left would have moved something else into the column of the status."""
+        """Whether only cells at the end are missing: a separator lost further left would shift the status column."""
         named = [unguard_cell(column) for column in header]
         _check_header(named, path)
         status = named.index("auth_status")
@@ -119,8 +119,8 @@ def _frame(body: Sequence[Sequence[str]], header: Sequence[str]) -> pd.DataFrame
     return pd.DataFrame(body, columns=range(len(header)), dtype=object)
 
 
-def _not_one(path: Path) -> ResultsError:
-    return ResultsError(f"{path} is not a results file", "give a file that batch-issuer issue wrote")
+def _not_results(path: Path) -> ResultsError:
+    return ResultsError(f"{path} is not a results file", "pass a file that batch-issuer issue wrote")
 
 
 def _is_header(header: Sequence[str]) -> bool:
@@ -129,12 +129,12 @@ def _is_header(header: Sequence[str]) -> bool:
 
 def _check_header(header: Sequence[str], path: Path) -> None:
     if not _is_header(header):
-        raise _not_one(path)
+        raise _not_results(path)
     wrong = [column for column in AUTH_COLUMNS if header.count(column) != 1]
     if wrong:
         raise ResultsError(
-            f"{path} has not just one column of each of these names: {', '.join(wrong)}",
-            "the first line must be the header, with every auth_ column once; take it from a file that issue wrote",
+            f"{path}: missing or repeated columns in the header: {', '.join(wrong)}",
+            "copy the header from a file that batch-issuer issue wrote; it has each auth_ column once",
         )
 
 
@@ -152,11 +152,11 @@ def _results(
 
 
 def _whole_lines(data: bytes) -> bytes:
-    """A journal without the line that was being written when the power went; what follows a NUL never arrived."""
+    """A journal without the line that a power cut interrupted; data after a NUL never reached the disk."""
     data = data.partition(b"\0")[0]
     end = data.rfind(b"\n") + 1
     quotes = data.count(b'"', 0, end)
-    while end and quotes % 2:  # this line end is within a cell
+    while end and quotes % 2:  # this line end is inside a cell
         before = data.rfind(b"\n", 0, end - 1) + 1
         quotes -= data.count(b'"', before, end)
         end = before
@@ -171,17 +171,14 @@ def _unguard(frame: pd.DataFrame, header: Sequence[str]) -> None:
 
 
 def _last_lines(frame: pd.DataFrame, name: str) -> tuple[list[int], pd.DataFrame]:
-    """The row numbers of a journal, in order, and what its last line says of each."""
+    """The row numbers of a journal, in order, and the last line of each row."""
     try:
         latest = {int(row): line for line, row in enumerate(frame[frame.columns[0]])}
     except ValueError:
         raise ResultsError(
-            f"{name}: its column {ROW_COLUMN} holds no row numbers", "leave journals as they are"
+            f"{name}: column {ROW_COLUMN} does not contain row numbers", "restore the journal; it must not be edited"
         ) from None
     if PARTIAL not in name and len(frame) > len(latest):
-        raise ResultsError(
-            f"{name} is the journal of a run under another name, with several lines of a row",
-            f"give it back its name, which ends with {PARTIAL}",
-        )
+        raise ResultsError(f"{name} is a renamed journal", f"restore its name, which ends with {PARTIAL}")
     rows = sorted(latest)
     return rows, frame.iloc[[latest[row] for row in rows], 1:].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""What is in a results file: how many rows of which status, tokens until when, and the rows to look at."""
+"""A summary of a results file: rows by status, validity of the tokens, and the rows with problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..hints import Hint
 from ..model import Status
 from .auth_columns import identifier_of
-from .validity import is_spoilt
+from .validity import is_corrupted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from .reading import Results
 
 UNREADABLE = "(unreadable)"
-"""Stands for an ``auth_status`` that is none."""
+"""In place of an invalid ``auth_status``."""
 
 
 class Failure(NamedTuple):
-    """A row that somebody has to look at: without a token, or with a remark that names a cure."""
+    """A row with a problem: without a token, or with a hint."""
 
     row: int
     status: str
@@ -32,21 +32,21 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """What is in a results file at a moment.
+    """A summary of a results file at a point in time.
 
     Attributes:
-        rows: how many there are.
-        counts: how many of them have which ``auth_status``; they add up to ``rows``.
-        spoilt: tokens that a spreadsheet program changed, themselves or their codes, or that stand in several rows.
-        valid, expired, unknown_expiry: all other tokens, by what their ``auth_expires_at`` says.
-        purged: rows whose token had expired and was blanked.
+        rows: their number.
+        counts: rows by ``auth_status``; they add up to ``rows``.
+        corrupted: tokens that were changed, have a changed code, or are in several rows.
+        valid, expired, unknown_expiry: all other tokens, by their ``auth_expires_at``.
+        purged: rows with an expired token that was blanked.
         next_expiry, last_expiry: of the valid tokens, UTC; None without one.
-        problems: rows to look at, by hint, the most frequent hint first.
+        problems: rows with problems, by hint, the most frequent hint first.
     """
 
     rows: int
     counts: dict[str, int]
-    spoilt: int
+    corrupted: int
     valid: int
     expired: int
     unknown_expiry: int
@@ -57,44 +57,44 @@ class FileStatus:
 
 
 def count_statuses(results: Results) -> dict[str, int]:
-    """How many rows have which ``auth_status``, in the order of `Status`; statuses without rows left out.
+    """The number of rows by ``auth_status``, in the order of `Status`, without statuses that have no rows.
 
-    Any other text counts as `UNREADABLE`: where columns were shifted it may be a token.
+    Any other text counts as `UNREADABLE`, because it may be a token if columns were shifted.
     """
     found = Counter(_status(text) for text in results.frame["auth_status"])
     return {status: found[status] for status in (*map(str, Status), UNREADABLE) if found[status]}
 
 
-def _spoilt(results: Results) -> list[bool]:
-    """For each row, whether it holds a token that cannot be redeemed as it stands, or not for certain."""
+def _corrupted(results: Results) -> list[bool]:
+    """For each row, whether it has a token that cannot be redeemed, or might belong to another row."""
     rows = Counter(results.frame["auth_token"])
     pairs = zip(results.frame["auth_token"], results.frame["auth_code"], strict=True)
-    return [token != "" and (is_spoilt(token, code) or rows[token] > 1) for token, code in pairs]
+    return [token != "" and (is_corrupted(token, code) or rows[token] > 1) for token, code in pairs]
 
 
 def failures_in(results: Results) -> list[Failure]:
-    """Rows to look at; a cell that cannot be what its column promises is left out, for it may be a token."""
+    """Rows with problems. Cells that do not fit their column are left out, because they may be tokens."""
     columns = [results.frame[name] for name in ("auth_status", "auth_identifier", "auth_error", "auth_hint")]
     found = (
-        Failure(row, _status(status), str(identifier_of(who) or ""), _sentence(error), _sentence(hint))
-        for row, status, who, error, hint in zip(results.rows, *columns, strict=True)
+        Failure(row, _status(status), str(identifier_of(identifier) or ""), _sentence(error), _sentence(hint))
+        for row, status, identifier, error, hint in zip(results.rows, *columns, strict=True)
     )
     found = (
-        failure._replace(error="its token or code was changed, or stands in two rows", hint=str(Hint.SPOILT))
+        failure._replace(error="token or code changed, or in two rows", hint=str(Hint.CORRUPTED))
         if bad
-        else failure._replace(error="its auth_status is none", hint=str(Hint.SPOILT))
+        else failure._replace(error="auth_status is not a valid status", hint=str(Hint.CORRUPTED))
         if failure.status == UNREADABLE
         else failure
-        for failure, bad in zip(found, _spoilt(results), strict=True)
+        for failure, bad in zip(found, _corrupted(results), strict=True)
     )
     return [failure for failure in found if failure.hint or failure.status != Status.ISSUED]
 
 
 def status_of(results: Results, now: datetime) -> FileStatus:
-    """What is in it at ``now``, in UTC."""
-    bad_tokens = _spoilt(results)
-    held = results.frame["auth_token"] != ""
-    expiries = [at for at, has, bad in zip(results.expires_at(), held, bad_tokens, strict=True) if has and not bad]
+    """Summarize a results file at ``now``, in UTC."""
+    bad_tokens = _corrupted(results)
+    has_token = results.frame["auth_token"] != ""
+    expiries = [at for at, has, bad in zip(results.expires_at(), has_token, bad_tokens, strict=True) if has and not bad]
     known = sorted(at for at in expiries if at)
     valid = [at for at in known if at > now]
     blank = (results.frame["auth_status"] == Status.ISSUED) & (results.frame["auth_token"] == "")
@@ -107,7 +107,7 @@ def status_of(results: Results, now: datetime) -> FileStatus:
     return FileStatus(
         rows=len(results.frame),
         counts=count_statuses(results),
-        spoilt=sum(bad_tokens),
+        corrupted=sum(bad_tokens),
         valid=len(valid),
         expired=len(known) - len(valid),
         unknown_expiry=len(expiries) - len(known),
@@ -123,5 +123,5 @@ def _status(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """A text that holds a blank, as all of ours do, and no token or code."""
+    """A text with a space, as every error and hint has; a token or code has none."""
     return text if " " in text.strip() else ""

@@ -1,4 +1,4 @@
-"""The table as an Excel workbook (.xlsx), the form to open by hand: every cell is text, none evaluated or rounded."""
+"""The table as an Excel workbook (.xlsx): every cell is text, none is evaluated or rounded."""
 
 from __future__ import annotations
 
@@ -24,48 +24,50 @@ if TYPE_CHECKING:
 SUFFIX = ".xlsx"
 
 MOST_CHARACTERS = 32767
-"""Of a cell, in UTF-16 units, as Excel has them."""
+"""Excel's limit for a cell, in UTF-16 units."""
 
 SHEET = "Results"
 
 _WIDTHS = (8, 40)  # of columns, in characters
-_LOOKED_AT = 1000  # rows, for the widths
+_SAMPLE = 1000  # rows, for the widths
 
-# Colours that Excel itself gives to bad and neutral cells, and to headers.
+# Excel's own colours for bad and neutral cells, and for headers.
 _BAD, _NEUTRAL, _HEADER = "#FFC7CE", "#FFEB9C", "#D9E1F2"
 _TINTS = dict.fromkeys((Status.FAILED, Status.INVALID, Status.UNKNOWN), _BAD)
 
 
 def check_available(path: object) -> None:
-    """Refuse a workbook where none can be written.
+    """Refuse to write a workbook without the package that writes it.
 
     Raises:
         ResultsError: the extra ``xlsx`` is not installed.
     """
     if find_spec("xlsxwriter") is None:
         raise ResultsError(
-            f"{path}: writing Excel workbooks needs the extra xlsx, which is not installed",
-            "install the package XlsxWriter where batch-issuer is installed: pip install XlsxWriter; "
-            "or give the results a name that ends with .csv",
+            f"{path}: the package for writing Excel workbooks is not installed",
+            "run pip install XlsxWriter, or use a name that ends in .csv",
         )
 
 
 def check_fits(table: pd.DataFrame, more_columns: int) -> None:
-    """Refuse cells that no sheet can hold, before anything is sent.
+    """Refuse a table that does not fit a sheet, before anything is sent.
 
     Raises:
-        ResultsError: says which.
+        ResultsError: it has too many rows or columns, or too long a cell.
     """
-    tip = "give the results a name that ends with .csv"
-    if len(table) >= MOST_ROWS or table.shape[1] + more_columns > MOST_COLUMNS:
-        raise ResultsError(f"an Excel sheet holds {MOST_ROWS} rows and {MOST_COLUMNS} columns at most", tip)
+    hint = "use a name that ends in .csv for the results"
+    rows, columns = len(table) + 1, table.shape[1] + more_columns
+    if rows > MOST_ROWS or columns > MOST_COLUMNS:
+        raise ResultsError(
+            f"{rows} rows and {columns} columns do not fit an Excel sheet ({MOST_ROWS} rows, {MOST_COLUMNS} columns)",
+            hint,
+        )
     for position, column in enumerate(table.columns):
         for row, cell in enumerate((str(column), *table.iloc[:, position]), 1):
             if len(cell) * 2 > MOST_CHARACTERS and _units(cell) > MOST_CHARACTERS:
                 raise ResultsError(
-                    f"row {row}, column {str(column)[:40]!r}: a cell of an Excel sheet holds {MOST_CHARACTERS} "
-                    "characters at most",
-                    tip,
+                    f"row {row}, column {str(column)[:40]!r}: longer than {MOST_CHARACTERS} characters, Excel's limit",
+                    hint,
                 )
 
 
@@ -74,7 +76,7 @@ def _units(text: str) -> int:
 
 
 def write_workbook(descriptor: int, tables: Iterable[pd.DataFrame]) -> None:
-    """Fill a file, at its beginning, with the slices of a table; rows without a token are tinted.
+    """Write the slices of a table to the start of a file; rows without a token are tinted.
 
     Raises:
         OSError: it could not be written.
@@ -82,7 +84,7 @@ def write_workbook(descriptor: int, tables: Iterable[pd.DataFrame]) -> None:
     import xlsxwriter  # noqa: PLC0415 - an extra
 
     content = io.BytesIO()
-    book = xlsxwriter.Workbook(content, {"in_memory": True})  # a temporary file might outlive a crash, with tokens
+    book = xlsxwriter.Workbook(content, {"in_memory": True})  # a crash must not leave a temporary file with tokens
     _fill(book, pd.concat(list(tables), ignore_index=True))
     book.close()
     write_all(descriptor, content.getvalue())
@@ -90,31 +92,31 @@ def write_workbook(descriptor: int, tables: Iterable[pd.DataFrame]) -> None:
 
 def _fill(book: xlsxwriter.Workbook, table: pd.DataFrame) -> None:
     sheet = book.add_worksheet(SHEET)
-    text = {"num_format": "@"}  # so that what somebody types into a cell later stays text, too
+    text = {"num_format": "@"}  # so that later edits of a cell stay text, too
     header = book.add_format({**text, "bold": True, "bg_color": _HEADER})
     plain = book.add_format(text)
     tinted = {status: book.add_format({**text, "bg_color": _TINTS.get(status, _NEUTRAL)}) for status in Status}
-    looks = [
+    formats = [
         plain if token else tinted.get(status, tinted[Status.UNKNOWN])
         for status, token in zip(table["auth_status"], table["auth_token"], strict=True)
     ]
     for position, name in enumerate(table.columns):
         cells = table.iloc[:, position].tolist()
-        sheet.set_column(position, position, _width([str(name), *cells[:_LOOKED_AT]]), plain)
+        sheet.set_column(position, position, _width([str(name), *cells[:_SAMPLE]]), plain)
         _write_cell(sheet, 0, position, str(name), header)
-        for row, (cell, look) in enumerate(zip(cells, looks, strict=True), 1):
-            _write_cell(sheet, row, position, cell, look)
+        for row, (cell, format_) in enumerate(zip(cells, formats, strict=True), 1):
+            _write_cell(sheet, row, position, cell, format_)
     sheet.freeze_panes(1, 0)
     sheet.autofilter(0, 0, len(table), table.shape[1] - 1)
-    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MOST_ROWS}"})  # it is meant so
+    sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MOST_ROWS}"})  # intended
 
 
-def _write_cell(sheet: Worksheet, row: int, column: int, text: str, look: Format) -> None:
+def _write_cell(sheet: Worksheet, row: int, column: int, text: str, format_: Format) -> None:
     if text:
-        if sheet.write_string(row, column, text, look) != 0:
+        if sheet.write_string(row, column, text, format_) != 0:
             raise OSError(errno.EFBIG, f"row {row + 1} has a cell that is too long for a workbook")
     else:
-        sheet.write_blank(row, column, None, look)
+        sheet.write_blank(row, column, None, format_)
 
 
 def _width(texts: list[str]) -> int:

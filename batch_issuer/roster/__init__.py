@@ -1,11 +1,11 @@
-"""Spreadsheet → a pandas DataFrame of strings, strictly read, and checked drivers, before any request.
+"""Spreadsheet → a strictly read DataFrame of strings → checked drivers, before any request.
 
 ::
 
-    bytes ─ decoding ─► text ─ csv_reader ─► table of strings ─ rows ─► whom each row names ─ checked ─► Roster
-          └─ workbook ─ sheet ────────────►          ▲ columns: which is which, ▲ identifiers: cell by cell
+    bytes ─ decoding ─► text ─ csv_reader ─► table of strings ─ naming ─► a driver per row ─ checks ─► Roster
+          └─ workbook ─ sheet ────────────►       ▲ columns: which identify drivers    ▲ identifiers: cell by cell
 
-Never is an identifier guessed, never a row padded or shifted.
+No identifier is ever guessed, no row ever padded or shifted.
 """
 
 from .columns import LABELS, Column, Columns, identifier_columns, plain
@@ -17,6 +17,7 @@ from .csv_reader import (
     split_separator_line,
 )
 from .decoding import decode, is_workbook
+from .driver_names import driver_names
 from .duplicates import duplicate, same_drivers
 from .identifiers import Problem, named
 from .naming import Rows
@@ -39,6 +40,7 @@ __all__ = [
     "check_lengths",
     "decode",
     "delimiter_of",
+    "driver_names",
     "duplicate",
     "identifier_columns",
     "is_workbook",

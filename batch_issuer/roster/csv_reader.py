@@ -1,9 +1,9 @@
 """The text of a CSV file → rows of strings, strictly: every row has exactly as many cells as the header.
 
-pandas alone pads short rows, and where every row has one cell too many it shifts all columns by one: an ID column then
-holds somebody else's IDs. So Python's csv module defines what a file says. pandas reads it faster, and leaves the texts
-of a column side by side in memory, which all that is done to a column gains by; so it does so where it can be proved
-beforehand that both come to the same.
+pandas alone pads short rows, and if every row has one cell too many, it shifts all columns by one: a driver then gets
+another driver's ID. So Python's csv module defines the content of a file. pandas is faster, and it keeps the texts of a
+column adjacent in memory, which speeds up all later work on the column; so it reads every file for which it provably
+gives the same result.
 """
 
 from __future__ import annotations
@@ -19,43 +19,44 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..errors import RosterError
+from ..wording import amount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 HEADER_ROW = 1
-"""The header's row number, as a spreadsheet shows it; the first driver is on the next."""
+"""The header's row number, as a spreadsheet shows it."""
 
 ROWS_AT_ONCE = 10_000
-"""Rows that are read together."""
+"""Rows per chunk."""
 
 DELIMITERS = ",;\t|"
 
 MOST_PADDING = 10**7
-"""Blank cells that a file may have without spelling them out: a short file must not make a huge table."""
+"""Blank cells that a file may imply without writing them: a short file must not make a huge table."""
 
 
 def split_separator_line(text: str) -> tuple[str | None, str]:
-    """The separator that a first line such as ``sep=;`` names, None without one, and the text after it.
+    """The separator in a first line such as ``sep=;`` (None without one) and the text after it.
 
-    No spreadsheet program that knows the line counts it as a row.
+    Spreadsheet programs that support the line do not count it as a row.
     """
     found = re.match(r'"?sep=([^"\r\n\w])"?(?:\r\n|\r|\n|$)', text, re.IGNORECASE)
     return (found[1], text[found.end() :]) if found else (None, text)
 
 
 def delimiter_of(text: str, fits: Callable[[Sequence[str]], bool], name: str) -> str:
-    """What separates the cells: comma, semicolon, tab or pipe.
+    """The separator of the cells: comma, semicolon, tab or pipe.
 
-    The one that makes the header one that fits; where several do, the one that makes most cells of it.
+    The one that gives a header with the required columns; of several such, the one that gives most cells.
 
     Args:
-        text: the file's, without separator line.
-        fits: whether a header has the columns that are looked for.
-        name: how messages call the file.
+        text: of the file, without separator line.
+        fits: whether a header has the required columns.
+        name: of the file, for messages.
 
     Raises:
-        RosterError: two separators do equally well.
+        RosterError: two separators fit equally well.
     """
     found = re.match(r'(?:[^"\r\n]++|"[^"]*+")*+', text)
     header = found[0] if found else ""
@@ -81,29 +82,29 @@ def _cells(header: str, delimiter: str) -> list[str]:
 
 
 def empty(name: str) -> RosterError:
-    """What to say of a file that holds nothing."""
-    return RosterError(f"{name} is empty", "it needs a header row and a row for each driver")
+    """The error for a file without content."""
+    return RosterError(f"{name} is empty", "add a header row and a row for each driver")
 
 
 def too_many_blanks(name: str) -> RosterError:
-    """What to say of a file with more than `MOST_PADDING`."""
+    """The error for a file with more than `MOST_PADDING`."""
     return RosterError(f"{name} has too many blank rows and cells", "delete the blank rows and columns, and save again")
 
 
 def read_columns(
     text: str, delimiter: str, name: str, fills_up: Callable[[list[str], list[str]], bool] | None = None
 ) -> tuple[list[str], pd.DataFrame]:
-    """The header of a CSV text and, by position, its columns of strings, without blank rows at the end.
+    """The header of a CSV text and its columns of strings (labelled by position), without blank rows at the end.
 
     Args:
-        text: the file's, without separator line.
-        delimiter: what separates the cells.
-        name: how messages call the file.
+        text: of the file, without separator line.
+        delimiter: the separator of the cells.
+        name: of the file, for messages.
         fills_up: whether a row (the first argument) that is not as wide as the header (the second) only lost blank
             cells at its end; it may raise an error of its own.
 
     Raises:
-        RosterError: it is not valid CSV, has no header, a row with more or fewer cells than that, or too many blanks.
+        RosterError: not valid CSV, no header, a row with more or fewer cells than the header, or too many blank cells.
     """
     with suppress(UnicodeEncodeError):
         if quick := _read_quickly(text.encode(), delimiter):
@@ -111,7 +112,7 @@ def read_columns(
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     parts: list[pd.DataFrame] = []
-    blank: list[list[str]] = []  # until something follows
+    blank: list[list[str]] = []  # rows so far without content after them
     number = padding = 0
     while rows := _next_rows(reader, number, name):
         header = header if number else rows[0]
@@ -132,10 +133,10 @@ def read_columns(
 
 
 def _next_rows(reader: Iterator[list[str]], number: int, name: str) -> list[list[str]]:
-    """The next rows, none at the end; ``number`` were read before.
+    """The next chunk of rows, empty at the end; ``number`` rows were read before.
 
     Raises:
-        RosterError: it is not valid CSV.
+        RosterError: not valid CSV.
     """
     rows: list[list[str]] = []
     try:
@@ -143,7 +144,7 @@ def _next_rows(reader: Iterator[list[str]], number: int, name: str) -> list[list
     except csv.Error as error:
         raise RosterError(
             f"{name}, row {number + len(rows) + 1}: not valid CSV ({error})",
-            "look for a quotation mark that is opened and never closed, or save the file again as CSV UTF-8",
+            "close the quotation mark that is open, or save the file again as CSV UTF-8",
         ) from None
     return rows
 
@@ -155,38 +156,39 @@ def _fill_up(
     name: str,
     fills_up: Callable[[list[str], list[str]], bool] | None,
 ) -> int:
-    """Make all rows as wide as the header; returns how many cells were added.
+    """Make all rows as wide as the header; returns the number of cells added.
 
     Raises:
         RosterError: one has more or fewer cells.
     """
     added, blank = 0, [""] * len(header)
     for position, cells in enumerate(rows) if set(map(len, rows)) != {len(header)} else ():
-        lacking = len(header) - len(cells)
-        if not lacking:
+        missing = len(header) - len(cells)
+        if not missing:
             continue
         if cells and not (fills_up is not None and fills_up(cells, header)):
-            said = f"{name}, row {number + position + 1}: {len(cells)} cells, but the header has {len(header)}"
-            tip = "look for a missing or extra separator, or for a cell with a separator and no quotation marks"
-            raise RosterError(said, tip)
-        rows[position] = [*cells, *blank[:lacking]] if cells else blank
-        added += lacking
+            message = f"{name}, row {number + position + 1}: {amount(len(cells), 'cell')} instead of {len(header)}"
+            raise RosterError(
+                message, "add or remove a separator, or put quotation marks around a cell that contains one"
+            )
+        rows[position] = [*cells, *blank[:missing]] if cells else blank
+        added += missing
     return added
 
 
 def _read_quickly(data: bytes, delimiter: str) -> tuple[list[str], pd.DataFrame] | None:
-    """The same of UTF-8 by pandas, None where it is not certain to be the same; endless cells are read, too.
+    """The same by pandas, or None if the result might differ; overlong cells are read, too.
 
-    It is, if every quotation mark opens or closes a cell or is doubled within one, and if no row is shorter than the
-    header: pandas itself refuses longer ones, so there must be as many separators as that many full rows have. That is
-    seen beforehand, so that it never fills a huge table with blanks.
+    The result is the same if every quotation mark opens or closes a cell or is doubled inside one, and if no row is
+    shorter than the header. pandas refuses longer rows, so it is enough that there are as many separators as in full
+    rows. They are counted first, so that pandas never fills a huge table with blank cells.
 
     Args:
-        data: without NUL characters, which pandas would pass over.
-        delimiter: what separates the cells.
+        data: UTF-8 without NUL characters, which pandas would skip.
+        delimiter: the separator of the cells.
     """
-    # Blank rows at the end; within quotation marks there is one after them. What is large is let go only in the end:
-    # else the C library keeps later buffers among what lasts, and the room they leave stays taken.
+    # Strip blank rows at the end; inside quotation marks, one follows them. Large buffers are freed only at the end:
+    # otherwise the C library places later buffers between lasting ones, and the gaps stay allocated.
     content = data.rstrip(b"\r\n")
     parts = content.split(b'"')
     if not content or len(parts) % 2 == 0 or content[:1] in b"\r\n" or content.startswith(codecs.BOM_UTF8):
@@ -199,8 +201,9 @@ def _read_quickly(data: bytes, delimiter: str) -> tuple[list[str], pd.DataFrame]
     in_header = unquoted.count(separator, 0, header_end.start() if header_end else 0)
     if unquoted.count(separator) != in_header * lines:
         return None
-    beside = {b"", separator, b"\r", b"\n"}
-    if not {part[:1] for part in outside[1:]} <= beside or not {part[-1:] for part in outside[:-1]} <= beside:
+    next_to_quotes = {b"", separator, b"\r", b"\n"}
+    starts, ends = {part[:1] for part in outside[1:]}, {part[-1:] for part in outside[:-1]}
+    if not starts | ends <= next_to_quotes:
         return None
     try:
         table = pd.read_csv(
@@ -224,11 +227,11 @@ def check_lengths(frame: pd.DataFrame, name: str, most: int) -> None:
     """Refuse a cell of more than ``most`` characters.
 
     Raises:
-        RosterError: there is one; says where.
+        RosterError: there is one.
     """
     for position in range(frame.shape[1]):
         cells = frame.iloc[:, position].tolist()
         longest = max(map(len, cells), default=0)
         if longest > most:
             row = HEADER_ROW + 1 + [len(cell) for cell in cells].index(longest)
-            raise RosterError(f"{name}, row {row}: a cell with {longest} characters", "shorten it")
+            raise RosterError(f"{name}, row {row}: a cell with {longest} characters", f"shorten it to {most}")

@@ -1,4 +1,4 @@
-"""Bytes → the text of a CSV file, or the name of what they are instead."""
+"""Bytes → the text of a CSV file, or the kind of file they are instead."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from contextlib import suppress
 from ..errors import RosterError, SettingsError
 
 MOST_BYTES = 512 * 2**20
-"""A file may come to this much, unpacked: a roster of a million drivers takes a fifth of it."""
+"""Largest size of a file, unpacked: a roster of a million drivers takes a fifth of it."""
 
-# What no table comes to: a file that unpacks to more times its size is a trap, if that is much at all.
+# No table is compressed more than this: a larger file that unpacks to more is a decompression bomb.
 _MOST_EXPANSION = 200
-_NOT_MUCH = 16 * 2**20
+_SMALL = 16 * 2**20
 
-SAVE_AS_CSV = 'in the spreadsheet program choose "Save as" and the type "CSV UTF-8"'
+SAVE_AS_CSV = 'in the spreadsheet program, choose "Save as" and the type "CSV UTF-8"'
 
 # Not encodings of a text file, or ones that take more than linear time.
 _NO_ENCODINGS = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"}
@@ -31,9 +31,9 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-_LOOKED_AT = 1000
+_SAMPLE = 1000  # characters
 
-# What is often taken for a CSV file, by how it begins.
+# Files that are often mistaken for CSV, by how they begin.
 _OTHERS = (
     (
         rb"\xd0\xcf\x11\xe0",
@@ -48,15 +48,15 @@ _OTHERS = (
 
 
 def is_workbook(data: bytes) -> bool:
-    """Whether it is an archive as .xlsx files are; other workbooks and archives without a sheet in XML are not."""
+    """Whether it is an archive with sheets in XML, as .xlsx files are; other workbooks and archives are not."""
     return data.startswith(b"PK\x03\x04") and b"xl/worksheets/" in data and b"xl/workbook.bin" not in data
 
 
 def unpacked(data: bytes, name: str) -> bytes:
-    """What a gzip file holds; any other bytes as they are.
+    """The content of a gzip file; any other bytes as they are.
 
     Raises:
-        RosterError: it is damaged, or comes to too much.
+        RosterError: it is damaged, or unpacks to too much.
     """
     if not data.startswith(b"\x1f\x8b"):
         return data
@@ -65,22 +65,21 @@ def unpacked(data: bytes, name: str) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             content = file.read(room + 1)
     except (OSError, EOFError, zlib.error):
-        raise RosterError(f"{name}: a damaged gzip file", "copy it again; gzip -t tells whether it is whole") from None
+        raise RosterError(f"{name} is a damaged gzip file", "copy it again and check it with gzip -t") from None
     if len(content) > room:
         raise too_big(name)
     return content
 
 
 def room_for(data: bytes) -> int:
-    """Bytes that a packed file may come to."""
-    return min(MOST_BYTES, max(_NOT_MUCH, _MOST_EXPANSION * len(data)))
+    """Bytes that a packed file may unpack to."""
+    return min(MOST_BYTES, max(_SMALL, _MOST_EXPANSION * len(data)))
 
 
 def too_big(name: str) -> RosterError:
-    """What to say of a file that is, or unpacks to, more than a roster can be."""
+    """The error for a file that is, or unpacks to, more than a roster can be."""
     return RosterError(
-        f"{name} is too big, or comes to too much when unpacked",
-        f"split it into rosters of less than {MOST_BYTES // 2**20} MiB",
+        f"{name} is too large, or unpacks to too much", f"split it into rosters of less than {MOST_BYTES // 2**20} MiB"
     )
 
 
@@ -89,9 +88,9 @@ def decode(data: bytes, name: str, encoding: str | None = None, *, ours: bool = 
 
     Args:
         data: the file's bytes.
-        name: how messages call it.
-        encoding: as Python names it; a byte order mark is believed instead. Without either it must be UTF-8.
-        ours: whether this program wrote it, so with one byte order mark, and not in another encoding.
+        name: of the file, for messages.
+        encoding: as Python names it; a byte order mark takes precedence. Without either it must be UTF-8.
+        ours: whether this program wrote it, with one byte order mark and in no other encoding.
 
     Raises:
         RosterError: it is another kind of file, or in another encoding.
@@ -104,24 +103,24 @@ def decode(data: bytes, name: str, encoding: str | None = None, *, ours: bool = 
         text = data.decode(codec)
     except UnicodeDecodeError as error:
         line = _line(data, error.start, codec)
-        tip = SAVE_AS_CSV if by_mark or ours else _tip(data, error, codec)
-        raise RosterError(f"{name}, line {line}: not {codec.upper()} text", tip) from None
-    except UnicodeError:  # not of these bytes but of the codec
+        hint = SAVE_AS_CSV if by_mark or ours else _hint(data, error, codec)
+        raise RosterError(f"{name}, line {line}: not {codec.upper()} text", hint) from None
+    except UnicodeError:  # an error of the codec, not of these bytes
         raise RosterError(f"{name}: not {codec.upper()} text", SAVE_AS_CSV) from None
     text = text.removeprefix("\ufeff") if ours else text.lstrip("\ufeff")  # two programs may have added one each
     if by_mark:
-        _refuse_others(text[:_LOOKED_AT].encode(errors="replace"), name)
+        _refuse_others(text[:_SAMPLE].encode(errors="replace"), name)
     if "\0" in text:
-        tip = "save it again as CSV UTF-8"
+        hint = "save it again as CSV UTF-8"
         if not (by_mark or encoding or ours) and len(data) // 3 < data.count(0):
             likely = "utf-16-be" if data.startswith(b"\0") else "utf-16-le"
-            tip = f"add --encoding {likely}, or {tip}"
-        raise RosterError(f"{name} holds NUL characters", tip)
+            hint = f"add --encoding {likely}, or {hint}"
+        raise RosterError(f"{name} contains NUL characters", hint)
     return text
 
 
 def is_utf8(data: bytes) -> bool:
-    """Whether bytes that are not ASCII alone are, by all appearances, UTF-8."""
+    """Whether bytes are valid UTF-8 and not ASCII alone."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -130,9 +129,9 @@ def is_utf8(data: bytes) -> bool:
 
 
 def _refuse_others(data: bytes, name: str) -> None:
-    for beginning, kind, tip in _OTHERS:
+    for beginning, kind, hint in _OTHERS:
         if re.match(beginning, data):
-            raise RosterError(f"{name} is {kind}, not a CSV file", tip)
+            raise RosterError(f"{name} is {kind}, not a CSV file", hint)
 
 
 def _known(encoding: str) -> str:
@@ -148,19 +147,19 @@ def _known(encoding: str) -> str:
     except (LookupError, ValueError):
         name = "undefined"
     if name.replace("-", "_") in _NO_ENCODINGS:
-        tip = "for example windows-1252, windows-1250, utf-16-le, mac-roman, gb18030"
-        raise SettingsError(f"{encoding[:40]!a} is no encoding", tip)
+        hint = "use one such as windows-1252, windows-1250, utf-16-le, mac-roman or gb18030"
+        raise SettingsError(f"unknown encoding {encoding[:40]!a}", hint)
     return name
 
 
 def _line(data: bytes, position: int, codec: str) -> int:
-    """The number of the line that holds a byte."""
+    """The number of the line that contains a byte."""
     before = data[:position].decode(codec, "ignore")
     return max(before.count("\n"), before.count("\r")) + 1
 
 
-def _tip(data: bytes, error: UnicodeDecodeError, codec: str) -> str:
-    """What to do about bytes that are not UTF-8: Windows programs and old Macs write their own encodings."""
+def _hint(data: bytes, error: UnicodeDecodeError, codec: str) -> str:
+    """What to do about bytes that are not UTF-8: Windows programs and old Macs have encodings of their own."""
     if codec != "utf-8":
         return SAVE_AS_CSV
     guess = "mac-roman" if b"\r" in data and b"\n" not in data else "windows-1252"
@@ -172,6 +171,6 @@ def _tip(data: bytes, error: UnicodeDecodeError, codec: str) -> str:
     character = byte.decode(guess)
     shown = repr(character) if character.isprintable() else "a control character"
     return (
-        f"if its byte {byte.hex().upper()} is meant as {shown}, add --encoding {guess}; if not, {SAVE_AS_CSV}, "
-        "or name the encoding that it has"
+        f"if byte {byte.hex().upper()} should read {shown}, add --encoding {guess}; otherwise pass the right encoding, "
+        f"or {SAVE_AS_CSV}"
     )

@@ -1,4 +1,4 @@
-"""Which rows are one and the same driver, be it named in two ways on two rows."""
+"""Which rows are the same driver, even if two rows identify it in different ways."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sameness:
-    """What rows, counted from 0, have to do with each other.
+    """Rows that share a driver or an identifier. Rows are counted from 0.
 
     Attributes:
-        first: for each row that is the driver of an earlier one, the first row of that driver.
-        contradicted: for each row with an identifier that also stands beside another driver ID: that identifier, and
-            the first such row.
+        first: for each row with the driver of an earlier one, the first row of that driver.
+        contradicted: for each row with an identifier that another row has with a different driver ID: that identifier,
+            and the first such row.
     """
 
     first: dict[int, int]
@@ -32,16 +32,16 @@ def same_drivers(
 ) -> Sameness:
     """Compare the identifiers of rows.
 
-    Rows that share an identifier are one driver. Only those with different driver IDs are not, as long as they do not
-    share what they are sent by.
+    Rows that share an identifier are the same driver, unless they have different driver IDs and do not share the
+    identifier that is sent.
 
     Args:
-        values: by kind, the preferred one first, for each row an identifier; blank for none.
-        rows: those to compare, counted from 0; which is first, is said by their order.
-        organizations: for each row the one it is of; the drivers of different ones have nothing to do with each other.
+        values: by kind, the preferred one first, the identifier of each row; blank for none.
+        rows: the rows to compare, counted from 0; their order decides which is first.
+        organizations: for each row its organization; drivers of different organizations are never compared.
     """
     shared = {kind: _repeated(column) for kind, column in values.items()}
-    if not any(shared.values()):  # nearly always, so this is fast
+    if not any(shared.values()):  # the usual case, so it is fast
         return Sameness({}, {})
     id_of = list(values.get(IdentifierKind.DRIVER_ID) or [""] * len(next(iter(values.values()))))  # of first rows
     place = {row: place for place, row in enumerate(rows)}
@@ -50,9 +50,9 @@ def same_drivers(
     contradicted: dict[int, tuple[Identifier, int]] = {}
 
     def first_row(row: int) -> int:
-        """Of its driver, as far as is known."""
+        """The first row of the driver, as known so far."""
         while row in earlier:
-            earlier[row] = earlier.get(earlier[row], earlier[row])  # halves the way, so that no chain grows long
+            earlier[row] = earlier.get(earlier[row], earlier[row])  # path halving, so that no chain grows long
             row = earlier[row]
         return row
 
@@ -62,22 +62,23 @@ def same_drivers(
             sent = sent or (kind if column[row] else None)
             if column[row] not in shared[kind]:
                 continue
-            who = Identifier(kind, column[row])
-            other = owner.setdefault((organizations[row] if organizations else "", who), row)
+            identifier = Identifier(kind, column[row])
+            other = owner.setdefault((organizations[row] if organizations else "", identifier), row)
             one, two = sorted((first_row(row), first_row(other)), key=place.__getitem__)
             if id_of[one] and id_of[two] and id_of[one] != id_of[two] and kind is not sent:
-                contradicted.setdefault(row, (who, other))
-                contradicted.setdefault(other, (who, row))
+                contradicted.setdefault(row, (identifier, other))
+                contradicted.setdefault(other, (identifier, row))
             elif one != two:
                 earlier[two] = one
                 id_of[one] = id_of[one] or id_of[two]
     return Sameness({row: first_row(row) for row in earlier}, contradicted)
 
 
-def duplicate(row: int, who: Identifier, first: int, there: Identifier) -> Outcome:
-    """What comes of a row whose driver an earlier row has, there maybe under another identifier."""
-    error = f"the same driver as in row {first}{f', there as {there}' if there != who else ''}"
-    return Outcome(row, Status.DUPLICATE, who, error=error, hint=str(Hint.DUPLICATE))
+def duplicate(row: int, identifier: Identifier, first: int, first_identifier: Identifier) -> Outcome:
+    """The outcome of a row with the driver of an earlier one, which may have another identifier."""
+    other = f" ({first_identifier})" if first_identifier != identifier else ""
+    error = f"same driver as row {first}{other}"
+    return Outcome(row, Status.DUPLICATE, identifier, error=error, hint=str(Hint.DUPLICATE))
 
 
 def _repeated(values: Sequence[str]) -> set[str]:

@@ -15,18 +15,18 @@ def as_texts(frame: pd.DataFrame) -> pd.DataFrame:
     """The same columns, every cell a string.
 
     Missing values become blank cells. Whole floats that are exact become integers, because pandas turns a column of
-    integers with a gap into floats; other floats of that size show that digits are lost.
+    integers with a gap into floats; larger floats are written so that the loss of digits is visible.
 
     Raises:
-        RosterError: a cell is such that no CSV file can hold it.
+        RosterError: a cell cannot be written to a CSV file.
     """
     cells = {position: _texts(frame.iloc[:, position]) for position in range(frame.shape[1])}
     for column, texts in zip(frame.columns, cells.values(), strict=True):
         for row, text in enumerate((str(column), *texts), HEADER_ROW):
             if not _fits_csv(text):
                 raise RosterError(
-                    f"the DataFrame, row {row}, column {str(column)[:40]!a}: no CSV file can hold this cell",
-                    "take out NUL characters, lone surrogates and endless texts",
+                    f"the DataFrame, row {row}, column {str(column)[:40]!a}: the cell does not fit a CSV file",
+                    f"remove NUL characters and lone surrogates; shorten it to {csv.field_size_limit() - 1} characters",
                 )
     return pd.DataFrame(cells, dtype=object).set_axis(frame.columns, axis=1)
 
@@ -37,7 +37,7 @@ def _fits_csv(text: str) -> bool:
 
 
 def _texts(column: pd.Series) -> list[str]:
-    """A column's cells as strings; whole floats as integers, as far as this kind of float counts exactly."""
+    """A column's cells as strings; whole floats as integers, as far as floats of this size are exact."""
     significant_bits = {2: 11, 4: 24}.get(getattr(column.dtype, "itemsize", 8), 53) if column.dtype.kind == "f" else 53
     exact = 2.0**significant_bits
     return [_text(cell, exact) for cell in column]

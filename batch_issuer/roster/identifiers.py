@@ -1,7 +1,6 @@
-"""One cell → the driver that it names, or why it names none.
+"""One cell → the driver it identifies, or the problem with it.
 
-A form that another program gave an identifier is read where nothing is lost by that, and said; all else is refused:
-nothing is ever guessed.
+Harmless changes by other programs are undone and reported. Anything else is refused: nothing is ever guessed.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..hints import Hint
 from ..model import Identifier, IdentifierKind
+from .columns import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,30 +24,30 @@ EXACT_FLOAT = 2**53
 """From here on a number with a decimal point may have lost digits (IEEE 754, 53 bits)."""
 
 EXACT_DIGITS = 15
-"""Digits of a number that Excel keeps; it replaces all further ones by zeros."""
+"""Digits of a number that Excel keeps; it replaces the others by zeros."""
 
 CELLS_AT_ONCE = 10_000
-"""Cells of a column that are looked at together: not all, for the sake of memory."""
+"""Cells of a column that are matched together, to limit memory."""
 
 LEAST_USERNAME = 4
-"""Characters that Samsara demands of a username."""
+"""Characters that Samsara requires in a username."""
 
 
 class CellPattern:
-    """A regular expression that most cells of a column match as a whole, read as ASCII; it matches no line end."""
+    """An ASCII regular expression that most cells of a column match as a whole; it matches no line end."""
 
     def __init__(self, pattern: str) -> None:
         self._cell = re.compile(pattern, re.ASCII)
         self._lines = re.compile(rf"(?:(?:{pattern})\n)*+", re.ASCII)
 
     def others(self, cells: Sequence[str]) -> list[int]:
-        """Positions of the cells that do not match, counted from 0; those between are passed over at once."""
+        """Positions of the cells that do not match, counted from 0; matching runs are skipped at once."""
         starts = range(0, len(cells), CELLS_AT_ONCE)
         return [start + at for start in starts for at in self._others(cells[start : start + CELLS_AT_ONCE])]
 
     def _others(self, cells: Sequence[str]) -> list[int]:
         lines = "\n".join([*cells, ""])
-        if lines.count("\n") > len(cells):  # a cell holds line ends of its own
+        if lines.count("\n") > len(cells):  # a cell contains line ends
             return [at for at, cell in enumerate(cells) if not self._cell.fullmatch(cell)]
         found: list[int] = []
         start = at = 0
@@ -58,8 +58,8 @@ class CellPattern:
         return found
 
 
-# Cells that are sent as they stand, with nothing to say about them; blank ones, too.
-AS_THEY_STAND = {
+# Cells that are sent unchanged and without a warning, or are blank.
+UNCHANGED = {
     IdentifierKind.DRIVER_ID: CellPattern(r"(?:[1-9][0-9]{0,14}|[1-9][0-9]{14,16}[1-9])?"),
     IdentifierKind.EXTERNAL_ID: CellPattern(r"(?:[A-Za-z][\w.-]*:[\w.@%+-]+)?"),
     IdentifierKind.USERNAME: CellPattern(rf"(?:[A-Za-z][!-?A-~]{{{LEAST_USERNAME - 1},}})?"),
@@ -68,7 +68,7 @@ AS_THEY_STAND = {
 _WITH_EXPONENT = re.compile(r"([+-]?\d+)(?:[.,](\d*))?[eE]([+-]?\d{1,4})", re.ASCII)
 _WITH_DECIMALS = re.compile(r"(\d{4,})[.,]0*|(\d+)[.,]0{0,2}", re.ASCII)  # 123.000 may be a thousand times as much
 _GROUPED = re.compile(r"[1-9]\d{0,2}([ ,.'\u2019\u00a0\u202f_])\d{3}(?:\1\d{3})+((?!\1)[.,]0*)?", re.ASCII)
-# How programs keep Excel from taking digits for a number, and quotation marks after a separator and a space.
+# Wrappings that keep Excel from reading digits as a number, and quotation marks after a separator and a space.
 _WRAPPED = re.compile(r'="([^"]*)"|"([^"]+)"')
 _CELL_ERROR = re.compile(r"#[A-Z\d/_\u00c0-\u00de]+[!?]|#N/[A-Z]|#NV|#GETTING_DATA|#{3,}|Err:\d+")  # in any language
 _FLOAT = re.compile(r"\d{3,}\.0", re.ASCII)
@@ -78,50 +78,50 @@ _PAIRS = re.compile(rf"[,;|\n]\s*(?={_KEY}:)")  # between several external IDs
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a row is never sent; ``error`` names cell content of identifier columns only."""
+    """Why a row is not sent; ``error`` quotes cells of identifier columns only."""
 
     error: str
     hint: Hint
 
 
 def named(kind: IdentifierKind, cell: str, key: str = "", *, only_key: bool = False) -> Identifier | Problem:
-    """The driver that a cell names, or why it names none.
+    """The driver that a cell identifies, or the problem with it.
 
     Args:
-        kind: what the cell holds.
-        cell: it must not be blank.
-        key: of external IDs that stand without one.
-        only_key: whether the column holds external IDs of that key alone.
+        kind: of the identifier.
+        cell: not blank.
+        key: for external IDs without a key.
+        only_key: whether the column contains only external IDs with that key.
     """
     found = _value(kind, _trimmed(cell), key, only_key=only_key)
     return found if isinstance(found, Problem) else Identifier(kind, found)
 
 
-def remark(kind: IdentifierKind, cell: str, sent: str) -> str:
-    """What a person should know about a cell that is sent as ``sent``, one sentence; empty if nothing."""
+def warning_about(kind: IdentifierKind, cell: str, sent: str) -> str:
+    """A warning about a cell that is sent as ``sent``, one line; empty if there is none."""
     if kind is IdentifierKind.DRIVER_ID and cell.strip() != sent:
-        return f"{shown(cell)} is read as {sent}"
+        return f"{shown(cell)} is sent as {sent}"
     if kind is IdentifierKind.DRIVER_ID and len(sent) > EXACT_DIGITS and not sent[EXACT_DIGITS:].strip("0"):
-        return f"driver ID {sent} ends with zeros as if Excel had replaced its last digits: compare it with Samsara"
+        return f"driver ID {sent} ends in zeros, Excel may have replaced its last digits; compare it with Samsara"
     if not cell.strip().isprintable() or _WRAPPED.fullmatch(cell.strip()):
-        return f"{shown(cell)} is read as {sent!r}"
+        return f"{shown(cell)} is sent as {sent!r}"
     if kind is not IdentifierKind.DRIVER_ID and _FLOAT.fullmatch(sent.rpartition(":")[2]):
-        return f"{shown(sent)} ends as if a program had taken it for a number with decimals; it is sent as it stands"
+        return f"{shown(sent)} ends in .0, a spreadsheet may have added it; sent unchanged"
     if kind is IdentifierKind.USERNAME and (" " in sent or "@" in sent):
         what = "a space" if " " in sent else "an @"
-        return f"username {shown(sent)} holds {what}, which Samsara does not allow; it is sent as it stands"
+        return f"username {shown(sent)} contains {what}, which Samsara does not allow; sent unchanged"
     if kind is IdentifierKind.USERNAME and len(sent) < LEAST_USERNAME:
-        return f"username {shown(sent)} is shorter than Samsara allows; it is sent as it stands"
+        return f"username {shown(sent)} has fewer than {LEAST_USERNAME} characters; sent unchanged"
     return ""
 
 
 def shown(cell: str) -> str:
-    """A cell for a one-line message: what is not printable escaped, not too long."""
+    """A cell quoted for a one-line message: shortened, unprintable characters escaped."""
     return ascii(cell[:40])[:60] if not cell.isprintable() else repr(cell[:40])
 
 
 def _trimmed(cell: str) -> str:
-    """A cell without what nobody sees at its ends, and without the formula that some programs make of a text."""
+    """A cell without invisible characters at its ends, and without the formula that some programs wrap a text in."""
     cell = cell.strip()
     if not cell.isprintable():
         first, last = 0, len(cell)
@@ -140,9 +140,9 @@ def _is_invisible(character: str) -> bool:
 
 def _value(kind: IdentifierKind, cell: str, key: str, *, only_key: bool) -> str | Problem:
     if not cell:
-        return Problem(f"a {kind} of invisible characters only", Hint.CHARACTERS)
+        return Problem(f"the {LABELS[kind]} has only invisible characters", Hint.CHARACTERS)
     if _CELL_ERROR.fullmatch(cell):
-        return Problem(f"{shown(cell)} is the error of a formula", Hint.CELL_ERROR)
+        return Problem(f"{shown(cell)} is a formula error", Hint.CELL_ERROR)
     match kind:
         case IdentifierKind.DRIVER_ID:
             return _driver_id(cell)
@@ -157,14 +157,14 @@ def _driver_id(cell: str) -> str | Problem:
     if isinstance(digits, Problem):
         return digits
     if digits.startswith("0"):
-        return Problem(f"{shown(cell)} is not a driver ID: none begins with a zero", Hint.DRIVER_ID)
+        return Problem(f"{shown(cell)} is not a valid driver ID: it starts with a zero", Hint.DRIVER_ID)
     if len(digits) > len(str(MAX_INT64)) or int(digits) > MAX_INT64:
-        return Problem(f"{shown(cell)} is not a driver ID: it is too large for one", Hint.DRIVER_ID)
+        return Problem(f"{shown(cell)} is not a valid driver ID: it is too large", Hint.DRIVER_ID)
     return digits
 
 
 def _digits(cell: str) -> str | Problem:
-    """The digits of a driver ID, in whatever form a program has put them without losing any."""
+    """The digits of a driver ID, from any form that loses none."""
     text = cell if cell.isascii() else "".join(str(unicodedata.decimal(char, char)) for char in cell)
     text = text.removeprefix("'").removeprefix("+")
     if re.fullmatch(r"[0-9]+", text):
@@ -175,45 +175,45 @@ def _digits(cell: str) -> str | Problem:
             number = Decimal(f"{whole}.{fraction or '0'}").scaleb(exponent)
             if number == number.to_integral_value() and number < EXACT_FLOAT:
                 return str(int(number))
-        return Problem(f"driver ID {shown(cell)} lost its digits in a spreadsheet program", Hint.RUINED_DRIVER_ID)
+        return Problem(f"driver ID {shown(cell)} lost digits in a spreadsheet", Hint.ROUNDED_DRIVER_ID)
     if found := _GROUPED.fullmatch(text):
         return re.sub(r"\D", "", text.removesuffix(found[2] or ""))
     if found := _WITH_DECIMALS.fullmatch(text):
         digits = found[1] or found[2]
         if len(digits) <= EXACT_DIGITS + 1 and int(digits) < EXACT_FLOAT:
             return digits
-        return Problem(f"driver ID {shown(cell)} may have lost digits in another program", Hint.RUINED_DRIVER_ID)
-    return Problem(f"{shown(cell)} is not a driver ID", Hint.DRIVER_ID)
+        return Problem(f"driver ID {shown(cell)} may have lost digits in a spreadsheet", Hint.ROUNDED_DRIVER_ID)
+    return Problem(f"{shown(cell)} is not a valid driver ID", Hint.DRIVER_ID)
 
 
 def _external_id(cell: str, key: str, *, only_key: bool) -> str | Problem:
     if (pairs := [pair.strip() for pair in _PAIRS.split(cell)])[1:]:
         wanted = [pair for pair in pairs if key and pair.startswith(f"{key}:")]
         if len(wanted) != 1:
-            return Problem(f"{shown(cell)} holds several external IDs", Hint.SEVERAL_EXTERNAL_IDS)
+            return Problem(f"{shown(cell)} contains several external IDs", Hint.SEVERAL_EXTERNAL_IDS)
         cell = wanted[0]
     if not cell.isprintable():
-        return Problem(f"external ID {shown(cell)} holds control characters", Hint.CHARACTERS)
+        return Problem(f"external ID {shown(cell)} contains control characters", Hint.CHARACTERS)
     before, colon, value = cell.partition(":")
     if _is_rounded(value if colon else cell):
-        return Problem(f"external ID {shown(cell)} lost its digits in a spreadsheet program", Hint.RUINED_TEXT)
+        return Problem(f"external ID {shown(cell)} lost digits in a spreadsheet", Hint.ROUNDED_TEXT)
     if key and not colon:
         return f"{key}:{cell}"
     if not (colon and value.strip() and re.fullmatch(r"[^\"{}\[\]]*\S", before)):
-        return Problem(f"{shown(cell)} is not an external ID", Hint.EXTERNAL_ID)
+        return Problem(f"{shown(cell)} is not a valid external ID", Hint.EXTERNAL_ID)
     if only_key and before != key:
-        return Problem(f"{shown(cell)} has another key than its column, {key}", Hint.EXTERNAL_ID)
+        return Problem(f"external ID {shown(cell)} does not have its column's key, {key}", Hint.EXTERNAL_ID)
     return cell
 
 
 def _username(cell: str) -> str | Problem:
     if not cell.isprintable():
-        return Problem(f"username {shown(cell)} holds control characters", Hint.CHARACTERS)
+        return Problem(f"username {shown(cell)} contains control characters", Hint.CHARACTERS)
     if _is_rounded(cell):
-        return Problem(f"username {shown(cell)} lost its digits in a spreadsheet program", Hint.RUINED_TEXT)
+        return Problem(f"username {shown(cell)} lost digits in a spreadsheet", Hint.ROUNDED_TEXT)
     return cell
 
 
 def _is_rounded(text: str) -> bool:
-    """Whether it is a number as spreadsheet programs show long ones; without the plus sign it may be a name."""
+    """Whether it looks like a long number in a spreadsheet; without the plus sign it may be a name."""
     return "+" in text and bool(_WITH_EXPONENT.fullmatch(text))

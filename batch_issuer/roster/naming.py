@@ -1,4 +1,4 @@
-"""The rows of a table → whom each names."""
+"""The rows of a table → the driver of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..hints import Hint
 from ..model import Identifier, IdentifierKind
-from .identifiers import AS_THEY_STAND, Problem, named, remark
+from .identifiers import UNCHANGED, Problem, named, warning_about
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .columns import Column, Columns
 
-# What stands in a row that adds up others, alone or after a name: "Total: 12", "North Total", "Gesamt".
+# A cell of a totals row, alone or after a name: "Total: 12", "North Total", "Gesamt".
 _TOTAL = re.compile(
     r"(?:.*\s)?(?:(?:grand|sub|over\s?all)[\s-]*)?"
     r"(?:total(?:s|e|en)?|totaal|totaux|sum|(?:gesamt|zwischen)?summe|insgesamt|gesamt|somme|summa|suma|anzahl|count|"
@@ -27,33 +27,33 @@ _TOTAL = re.compile(
 )
 _LONGEST_TOTAL = 60
 _SMALL = 6
-"""Digits of a number that counts or adds up; driver IDs have more."""
+"""Digits of a count or a sum; driver IDs have more."""
 
 _RULE = re.compile(r"-{2,}|={2,}")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A column, read.
+    """A column, read. Rows are counted from 0.
 
     Attributes:
-        texts: for each row what would be sent; blank where the cell is, or cannot be.
-        problems: by row, counted from 0, why a cell names no driver.
-        remarks: by row, what a person should know of a cell that does.
+        texts: for each row the text to send; blank if the cell is blank or has a problem.
+        problems: by row, the problem with its cell.
+        warnings: by row, the warning about a cell that is sent.
     """
 
     texts: Sequence[str] = field(repr=False)
     problems: dict[int, Problem]
-    remarks: dict[int, str]
+    warnings: dict[int, str]
 
 
 def read_column(kind: IdentifierKind, cells: list[str], column: Column) -> Reading:
-    """All cells of a column."""
-    second_look = range(len(cells)) if column.only_key else AS_THEY_STAND[kind].others(cells)
-    if not second_look:
+    """Read all cells of a column."""
+    changed = range(len(cells)) if column.only_key else UNCHANGED[kind].others(cells)
+    if not changed:
         return Reading(cells, {}, {})
     reading = Reading(texts := list(cells), {}, {})
-    for row in second_look:
+    for row in changed:
         cell, texts[row] = cells[row], ""
         if not cell.strip():
             continue
@@ -62,21 +62,21 @@ def read_column(kind: IdentifierKind, cells: list[str], column: Column) -> Readi
             reading.problems[row] = found
         else:
             texts[row] = found.value
-            if said := remark(kind, cell, found.value):
-                reading.remarks[row] = said
+            if warning := warning_about(kind, cell, found.value):
+                reading.warnings[row] = warning
     return reading
 
 
-_ADDS_UP = Problem("this row adds up others, it is no driver", Hint.TOTALS)
+_TOTALS = Problem("a row of totals, not a driver", Hint.TOTALS)
 
 
 class Rows:
-    """Whom each row of a table names, read afresh from its cells. Rows are counted from 0.
+    """The driver of each row of a table, read from its cells. Rows are counted from 0.
 
     Attributes:
-        readings: by kind of identifier, of all columns that name drivers.
-        kinds: for each row, by which kind it goes: the preferred one of those whose cells are not blank, if any.
-        problems: by row, why it is none to send.
+        readings: by kind of identifier, all columns that identify drivers.
+        kinds: for each row the kind of identifier to send: the preferred one with a cell that is not blank, if any.
+        problems: by row, why it is not sent.
     """
 
     def __init__(self, frame: pd.DataFrame, columns: Columns) -> None:
@@ -86,58 +86,58 @@ class Rows:
         }
         self.kinds: list[IdentifierKind | None] = [None] * len(frame)
         for kind in columns.sent:
-            if None not in self.kinds:  # nearly all rows go by the first kind
+            if None not in self.kinds:  # nearly all rows have the first kind
                 break
             reading = self.readings[kind]
             named = zip(self.kinds, reading.texts, strict=True)
             self.kinds = [before or (kind if text else None) for before, text in named]
             for row in reading.problems:
                 self.kinds[row] = self.kinds[row] or kind
-        self.problems = _no_drivers(frame, columns) | dict.fromkeys(self._totals(frame), _ADDS_UP)
+        self.problems = _repeated_headers(frame, columns) | dict.fromkeys(self._totals(frame), _TOTALS)
         for kind in columns.sent:
             for row, problem in self.readings[kind].problems.items():
                 if self.kinds[row] is kind:
                     self.problems.setdefault(row, problem)
         for row in [row for row, kind in enumerate(self.kinds) if kind is None]:
-            self.problems.setdefault(row, Problem("no identifier in this row", Hint.NO_IDENTIFIER))
+            self.problems.setdefault(row, Problem("no identifier in the row", Hint.NO_IDENTIFIER))
 
     def __len__(self) -> int:
         return len(self.kinds)
 
     def _totals(self, frame: pd.DataFrame) -> Iterator[int]:
-        """Rows that add up others: a cell says so, and what stands for an identifier is no driver's.
+        """Totals rows: one of the cells is a word for totals, and the identifier is not a driver's.
 
-        That is a driver ID of few digits; in the last row also a blank, or a word for totals.
+        Such an identifier is a driver ID of few digits; in the last row also a blank, or a word for totals.
         """
         ids = self.readings.get(IdentifierKind.DRIVER_ID)
         for row in [row for row, text in enumerate(ids.texts) if 0 < len(text) <= _SMALL] if ids else []:
-            if self.kinds[row] is IdentifierKind.DRIVER_ID and any(map(_says_total, frame.iloc[row])):
+            if self.kinds[row] is IdentifierKind.DRIVER_ID and any(map(_is_total, frame.iloc[row])):
                 yield row
         if len(frame) > 1:
             above, last = ([cell.strip() for cell in frame.iloc[row] if cell.strip()] for row in (-2, -1))
             kind = self.kinds[-1]
             text = self.readings[kind].texts[-1] if kind else ""
             is_count = last == [str(len(frame) - 1)] and len(above) > 1
-            if is_count or ((not text or _says_total(text)) and any(map(_says_total, last))):
+            if is_count or ((not text or _is_total(text)) and any(map(_is_total, last))):
                 yield len(frame) - 1
 
     def identifier(self, row: int) -> Identifier:
         """The driver of a row without a problem."""
         kind = self.kinds[row]
         if kind is None:
-            raise ValueError(f"row {row} names no driver")
+            raise ValueError(f"row {row} has no identifier")
         return Identifier(kind, self.readings[kind].texts[row])
 
-    def whom(self, row: int) -> Identifier | Problem:
-        """The driver that a row goes by, or why none."""
+    def driver_of(self, row: int) -> Identifier | Problem:
+        """The driver of a row, or why it has none."""
         return self.problems.get(row) or self.identifier(row)
 
-    def who(self) -> Iterator[Identifier | Problem]:
-        """The same of each row."""
-        return map(self.whom, range(len(self)))
+    def drivers(self) -> Iterator[Identifier | Problem]:
+        """The driver of each row, or why it has none."""
+        return map(self.driver_of, range(len(self)))
 
     def named(self, row: int) -> dict[IdentifierKind, Identifier | Problem]:
-        """What each cell of a row says that is not blank, by kind."""
+        """The driver or problem of each cell of a row that is not blank, by kind."""
         found: dict[IdentifierKind, Identifier | Problem] = {}
         for kind, reading in self.readings.items():
             if problem := reading.problems.get(row):
@@ -146,26 +146,26 @@ class Rows:
                 found[kind] = Identifier(kind, value)
         return found
 
-    def remarks(self) -> Iterator[tuple[int, str]]:
-        """What a person should know of the identifiers that rows go by."""
+    def warnings(self) -> Iterator[tuple[int, str]]:
+        """Rows and the warnings about the identifiers that are sent for them."""
         for kind, reading in self.readings.items():
-            yield from ((row, said) for row, said in reading.remarks.items() if self.kinds[row] is kind)
+            yield from ((row, warning) for row, warning in reading.warnings.items() if self.kinds[row] is kind)
 
 
-def _no_drivers(frame: pd.DataFrame, columns: Columns) -> dict[int, Problem]:
-    """Rows, counted from 0, that are no driver's whatever their cells say: repeated headers."""
+def _repeated_headers(frame: pd.DataFrame, columns: Columns) -> dict[int, Problem]:
+    """Rows, counted from 0, that repeat the header or underline it."""
     found: dict[int, Problem] = {}
     header = [str(column).strip() for column in frame.columns]
     for column in list(columns.known.values())[:1]:
         cells = frame.iloc[:, column.position].tolist()
         for row in [row for row, cell in enumerate(cells) if cell == column.name]:
             if [cell.strip() for cell in frame.iloc[row]] == header:
-                found[row] = Problem("this is the header once more", Hint.REPEATED_HEADER)
+                found[row] = Problem("the header again, not a driver", Hint.REPEATED_HEADER)
     first = [cell.strip() for cell in frame.iloc[0]] if len(frame) else []
     if any(first) and all(not cell or _RULE.fullmatch(cell) for cell in first):
-        found[0] = Problem("this is a line under the header", Hint.REPEATED_HEADER)
+        found[0] = Problem("a line under the header, not a driver", Hint.REPEATED_HEADER)
     return found
 
 
-def _says_total(cell: str) -> bool:
+def _is_total(cell: str) -> bool:
     return len(cell) < _LONGEST_TOTAL and bool(_TOTAL.fullmatch(cell.strip()))

@@ -1,4 +1,4 @@
-"""A file → a table of strings: all cells as they are, no type guessed, no value taken for a missing one."""
+"""A file → a table of strings: all cells as they are, no type guessed, no value read as missing."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_NUMBERS_SHOWN = 10
-"""Row numbers that a note lists."""
+"""Row numbers listed in a note."""
 
 
 def read_bytes(path: Path) -> bytes:
     """A whole file.
 
     Raises:
-        RosterError: it is not there, cannot be read, or is larger than a roster can be.
+        RosterError: it is missing, unreadable or too large.
     """
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise RosterError(f"there is no file {path.name} in {path.parent.resolve()}", "check name and folder") from None
+        raise RosterError(f"no file {path.name} in {path.parent.resolve()}", "check the name and the folder") from None
     except IsADirectoryError:
-        raise RosterError(f"{path} is a folder", "name the file itself") from None
+        raise RosterError(f"{path} is a folder", "pass the path of the file") from None
     except OSError as error:
-        raise RosterError(f"{path} cannot be read: {error.strerror}", "check its permissions") from None
+        raise RosterError(f"cannot read {path}: {error.strerror}", "check its permissions") from None
     if len(data) > MOST_BYTES:
         raise too_big(path.name)
     return data
 
 
 def read_table(data: bytes, name: str, options: RosterOptions | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """A CSV file or an Excel workbook, gzipped or not, as strings, and what a person should know about it.
+    """A CSV file or an Excel workbook, gzipped or not, as strings, and notes about it.
 
-    CSV: UTF-8, UTF-16 and UTF-32 with byte order mark, or another encoding that is named; comma, semicolon, tab or
-    pipe, or what a first line ``sep=…`` says; any line ending; quotes as in RFC 4180. Blank lines are kept as blank
-    rows, so that row numbers stay those of the spreadsheet, except at the very end.
+    CSV: UTF-8, UTF-16 or UTF-32 with byte order mark, or the encoding in the options; separated by comma, semicolon,
+    tab or pipe, or as a first line ``sep=…`` specifies; any line ending; quotes as in RFC 4180. Blank lines stay blank
+    rows, except at the end, so that row numbers match the spreadsheet.
 
     Args:
         data: the file's bytes.
-        name: how messages call the file.
-        options: what a person says about it; by which columns drivers are looked up tells the separator and the sheet.
+        name: of the file, for messages.
+        options: encoding and sheet; the columns that identify drivers help to find the separator and the sheet.
 
     Raises:
-        RosterError: it cannot be read whole and unambiguously; says in which row and what to do.
-        SettingsError: there is no such encoding, or a CSV file has no sheets.
+        RosterError: it cannot be read completely and unambiguously.
+        SettingsError: an unknown encoding, or a sheet of a CSV file.
     """
     options = options or RosterOptions()
 
@@ -70,17 +70,17 @@ def read_table(data: bytes, name: str, options: RosterOptions | None = None) -> 
         header, *body = found.rows
         frame = pd.DataFrame(body, columns=range(len(header)), dtype=object)
         if found.others:
-            notes.append(f"Sheet {found.name!r} is read; not {', '.join(map(repr, found.others))}.")
+            notes.append(f"Only sheet {found.name!r} is read, not {', '.join(map(repr, found.others))}.")
         if found.hidden:
-            notes.append(f"Hidden rows are read like all others: {_numbers(found.hidden)}.")
+            notes.append(f"Hidden rows are included: {_numbers(found.hidden)}.")
     else:
         if options.sheet is not None:
-            raise SettingsError(f"{name} is no workbook, so it has no sheet {options.sheet!r}", "leave out --sheet")
+            raise SettingsError(f"{name} is not a workbook, so it has no sheet {options.sheet!r}", "remove --sheet")
         separator, text = split_separator_line(decode(data, name, options.encoding))
         if options.encoding and is_utf8(data) and text != data.decode("utf-8-sig"):
-            notes.append(f"The file may be UTF-8: if names look odd, leave out --encoding {options.encoding}.")
+            notes.append(f"The file may be UTF-8; if names look wrong, remove --encoding {options.encoding}.")
         header, frame = read_columns(text, separator or delimiter_of(text, fits, name), name)
-    # With an apostrophe more, the csv module must still read it back.
+    # The csv module must be able to read a cell back with one more apostrophe.
     check_lengths(frame, name, csv.field_size_limit() - 1)
     return frame.set_axis(pd.Index(header, dtype=object), axis=1), notes
 

@@ -1,4 +1,4 @@
-"""A table of strings → checked drivers, and the outcomes of all rows that are never sent."""
+"""A table of strings → checked drivers, and the outcomes of all rows that are not sent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RosterError
-from ..garbage import collecting_later
+from ..garbage import collection_paused
 from ..model import Driver, Outcome, Status
 from ..settings.roster_options import RosterOptions
 from .columns import identifier_columns, is_password
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 class Roster:
-    """A roster as it was given, and what it comes to.
+    """A roster and its drivers, checked.
 
     Attributes:
-        frame: all columns, unchanged and in order, every cell a string (columns of passwords are left out).
-        options: what a person said about it.
-        named_by: which of them name drivers by which kind of identifier.
-        organizations: for each row the organization it is of, as the options name it; blank where there is only one, or
-            the row names none.
-        refused: the outcomes of all rows that are never sent, in order: ``invalid`` or ``duplicate``.
-        remarks: by row number, what a person should know of a row that is sent all the same, one sentence.
-        notes: what a person should know of the roster as a whole, one line each.
+        frame: all columns, unchanged and in order, every cell a string (columns with passwords are dropped).
+        options: as passed.
+        named_by: the columns that identify drivers, by kind of identifier.
+        organizations: for each row its organization, spelled as in the options; blank if there is only one, or if the
+            row has none.
+        refused: the outcomes of all rows that are not sent, in order: ``invalid`` or ``duplicate``.
+        warnings: by row number, the warning about a row that is sent nevertheless, one line.
+        notes: about the roster as a whole, one sentence each.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class Roster:
         """Check a table of strings.
 
         Raises:
-            RosterError: no rows, no identifier column, two that could be the same, or this is a results file.
+            RosterError: no rows, no identifier column, two columns of the same kind, or a results file.
         """
         header = [str(column) for column in frame.columns]
         if any(column.startswith("auth_") for column in header):
             raise RosterError(
-                f"{name} has columns that begin with auth_: it is a results file, not a roster",
-                "finish or refresh it with batch-issuer retry, or give the roster it was made from",
+                f"{name} is a results file, not a roster: it has columns that start with auth_",
+                "finish or renew it with batch-issuer retry, or pass the roster that it was made from",
             )
         self.notes = list(notes)
         secret = [position for position, column in enumerate(header) if is_password(column)]
         if secret:
             names = ", ".join(repr(header[position]) for position in secret)
-            self.notes.append(f"Column {names} looks like passwords: it is not copied to the results.")
+            self.notes.append(f"Password columns are not copied to the results: {names}.")
             kept = [position for position in range(len(header)) if position not in secret]
             frame = frame.iloc[:, kept]
             header = [header[position] for position in kept]
@@ -70,42 +70,42 @@ class Roster:
         self.options = options or RosterOptions()
         self.named_by = identifier_columns(header, name, self.options)
         self._rows = Rows(frame, self.named_by)
-        whose = organizations_of(frame, self.options, name)
-        self.organizations = ["" if isinstance(one, Problem) else one for one in whose]
-        self._rows.problems |= {row: one for row, one in enumerate(whose) if isinstance(one, Problem)}
+        organizations = organizations_of(frame, self.options, name)
+        self.organizations = ["" if isinstance(one, Problem) else one for one in organizations]
+        self._rows.problems |= {row: one for row, one in enumerate(organizations) if isinstance(one, Problem)}
         self._check()
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str, options: RosterOptions | None = None) -> Roster:
-        """The content of a CSV file or a workbook (.xlsx), gzipped or not, as a roster.
+        """Read the content of a CSV file or a workbook (.xlsx), gzipped or not.
 
         Args:
             data: the file's bytes.
-            name: how messages call it.
-            options: what the file does not say itself.
+            name: of the file, for messages.
+            options: how to read the file.
 
         Raises:
-            RosterError: it cannot be used as a whole; says why and what to do.
-            SettingsError: ``options`` do not go with it.
+            RosterError: it cannot be used as a whole.
+            SettingsError: ``options`` do not fit the file.
         """
-        with collecting_later():
+        with collection_paused():
             frame, notes = read_table(data, name, options)
             return cls(frame, name, options, notes=notes)
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str], options: RosterOptions | None = None) -> Roster:
-        """A CSV file or a workbook (.xlsx), gzipped or not, as a roster.
+        """Read a CSV file or a workbook (.xlsx), gzipped or not.
 
         Raises:
             RosterError: the file cannot be read, or cannot be used as a whole.
-            SettingsError: ``options`` do not go with it.
+            SettingsError: ``options`` do not fit the file.
         """
         path = Path(path)
         return cls.from_bytes(read_bytes(path), path.name, options)
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, options: RosterOptions | None = None) -> Roster:
-        """A DataFrame as a roster; its first row counts as row 2, as if under a header.
+        """Use a DataFrame; its first row counts as row 2, as if under a header.
 
         Missing values become blank cells. Whole floats below 2**53 become integers, because pandas turns a column of
         integers with a gap into floats.
@@ -123,7 +123,7 @@ class Roster:
 
     @property
     def columns(self) -> dict[IdentifierKind, str]:
-        """The names of the columns that rows go by, the preferred one first."""
+        """The names of the columns that identify drivers, the preferred one first."""
         return {kind: column.name for kind, column in self.named_by.sent.items()}
 
     def row_numbers(self) -> range:
@@ -131,27 +131,27 @@ class Roster:
         return row_numbers(self.frame)
 
     def identifiers(self) -> Iterator[Identifier | Problem]:
-        """For each row, read afresh from its cells: what would be sent, or why nothing is."""
-        return Rows(self.frame, self.named_by).who()
+        """For each row, read again from its cells: what would be sent, or why nothing is."""
+        return Rows(self.frame, self.named_by).drivers()
 
     def identifier(self, row: int) -> Identifier:
-        """The driver of a row worth sending, by the row's number."""
+        """The driver of a row to send, by the row's number."""
         return self._rows.identifier(row - self.row_numbers().start)
 
     def of_organization(self, name: str) -> list[Driver]:
-        """The rows worth sending that are of an organization, in order."""
+        """The rows to send of an organization, in order."""
         first = self.row_numbers().start
         return [driver for driver in self.drivers if self.organizations[driver.row - first] == name]
 
     @cached_property
     def drivers(self) -> list[Driver]:
-        """The rows worth sending, in order."""
+        """The rows to send, in order."""
         refused = {outcome.row for outcome in self.refused}
-        named = zip(self.row_numbers(), self._rows.who(), strict=True)
-        return [Driver(row, who) for row, who in named if row not in refused and not isinstance(who, Problem)]
+        named = zip(self.row_numbers(), self._rows.drivers(), strict=True)
+        return [Driver(row, one) for row, one in named if row not in refused and not isinstance(one, Problem)]
 
     def rows_by_kind(self) -> dict[IdentifierKind, list[int]]:
-        """The numbers of the rows worth sending, by the kind of identifier that each goes by."""
+        """The numbers of the rows to send, by the kind of identifier that is sent."""
         refused = {outcome.row for outcome in self.refused}
         found: dict[IdentifierKind, list[int]] = {kind: [] for kind in self.named_by.sent}
         for row, kind in zip(self.row_numbers(), self._rows.kinds, strict=True):
@@ -174,9 +174,8 @@ class Roster:
         for row, first in sameness.first.items():
             outcomes[row] = duplicate(numbers[row], rows.identifier(row), numbers[first], rows.identifier(first))
         self.refused = [outcomes[row] for row in sorted(outcomes)]
-        remarks = {row: [said] for row, said in rows.remarks() if row not in outcomes}
-        for row, (one, elsewhere) in sameness.contradicted.items():
+        warnings = {row: [warning] for row, warning in rows.warnings() if row not in outcomes}
+        for row, (one, other) in sameness.contradicted.items():
             if row not in outcomes:
-                said = f"{one} also stands in row {numbers[elsewhere]}, beside another driver ID"
-                remarks.setdefault(row, []).append(said)
-        self.remarks = {numbers[row]: "; ".join(remarks[row]) for row in sorted(remarks)}
+                warnings.setdefault(row, []).append(f"row {numbers[other]} has {one} with a different driver ID")
+        self.warnings = {numbers[row]: "; ".join(warnings[row]) for row in sorted(warnings)}

@@ -1,4 +1,4 @@
-"""A local stand-in for Samsara's API. Imports nothing from the rest of the package."""
+"""A local test server for Samsara's API. Imports nothing from the rest of the package."""
 
 from .answers import FAULTS
 from .limiters import (

@@ -1,4 +1,4 @@
-"""How servers limit rates: models of those that Samsara, or a gateway before it, may use. Pure, the time is given."""
+"""Rate limiters that Samsara or a gateway in front of it may use. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_HAIR = 1e-6  # seconds on top of each wait, so that float rounding cannot make it too short
+_HAIR = 1e-6  # seconds added to each wait, so that float rounding cannot make it too short
 
 
 class Limiter(Protocol):
     """When a server admits a request; `now` is in seconds of any monotonic clock."""
 
     def admit(self, now: float) -> float | None:
-        """Count a request and return None, or refuse it and return the seconds after which to ask again."""
+        """Count a request and return None, or refuse it and return the seconds until the next attempt."""
 
 
 class FixedWindow:
@@ -55,9 +55,9 @@ class SlidingLog:
 class SlidingCounter:
     """`limit` requests in the last `period` seconds, estimated from two fixed windows.
 
-    The count of the window before is taken to have been even, so that of it as large a share counts as the last
-    `period` seconds still cover; many gateways estimate so, to keep two numbers instead of a log. Windows start at
-    multiples of `period` seconds; refused requests count if `counts_refused`.
+    The requests of the previous window are assumed to be spread evenly, and count in proportion to its part within the
+    last `period` seconds. Many gateways do this, to store two numbers instead of a log. Windows start at multiples of
+    `period` seconds; refused requests count if `counts_refused`.
     """
 
     def __init__(self, limit: int, period: float, *, counts_refused: bool = False) -> None:
@@ -76,18 +76,18 @@ class SlidingCounter:
         return self._full_until() - elapsed + _HAIR if full else None
 
     def _room(self) -> int:
-        """Requests of the window before that may count beside those of this one and one more."""
+        """How many requests of the previous window may count if one more is admitted to this one."""
         return self._limit - 1 - self._count
 
     def _full_until(self) -> float:
-        """Return when one more fits if nobody else comes, in seconds from this window's start."""
-        if self._room() >= 0:  # in this window or as it ends: enough of the one before will have left
+        """Return when one more request fits, in seconds from this window's start, if no others arrive."""
+        if self._room() >= 0:  # by the end of this window, when fewer of the previous one count
             return self._period * (1 - self._room() / self._before)
-        return self._period * (2 - (self._limit - 1) / self._count)  # in the next, whose window before is this one
+        return self._period * (2 - (self._limit - 1) / self._count)  # in the next window
 
 
 class TokenBucket:
-    """`burst` requests (`limit` by default) at first, then as many as flow in, `limit` a period."""
+    """A burst of `burst` requests (`limit` by default), then `limit` per period."""
 
     def __init__(self, limit: int, period: float, burst: int | None = None) -> None:
         self._rate = limit / period
@@ -104,7 +104,7 @@ class TokenBucket:
 
 
 class Gcra:
-    """One request every `period / limit` seconds, up to `burst` at once: a trickle after a small burst.
+    """One request every `period / limit` seconds after a burst of `burst`: a trickle.
 
     The generic cell rate algorithm (ITU-T I.371), in its virtual scheduling form.
     """
@@ -146,9 +146,9 @@ LIMITERS: Mapping[str, Callable[[int, float, int | None], Limiter]] = {
 def make_limiter(name: str, limit: int, period: float, burst: int | None = None) -> Limiter:
     """Return the limiter `name` (a key of LIMITERS) for `limit` requests per `period` seconds.
 
-    A "-strict" one counts the requests that it refuses, too: who asks again too soon waits longer. `burst`
+    A "-strict" limiter also counts refused requests, so that clients that retry too soon wait longer. `burst`
     (requests) is for "bucket", by default `limit`, and "gcra", by default 10.
-    Raises ValueError, with a line fit for a user, for arguments that make no sense.
+    Raises ValueError, with a message for users, for invalid arguments.
     """
     require(name in LIMITERS, f"unknown limiter {name!r}; choose one of {', '.join(LIMITERS)}")
     require(limit >= 1, f"the limit must be 1 request or more, not {limit}")
@@ -156,7 +156,7 @@ def make_limiter(name: str, limit: int, period: float, burst: int | None = None)
     require(burst is None or burst >= 1, f"the burst must be 1 request or more, not {burst}")
     require(
         burst is None or name in {"bucket", "gcra"},
-        f"the limiter {name!r} has no burst; choose 'bucket' or 'gcra', or leave the burst out",
+        f"the limiter {name!r} has no burst; choose 'bucket' or 'gcra', or omit the burst",
     )
     return LIMITERS[name](limit, period, burst)
 

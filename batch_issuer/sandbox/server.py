@@ -1,21 +1,21 @@
-"""A local stand-in for the one endpoint of Samsara's API that this project uses.
+"""A local test server for the endpoint of Samsara's API that this project uses.
 
-It imports nothing from the package, so that a mistake shared by client and server cannot make both agree.
+It imports nothing from the package, so that client and server cannot share a mistake.
 
     async with Sandbox(limiter="fixed", limit=100, per=60.0, script="ok*50,503*3,reset") as sandbox:
         ...  # POST {sandbox.url}/fleet/drivers/auth-token, Authorization: Bearer {sandbox.api_token}
         assert sandbox.peak() <= 100
 
-What it checks, in this order: path (404), method (405), API token (401), rate limit (429), the scripted or
-random fault (see answers.py), body (413, 400), driver (404, 400). Every driver exists, but for these (as with
-test cards for payments):
+It checks, in this order: path (404), method (405), API token (401), rate limit (429), the scripted or random
+fault (see answers.py), body (413, 400), driver (404, 400). Every driver exists except these (like test cards
+for payments):
 
-    driverId ending in   externalId or username ending in   answer
+    driverId ending in   externalId or username ending in   reply
     404404               -unknown                           404 Object not found.
     400400               -deactivated                       400 Driver is deactivated.
 
-GET /_sandbox/ledger, with the same API token, shows {"entries": [...]}, each with at, identifier, code,
-requestId, counted, fault, status, token and expirationTime, as LedgerEntry describes them.
+GET /_sandbox/ledger, with the same API token, returns {"entries": [...]}, each with at, identifier, code,
+requestId, counted, fault, status, token and expirationTime; see LedgerEntry.
 
 Sources: the vendor's OpenAPI description and its guides to rate limits and response codes
 (developers.samsara.com).
@@ -57,15 +57,15 @@ _SHUTDOWN_SECONDS = 0.05  # aiohttp waits up to twice this for each unfinished r
 
 @dataclass(slots=True)
 class LedgerEntry:
-    """One request for a token that came with the right API token, as the server saw it."""
+    """A request for a token with the right API token, as the server saw it."""
 
     at: float  # seconds of time.monotonic(), when the limiter saw it
     identifier: str  # "driverId=...", "externalId=...", "username=..."; "" if none was valid
     code: str = field(repr=False)
     request_id: str
-    counted: bool = True  # False: the limiter refused it (a strict one counts it all the same)
+    counted: bool = True  # False: the limiter refused it (a strict one counts it nevertheless)
     fault: str = ""
-    status: int | None = None  # None: no answer was sent
+    status: int | None = None  # None: no reply was sent
     token: str = field(default="", repr=False)
     expiration_time: int | None = None  # Unix milliseconds
 
@@ -74,17 +74,17 @@ class Sandbox:
     """The server; use it as `async with Sandbox(...) as sandbox:` or call start() and stop().
 
     limiter, limit, per, burst: see make_limiter; `per` is in seconds.
-    retry_after: whether 429s, the limiter's and those of faults, say how long to wait.
-    latency: the least and the most seconds a request takes. A random share of them passes before the limiter
-        counts the request and the rest after it, so requests overtake one another.
+    retry_after: whether 429s, of the limiter and of faults, have a Retry-After.
+    latency: the least and the most seconds a request takes. A random part of them passes before the limiter
+        counts the request, so requests overtake one another.
     token_lifetime: seconds from issue to expiration.
-    faults: fault name to probability, at most 1 in all; they apply when the script is used up.
-    script: what the first requests get; see answers.py.
-    api_token: the key that clients must send; a random one by default.
+    faults: fault name to probability, at most 1 in total; they apply after the script.
+    script: the faults of the first requests; see answers.py.
+    api_token: the API token that clients must send; a random one by default.
     host, port: a loopback address and a TCP port, 0 for any free one.
     seed: makes latencies, faults and request ids repeatable.
 
-    Raises ValueError, with a line fit for a user, for arguments that make no sense.
+    Raises ValueError, with a message for users, for invalid arguments.
     """
 
     def __init__(  # noqa: PLR0913 - all by name
@@ -133,7 +133,7 @@ class Sandbox:
     async def start(self) -> None:
         """Listen, and set `url`. Raises OSError if the port is taken."""
         if self._runner is not None:
-            raise RuntimeError("the sandbox has been started already")
+            raise RuntimeError("the sandbox is already running")
         server = web.Server(self._handle, access_log=None)
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         await runner.setup()
@@ -147,7 +147,7 @@ class Sandbox:
         self.url = f"http://{host}:{runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        """Close all connections, hanging ones too; the ledger stays."""
+        """Close all connections, including hanging ones; the ledger stays."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -160,7 +160,7 @@ class Sandbox:
         await self.stop()
 
     def peak(self) -> int:
-        """Return the most requests that were counted, refused ones aside, in any window [t, t + per)."""
+        """Return the most requests, without refused ones, counted in any window [t, t + per)."""
         times = [entry.at for entry in self.ledger if entry.counted]
         peak = first = 0
         for last, at in enumerate(times):
@@ -173,7 +173,7 @@ class Sandbox:
         try:
             body = await _read_body(request)
         except (ConnectionError, web.RequestPayloadError):
-            return web.Response(status=400)  # the client left half-way: nobody reads this
+            return web.Response(status=400)  # the client disconnected, so no one reads this
         latency = self._random.uniform(*self._latency)
         inward = latency * self._random.random()
         if latency:
@@ -184,7 +184,7 @@ class Sandbox:
         return await deliver(request, answer, fault)
 
     def _decide(self, request: web.BaseRequest, body: bytes | None) -> tuple[Answer, str]:
-        """Return, as things stand at this instant, the answer and the fault to deliver it with."""
+        """Return the reply and the fault to deliver it with, by the state at this moment."""
         request_id = f"{self._random.getrandbits(32):08x}"
         method = _METHODS.get(request.path)
         if method is None:
@@ -197,13 +197,13 @@ class Sandbox:
             entries = [{_camel_case(key): value for key, value in asdict(entry).items()} for entry in self.ledger]
             return Answer(200, json.dumps({"entries": entries}).encode()), ""
 
-        ask = _read_ask(body)
-        entry = LedgerEntry(time.monotonic(), ask.identifier, ask.code, request_id)
+        wanted = _read_token_request(body)
+        entry = LedgerEntry(time.monotonic(), wanted.identifier, wanted.code, request_id)
         self.ledger.append(entry)
         wait = self._limiter.admit(entry.at)
         if wait is None:
             entry.fault = next(self._faults)
-            answer = self._faulty(entry) or self._issue(ask, entry)
+            answer = self._faulty(entry) or self._issue(wanted, entry)
         else:
             entry.counted = False
             answer = self._rate_limited(wait, request_id)
@@ -211,12 +211,12 @@ class Sandbox:
         return answer, entry.fault
 
     def _is_authorized(self, request: web.BaseRequest) -> bool:
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        key_matches = hmac.compare_digest(key.encode(errors="surrogateescape"), self.api_token.encode())
-        return scheme.lower() == "bearer" and key_matches
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        is_right = hmac.compare_digest(token.encode(errors="surrogateescape"), self.api_token.encode())
+        return scheme.lower() == "bearer" and is_right
 
     def _faulty(self, entry: LedgerEntry) -> Answer | None:
-        """Return the answer of a fault that takes the place of the usual one."""
+        """Return the reply of a fault that replaces the usual one, if any."""
         if not entry.fault.isdigit():
             return INSTEAD.get(entry.fault)
         if entry.fault == "429":
@@ -226,33 +226,33 @@ class Sandbox:
     def _rate_limited(self, wait: float, request_id: str) -> Answer:
         return rate_limited(wait if self._retry_after else None, request_id)
 
-    def _issue(self, ask: _Ask, entry: LedgerEntry) -> Answer:
-        """Return the usual answer: a token, or what is wrong with the request or its driver."""
-        if ask.refusal is not None:
-            return error(*ask.refusal, entry.request_id)
-        entry.token = f"sandbox-{secrets.token_urlsafe(24)}"  # nobody shall take it for a real one
+    def _issue(self, wanted: _TokenRequest, entry: LedgerEntry) -> Answer:
+        """Return the usual reply: a token, or an error of the request or its driver."""
+        if wanted.refusal is not None:
+            return error(*wanted.refusal, entry.request_id)
+        entry.token = f"sandbox-{secrets.token_urlsafe(24)}"  # recognizable as not real
         entry.expiration_time = int((time.time() + self._token_lifetime) * 1000)
         data = {"token": entry.token, "expirationTime": entry.expiration_time}
         return Answer(200, json.dumps({"data": data}).encode())
 
 
-class _Ask(NamedTuple):
-    """What a body asks for, as far as it can be read."""
+class _TokenRequest(NamedTuple):
+    """The request in a body, as far as it is readable."""
 
     identifier: str = ""
     code: str = ""
     refusal: tuple[int, str] | None = None  # status and message
 
 
-def _read_ask(body: bytes | None) -> _Ask:
+def _read_token_request(body: bytes | None) -> _TokenRequest:
     if body is None:
-        return _Ask(refusal=(413, "Request body is too large."))
+        return _TokenRequest(refusal=(413, "Request body is too large."))
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        return _Ask(refusal=(400, "Request body must be a JSON object."))
+        return _TokenRequest(refusal=(400, "Request body must be a JSON object."))
 
     code = fields.get("code")
     problems = [] if _is_code(code) else [f"code must be a string of {_LEAST_CODE} characters or more."]
@@ -264,7 +264,7 @@ def _read_ask(body: bytes | None) -> _Ask:
     name = next((name for name, value in given.items() if _IDENTIFIERS[name](value)), "")
     identifier = f"{name}={given[name]}" if name else ""
     refusal = (400, problems[0]) if problems else _driver_refusal(identifier)
-    return _Ask(identifier, code if isinstance(code, str) else "", refusal)
+    return _TokenRequest(identifier, code if isinstance(code, str) else "", refusal)
 
 
 def _driver_refusal(identifier: str) -> tuple[int, str] | None:
@@ -292,7 +292,7 @@ def _is_username(value: object) -> bool:
     return isinstance(value, str) and len(value) >= _LEAST_USERNAME and not set(value) & set(" @")
 
 
-# The most specific first: where several are given, it wins.
+# The most specific first: it wins if several are given.
 _IDENTIFIERS = {"driverId": _is_driver_id, "externalId": _is_external_id, "username": _is_username}
 
 

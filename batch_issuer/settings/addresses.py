@@ -1,4 +1,4 @@
-"""Addresses that a run may use: of the API, a Redis server, a proxy, and whom to notify."""
+"""Addresses that a run uses: the API, a Redis server, a proxy, the notification address."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def checked_base_url(text: str) -> str:
     """The base URL without a trailing slash.
 
     Raises:
-        SettingsError: the address could leak the key (plain http, credentials inside) or is none.
+        SettingsError: it is not valid, or could leak the API token (plain http, credentials inside).
     """
-    tip = "for example https://api.samsara.com, or choose --region us, eu or ca"
-    # Not quoted unless it is harmless: it may hold a password.
+    hint = "use an address such as https://api.samsara.com, or --region us, eu or ca"
+    # Quoted only where it cannot contain a password.
     parts = split_address(text.strip())
     if parts is None:
-        raise SettingsError("the base URL is not a web address", tip)
+        raise SettingsError("the base URL is not a web address", hint)
     host = parts.hostname
     if "@" in text:
-        raise SettingsError("the base URL must not contain a user name or password", tip)
+        raise SettingsError("the base URL must not contain a user name or password", hint)
     if not host or parts.scheme not in ("https", "http") or not re.fullmatch(r"[^\s?#\\]+", text.strip()):
-        raise SettingsError("the base URL is not a web address this tool can use", tip)
+        raise SettingsError("the base URL is not valid: it must begin with https:// and contain no space, ? or #", hint)
     if parts.scheme == "http" and not is_loopback(host):
         raise SettingsError(
             f"the base URL {text!r} would send the API token unencrypted",
-            "use https:// (http:// is accepted only for this computer itself, as in http://127.0.0.1:8080)",
+            "use https://; http:// works for this computer only, as in http://127.0.0.1:8080",
         )
     return text.strip().rstrip("/")
 
@@ -49,7 +49,7 @@ def checked_quota(quota: str | Secret) -> str | Secret:
     """``process``, ``host``, or the address of a Redis server as a secret.
 
     Raises:
-        SettingsError: it is none of these. The message does not quote it, since it may hold a password.
+        SettingsError: it is none of these. The message does not quote what may be a password.
     """
     if quota in ("process", "host"):
         return quota
@@ -59,45 +59,45 @@ def checked_quota(quota: str | Secret) -> str | Secret:
         parts is None
         or parts.scheme not in ("redis", "rediss")
         or not parts.hostname
-        or re.search(r"\s|#", text)  # a # or @ in a password must be written as %23 or %40
+        or re.search(r"\s|#", text)  # in a password, # and @ are written as %23 and %40
         or "@" in parts.query
     ):
-        shown = f"{text!r}" if re.fullmatch(r"[\w-]{0,20}", text) else "the value"
+        shown = f"{text!r}" if re.fullmatch(r"[\w-]{0,20}", text) else "this"
         raise SettingsError(
-            f"{shown} of --quota or BATCH_ISSUER_QUOTA does not say with whom to share the quota",
-            "choose process, host, or the address of a Redis server, such as redis://quota.example.com/0 "
-            "(write / ? # @ in a password as %2F %3F %23 %40)",
+            f"{shown} is not a valid quota",
+            "set --quota or BATCH_ISSUER_QUOTA to process, host, or a Redis address such as "
+            "redis://quota.example.com/0 (write / ? # @ in a password as %2F %3F %23 %40)",
         )
     if not re.fullmatch(r"/?\d*", parts.path):
-        raise SettingsError("the Redis address names no database", "end it with a number, as in redis://host/0")
+        raise SettingsError("the Redis address has no valid database", "end it with a number, as in redis://host/0")
     return Secret(text)
 
 
 def checked_notify(address: Secret | None) -> Secret | None:
-    """The address, if a POST can go there.
+    """The notification address, checked.
 
     Raises:
-        SettingsError: it cannot.
+        SettingsError: it is not an ``https://`` address.
     """
     if address is None:
         return None
     parts = split_address(address.reveal().strip())
-    tip = "give the https:// address that Slack, Teams, Healthchecks or another service told you"
+    hint = "use the https:// address from Slack, Teams, Healthchecks or another service"
     if parts is None or not parts.hostname or re.search(r"\s", address.reveal().strip()):
-        raise SettingsError("the address to notify is not a web address", tip)
+        raise SettingsError("the notification address is not a web address", hint)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname)):
-        raise SettingsError("the address to notify does not begin with https://, so others could read along", tip)
+        raise SettingsError("the notification address does not start with https://", hint)
     return Secret(address.reveal().strip())
 
 
 def proxy_for(base_url: str, environ: Mapping[str, str]) -> Secret | None:
-    """The proxy that HTTPS_PROXY and NO_PROXY (in either case) prescribe for an address.
+    """The proxy for an address, from HTTPS_PROXY and NO_PROXY (upper or lower case).
 
     Raises:
         SettingsError: it is not an ``http://`` address.
     """
     parts = split_address(base_url)
-    if parts is None or parts.scheme != "https":  # http goes to this machine only
+    if parts is None or parts.scheme != "https":  # http:// is this computer only
         return None
     proxy = environ.get("https_proxy") or environ.get("HTTPS_PROXY")
     skipped = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
@@ -116,7 +116,7 @@ def _is_web_address(text: str) -> bool:
 
 
 def split_address(text: str) -> SplitResult | None:
-    """The parts of a web address, None where host or port cannot be told."""
+    """The parts of a web address; None if host or port is not valid."""
     try:
         parts = urlsplit(text)
         _ = parts.hostname, parts.port
@@ -126,15 +126,15 @@ def split_address(text: str) -> SplitResult | None:
 
 
 def may_hold_password(text: str) -> bool:
-    """Whether an address must not be shown as it stands."""
+    """Whether an address may contain a password and must not be shown."""
     return "@" in text or "password=" in text
 
 
 def address_for_people(text: str) -> str:
-    """An address without what may be secret in it."""
+    """An address with everything masked that may be secret."""
     parts = split_address(text)
     if parts is None or not parts.hostname:
-        return "set, but not an address"
+        return "set, but not a valid address"
     name = "***@" * ("@" in parts.netloc)
     port = f":{parts.port}" if parts.port else ""
     path = parts.path if re.fullmatch(r"[\w/.-]*", parts.path) else "/***"
@@ -142,7 +142,7 @@ def address_for_people(text: str) -> str:
 
 
 def is_remote(base_url: str) -> bool:
-    """Whether another computer is asked, and not a stand-in for the API on this one."""
+    """Whether requests go to another computer, not to a local test server."""
     parts = split_address(base_url)
     return parts is None or not is_loopback(parts.hostname or "")
 

@@ -1,6 +1,6 @@
-"""How settings are written: as flags and environment variables, which are texts, and in the settings file.
+"""How settings are written: as text in flags and environment variables, and as TOML in the settings file.
 
-Readers import what they need when they are called, so that ``--help`` is there at once.
+Readers import what they need when they are called, which keeps ``--help`` fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 PLACEHOLDERS = ("organization", "date", "roster")
-"""What an output pattern may hold in braces."""
+"""What an output pattern may contain in braces."""
+
+RESULTS_ENDINGS = (".csv", ".tsv", ".txt", ".xlsx")
+"""Of results files, in any case."""
 
 
 class Kind:
@@ -24,16 +27,15 @@ class Kind:
 
     Attributes:
         metavar: its placeholder in help texts; blank for a switch, which takes no value.
-        expected: what it must be, for messages of the settings file.
-        of_text: reads a flag or an environment variable; raises SettingsError if it cannot.
-        of_toml: reads a value of the settings file, whose folder it is given, too; raises TypeError, ValueError or
-            SettingsError if it cannot.
-        choices: the only texts there are; empty for any.
-        repeated: whether the flag may be given several times; the value is then a mapping that they are merged into.
-        hides: whether a value must not be shown, since it holds a secret.
+        expected: what it must be, for messages about the settings file.
+        of_text: reads a flag or an environment variable; raises SettingsError for invalid text.
+        of_toml: reads a value of the settings file, given its folder; raises TypeError, ValueError or SettingsError
+            for an invalid one.
+        repeated: whether the flag may be given several times; the value is then one mapping of all of them.
+        hides: whether a value contains a secret and must not be shown.
     """
 
-    __slots__ = ("choices", "expected", "hides", "metavar", "of_text", "of_toml", "repeated")
+    __slots__ = ("expected", "hides", "metavar", "of_text", "of_toml", "repeated")
 
     def __init__(
         self,
@@ -42,7 +44,6 @@ class Kind:
         of_text: Callable[[str], Any] = str,
         of_toml: Callable[[object, Path], Any] | None = None,
         *,
-        choices: tuple[str, ...] = (),
         repeated: bool = False,
         hides: Callable[[object], bool] = lambda _value: False,
     ) -> None:
@@ -50,7 +51,6 @@ class Kind:
         self.expected = expected
         self.of_text = of_text
         self.of_toml = of_toml or (lambda value, _folder: of_text(_text(value)))
-        self.choices = choices
         self.repeated = repeated
         self.hides = hides
 
@@ -65,7 +65,7 @@ def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise SettingsError(f"{text!r} is not a whole number", "write it in digits") from None
+        raise SettingsError(f"{text!r} is not a whole number", "write it in digits, such as 16") from None
 
 
 def _whole_of_toml(value: object, _folder: Path) -> int:
@@ -107,9 +107,16 @@ def _path_of_toml(value: object, folder: Path) -> Path:
     if "\0" in text:
         raise ValueError
     try:
-        return folder / (_path(text).expanduser() if text.startswith("~") else text)
-    except RuntimeError:  # nobody's home
+        return without_dots(folder / (_path(text).expanduser() if text.startswith("~") else text))
+    except RuntimeError:  # unknown home folder
         raise ValueError from None
+
+
+def without_dots(path: Path) -> Path:
+    """The same path without ``..``; its last part may stay a symbolic link, which results never follow."""
+    import os
+
+    return _path(os.path.realpath(path.parent)) / path.name if ".." in path.parts else path
 
 
 def _pattern_of_toml(value: object, folder: Path) -> str:
@@ -118,17 +125,31 @@ def _pattern_of_toml(value: object, folder: Path) -> str:
 
 
 def check_pattern(text: str) -> None:
-    """See that an output pattern holds no other placeholders than there are.
+    """Check the placeholders and the ending of an output pattern.
 
     Raises:
-        SettingsError: it does.
+        SettingsError: one of them is unknown.
     """
     for name in re.findall(r"\{([^{}]*)\}", text):
         if name not in PLACEHOLDERS:
             raise SettingsError(
-                f"{f'{{{name[:40]}}}'!r} in the name of the results stands for nothing",
-                f"there are {', '.join(f'{{{placeholder}}}' for placeholder in PLACEHOLDERS)}",
+                f"unknown placeholder {f'{{{name[:40]}}}'!r} in the name of the results",
+                "use {organization}, {date} or {roster}",
             )
+    if problem := results_name_problem(text):
+        raise SettingsError(*problem)
+
+
+def results_name_problem(text: str) -> tuple[str, str] | None:
+    """Why results cannot have this name, and what to do; None if they can."""
+    name = re.split(r"[/\\]", text)[-1]
+    if not name.strip("."):
+        return f"{text or '.'} is a folder", "name a file, such as depot.results.csv"
+    stem, dot, ending = name.rpartition(".")
+    if stem and f"{dot}{ending}".lower() in RESULTS_ENDINGS:
+        return None
+    message = f"results cannot be written as {dot}{ending}" if stem else f"the results file {name} has no ending"
+    return message, f"use a name that ends in {', '.join(RESULTS_ENDINGS[:-1])} or {RESULTS_ENDINGS[-1]}"
 
 
 def _command_of_toml(value: object, _folder: Path) -> str | list[str]:
@@ -155,7 +176,7 @@ def _kinds(text: str) -> object:
     return kinds(text)
 
 
-def _holds_password(value: object) -> bool:
+def _contains_password(value: object) -> bool:
     from .addresses import may_hold_password
 
     return may_hold_password(str(value))
@@ -163,21 +184,21 @@ def _holds_password(value: object) -> bool:
 
 def _quota_of_toml(value: object, _folder: Path) -> str:
     text = _text(value)
-    if _holds_password(text):
+    if _contains_password(text):
         raise SettingsError(
-            "a password has no place in this file", "put the address into the environment variable BATCH_ISSUER_QUOTA"
+            "the address contains a password", "put the address into the environment variable BATCH_ISSUER_QUOTA"
         )
     return text
 
 
 def one_of(*choices: str) -> Kind:
-    """The kind whose values are some words."""
+    """A kind with a few possible values."""
     quoted = [f'"{choice}"' for choice in choices]
     expected = f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
     def of_text(text: str) -> str:
         if text not in choices:
-            raise SettingsError(f"{text!r} is not possible", f"it must be {expected}")
+            raise SettingsError(f"{text!r} is not a valid choice", f"choose {', '.join(choices[:-1])} or {choices[-1]}")
         return text
 
     def of_toml(value: object, _folder: Path) -> object:
@@ -185,7 +206,7 @@ def one_of(*choices: str) -> Kind:
             raise ValueError
         return value
 
-    return Kind("|".join(choices), expected, of_text, of_toml, choices=choices)
+    return Kind("|".join(choices), expected, of_text, of_toml)
 
 
 SWITCH = Kind("")
@@ -198,13 +219,13 @@ FILE = Kind("F", "the path of a file", _path, _path_of_toml)
 PATTERN = Kind("OUT", 'a path, as in "results/{organization}-{date}.csv"', of_toml=_pattern_of_toml)
 VARIABLE = Kind("NAME", "the name of an environment variable")
 COMMAND = Kind("CMD", 'a command, as in "pass show samsara" or ["pass", "show", "samsara"]', of_toml=_command_of_toml)
-ADDRESS = Kind("URL", 'an address, as in "https://api.samsara.com"', hides=_holds_password)
+ADDRESS = Kind("URL", 'an address, as in "https://api.samsara.com"', hides=_contains_password)
 QUOTA = Kind(
-    "WITH", '"process", "host" or the address of a Redis server', of_toml=_quota_of_toml, hides=_holds_password
+    "WITH", '"process", "host" or the address of a Redis server', of_toml=_quota_of_toml, hides=_contains_password
 )
 SECRET = Kind("URL", hides=lambda _value: True)
 COLUMNS = Kind(
-    "KIND=COLUMN", 'a table, as in map = { driver_id = "Fahrer-Nr." }', _columns, _columns_of_toml, repeated=True
+    "KIND=COLUMN", 'a table, as in map = { driver_id = "Driver No." }', _columns, _columns_of_toml, repeated=True
 )
 IDENTIFIERS = Kind("KIND", 'a text, as in "username" or "username,driver_id"', _kinds)
 
@@ -212,7 +233,7 @@ IDENTIFIERS = Kind("KIND", 'a text, as in "username" or "username,driver_id"', _
 
 
 def arguments(value: object) -> list[str]:
-    """A value as flags take it: one text, or for a mapping one for each item."""
+    """A value as text for flags: one, or one for each item of a mapping."""
     import shlex
     from datetime import time, timedelta
 
@@ -235,20 +256,21 @@ def arguments(value: object) -> list[str]:
 
 
 def for_people(kind: Kind, value: object) -> str:
-    """A value as ``config`` shows it, without what is secret in it."""
+    """A value as ``config`` shows it, with secrets masked."""
     from datetime import timedelta
 
     from .addresses import address_for_people
+    from .durations import duration_argument
 
     match value:
-        case None:
+        case None | {} if not value:
             return "none"
         case _ if kind is SECRET:
             return "set"
         case str() if kind in (ADDRESS, QUOTA) and value not in ("process", "host"):
             return address_for_people(value)
         case float():
-            return f"{value:g} s"
+            return duration_argument(value)
         case timedelta():
-            return f"{value.total_seconds():g} s from the start"
+            return f"{duration_argument(value.total_seconds())} from the start"
     return arguments(value)[0]

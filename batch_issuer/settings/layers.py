@@ -1,4 +1,4 @@
-"""Flags over environment over settings file → `Settings`, `RosterOptions` and the rest, each with where it is from.
+"""Flags over environment over settings file → `Settings`, `RosterOptions` and the rest, each with its source.
 
 Secrets come by reference only, never as an argument.
 """
@@ -7,32 +7,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from datetime import time
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..hints import SCOPE
-from .addresses import REGIONS, address_for_people, checked_notify, is_remote, proxy_for
+from .addresses import REGIONS, checked_notify, is_remote, proxy_for
 from .durations import next_time
-from .file import Section, SettingsFile, in_file_name
-from .kinds import check_pattern, for_people
+from .file import Section, SettingsFile
+from .kinds import check_pattern
 from .options import OPTIONS, Option, given
 from .roster_options import RosterOptions
 from .run_settings import Rate, Settings
 from .secrets import Reference, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Mapping
+    from pathlib import Path
 
 API_TOKEN_VARIABLE = OPTIONS["api_token"].variable
 QUOTA_VARIABLE = OPTIONS["quota"].variable
-"""Stands for ``--quota``, since an argument is no place for the password that a Redis address may hold."""
+"""Sets ``--quota`` without showing a password in the arguments of a process."""
 NOTIFY_VARIABLE = OPTIONS["notify"].variable
-"""Stands for ``--notify``, since such an address is a secret, too."""
+"""The notification address. It is a secret, so no flag sets it."""
 
 DEFAULT = "default"
+
+_PLACEHOLDER = "not-read"
+"""An API token, where it is not needed."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 NO_FILE = SettingsFile()
@@ -40,7 +42,7 @@ NO_FILE = SettingsFile()
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value, and where it is from.
+    """A value and its source.
 
     Attributes:
         name: the option that sets it; of rivals, the one that wins.
@@ -55,15 +57,15 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions:
-    """How a run tells what became of it.
+    """How a run is reported.
 
     Attributes:
         log_file: where each event is written; None for nowhere.
         log_format: ``text`` or ``json``.
         summary: where the summary is written; None for nowhere.
-        notify: the address that is told at the end; None for none.
+        notify: the notification address at the end; None for none.
         notify_on: ``failure`` or ``always``.
-        no_notify: why there is no address to notify although one is to be; blank if all is well.
+        no_notify: why the notification address could not be read; blank if it could, or none is set.
     """
 
     log_file: Path | None = None
@@ -78,16 +80,16 @@ _SINGLE = {option.name for option in OPTIONS.values() if len(option.rivals) == 1
 _OF_SETTINGS = _SINGLE & {field.name for field in fields(Settings)}
 _OF_ROSTER = _SINGLE & {field.name for field in fields(RosterOptions)} - {"organization_column"}
 _OF_REPORT = _SINGLE & {field.name for field in fields(ReportOptions)}
-"""Settings that are handed on as they are found; those with rivals are not."""
+"""Settings that are passed on as they are found; those with rivals are not."""
 
 
 class Layers:
-    """What applies to one organization, or to a run without any, and where each setting is from.
+    """The settings of one organization, or of a run without one, each with its source.
 
     Args:
         file: the settings file.
         organization: its name in the file; blank for none.
-        flags: options by name, each of its kind, as a person gave them; None and False stand for not given.
+        flags: options by name, as they were given; None and False mean not given.
         environ: environment variables.
     """
 
@@ -101,7 +103,7 @@ class Layers:
     ) -> None:
         self.organization = organization
         self._flags = given(flags)
-        self._environ = environ
+        self.environ = environ
         own, own_roster = file.organizations.get(organization, (Section(), Section()))
         self._sections = {
             "run": (own, file.defaults),
@@ -113,10 +115,10 @@ class Layers:
         }
 
     def find(self, name: str) -> Setting:
-        """What applies of an option; if a rival of it is set instead, or nothing, its default.
+        """The setting of an option; its default if a rival of it is set, or nothing.
 
         Raises:
-            SettingsError: an environment variable cannot be its value.
+            SettingsError: an environment variable has an invalid value.
         """
         option = OPTIONS[name]
         found = self._first(option)
@@ -125,10 +127,10 @@ class Layers:
         return Setting(name, option.kind.of_text(option.default) if option.default else None, DEFAULT)
 
     def _first(self, option: Option) -> Setting | None:
-        """What the first place says that sets the option or a rival of it."""
+        """The first setting of the option or one of its rivals, in the order of precedence."""
         own, *common = self._sections[option.section]
-        # An organization's own API token goes before the variable, which does not say whose token it holds: a token of
-        # another organization would be worse than none.
+        # An organization's own API token precedes the variable, which may belong to another organization: a wrong token
+        # is worse than none.
         own_first = "api_token" in option.rivals
         for place in (self._flags, own, None, *common) if own_first else (self._flags, None, own, *common):
             for name in option.rivals:
@@ -137,27 +139,27 @@ class Layers:
                 elif place is not None:
                     value, source = place.get(name), OPTIONS[name].flag
                 else:
-                    value, source = OPTIONS[name].of_variable(self._environ), OPTIONS[name].variable
+                    value, source = OPTIONS[name].of_variable(self.environ), OPTIONS[name].variable
                 if value is not None:
                     return Setting(name, value, source)
         return None
 
-    def _base_url(self) -> Setting:
-        """Of the API: that of the region, if there is no other."""
+    def base_url(self) -> Setting:
+        """The base URL of the API; that of the region by default."""
         found = self.find("base_url")
         if found.value is not None:
             return found
         found = self.find("region")
         return replace(found, value=REGIONS[found.value])
 
-    def _burst(self) -> Setting:
-        """The burst; one that is said for all does not exceed the rate of an organization, or of a flag."""
+    def burst(self) -> Setting:
+        """The burst; one set for all organizations is limited to the rate of an organization or a flag."""
         burst, rate = self.find("burst"), self.find("rate")
-        said_for_all = burst.source.startswith("[defaults]") and not rate.source.startswith(("[defaults]", DEFAULT))
-        return replace(burst, value=min(burst.value, rate.value.limit)) if said_for_all else burst
+        is_common = burst.source.startswith("[defaults]") and not rate.source.startswith(("[defaults]", DEFAULT))
+        return replace(burst, value=min(burst.value, rate.value.limit)) if is_common else burst
 
     def _reference(self, name: str, what: str) -> tuple[Reference | Secret | None, str]:
-        """A secret or where it is kept, by the option of its own name or one such as ``token_env``; and who says so."""
+        """A secret or a reference to it, from its option or one such as ``token_env``; and the source."""
         found = self._first(OPTIONS[name])
         if found is None:
             return None, DEFAULT
@@ -166,56 +168,80 @@ class Layers:
             return Secret(found.value), found.source
         return Reference(kind, found.value if kind == "command" else str(found.value), what), found.source
 
-    def _whose(self, what: str) -> str:
+    def _of_organization(self, what: str) -> str:
         return f"{what} of {self.organization}" if self.organization else what
 
-    def _kept_token(self) -> tuple[Reference | None, str]:
-        """Where the API token is kept, and who says so."""
-        found, source = self._reference("token_env", self._whose("the API token"))
+    def api_token_reference(self) -> tuple[Reference | None, str]:
+        """Where the API token is kept, and the source."""
+        found, source = self._reference("token_env", self._of_organization("the API token"))
         if isinstance(found, Secret):
-            found = Reference("env", API_TOKEN_VARIABLE, self._whose("the API token"))
+            found = Reference("env", API_TOKEN_VARIABLE, self._of_organization("the API token"))
         return found, source
 
-    def _notify(self) -> tuple[Reference | Secret | None, str]:
-        """The address to notify, or where it is kept, and who says so."""
-        return self._reference("notify_env", "the address to notify")
+    def notify_reference(self) -> tuple[Reference | Secret | None, str]:
+        """The notification address, or where it is kept, and the source."""
+        return self._reference("notify_env", "the notification address")
 
     # --- what a run needs
 
     def settings(self, *, sandbox: tuple[str, str] | None = None) -> Settings:
-        """Everything a run needs.
+        """Everything a run needs. The API token is read last.
 
         Args:
-            sandbox: base URL and API token of the sandbox to use; the real API token is then never looked at.
+            sandbox: base URL and API token of the sandbox to use; the real API token is then never read.
 
         Raises:
-            SettingsError: a value is missing or cannot work; says which and what to do.
+            SettingsError: a value is missing or invalid.
         """
-        found = {name: self.find(name) for name in _OF_SETTINGS} | {"burst": self._burst()}
-        if sandbox is not None and found["quota"].source != OPTIONS["quota"].flag:
-            found["quota"] = Setting("quota", "process", DEFAULT)
+        if sandbox is not None:
+            return self._settings(*sandbox, quota="process")
+        return replace(self._checked(), api_token=self._api_token())
+
+    def check(self, *, sandbox: bool = False) -> None:
+        """Check all settings without running a command; for a sandbox run, all but the API token.
+
+        Raises:
+            SettingsError: a value is missing or invalid.
+        """
+        if sandbox:
+            self.settings(sandbox=(REGIONS["us"], _PLACEHOLDER))
+            return
+        self._checked()
+        reference, _ = self.api_token_reference()
+        if reference is None or reference.kind != "command":
+            self._api_token()
+
+    def _checked(self) -> Settings:
+        """Settings without the API token."""
+        settings = self._settings(str(self.base_url().value), _PLACEHOLDER)
+        return replace(settings, proxy=proxy_for(settings.base_url, self.environ))
+
+    def _settings(self, base_url: str, api_token: str, *, quota: str = "") -> Settings:
+        """Settings without a proxy; ``quota`` is used unless a flag sets another."""
+        found = {name: self.find(name) for name in _OF_SETTINGS} | {"burst": self.burst()}
+        if quota and found["quota"].source != OPTIONS["quota"].flag:
+            found["quota"] = Setting("quota", quota, DEFAULT)
         values = {name: setting.value for name, setting in found.items()}
         if isinstance(values["deadline"], time):
             values["deadline"] = next_time(values["deadline"])
-        settings = Settings(
-            api_token=Secret(sandbox[1]) if sandbox else self._api_token(),
-            base_url=sandbox[0] if sandbox else self._base_url().value,
-            ca_file=self._environ.get("SSL_CERT_FILE") or None,
+        return Settings(
+            api_token=Secret(api_token),
+            base_url=base_url,
+            ca_file=self.environ.get("SSL_CERT_FILE") or None,
             organization=self.organization,
             **values,
         )
-        return settings if sandbox is not None else replace(settings, proxy=proxy_for(settings.base_url, self._environ))
 
     def _api_token(self) -> Secret:
-        if found := self._kept_token()[0]:
-            return found.read(self._environ)
-        own = f"[organizations.{self.organization}] says no token_env, token_file or token_command, and "
+        if found := self.api_token_reference()[0]:
+            return found.read(self.environ)
+        own = f"[organizations.{self.organization}] sets no token_env, token_file or token_command, and "
         where = own if self.organization else ""
         raise SettingsError(
-            f"no {self._whose('API token')}: {where}the environment variable {API_TOKEN_VARIABLE} is not set",
-            f'create a token in the Samsara dashboard under Settings > API Tokens with the scope "{SCOPE}" '
-            f"(category Drivers) and put it into {API_TOKEN_VARIABLE}, or name a --token-file or a --token-command; "
-            "or try --sandbox, which needs none",
+            f"no {self._of_organization('API token')}: {where}the environment variable {API_TOKEN_VARIABLE} is not set",
+            f"create an API token with the scope {SCOPE} (category Drivers) in the Samsara dashboard under Settings > "
+            f"API Tokens, then set {API_TOKEN_VARIABLE}, --token-file or --token-command; to try without one, add "
+            "--sandbox",
         )
 
     def rate(self) -> Rate:
@@ -224,129 +250,74 @@ class Layers:
         return rate
 
     def way_to(self, address: str) -> tuple[Secret | None, str | None]:
-        """The proxy, and the file of certificates, to reach an address with.
+        """The proxy and the certificate file for an address.
 
         Raises:
             SettingsError: see `proxy_for`.
         """
-        return proxy_for(address, self._environ), self._environ.get("SSL_CERT_FILE") or None
+        return proxy_for(address, self.environ), self.environ.get("SSL_CERT_FILE") or None
 
     def min_validity(self) -> float:
         """Seconds; see `Settings`."""
         return float(self.find("min_validity").value)
 
     def is_remote(self) -> bool:
-        """Whether another computer is asked, and not a stand-in for the API on this one."""
-        return is_remote(str(self._base_url().value))
+        """Whether requests go to another computer, not to a local test server."""
+        return is_remote(str(self.base_url().value))
 
     def roster_options(self) -> RosterOptions:
-        """How the roster is to be read.
+        """How the roster is read.
 
         Raises:
-            SettingsError: a setting cannot work.
+            SettingsError: a setting is invalid.
         """
         values = {name: self.find(name).value for name in _OF_ROSTER}
         return RosterOptions(
-            columns={kind: column for kind, (column, _) in self._columns().items()},
+            columns={kind: column for kind, (column, _) in self.columns().items()},
             **{name: value for name, value in values.items() if value is not None},
         )
 
-    def _columns(self) -> dict[Any, tuple[str, str]]:
-        """By kind of identifier its column, and who says so: here all places are merged."""
+    def columns(self) -> dict[Any, tuple[str, str]]:
+        """By kind of identifier its column and the source; all places are merged."""
         own, common = self._sections["roster"]
         places = [(common.values, f"[{common.name}] map"), (own.values, f"[{own.name}] map"), (self._flags, "--map")]
         return {kind: (column, source) for values, source in places for kind, column in values.get("map", {}).items()}
 
     def roster_file(self) -> Path | None:
-        """The organization's roster, as its section names it."""
+        """The organization's roster, from its section."""
         found: Path | None = self.find("roster_file").value
         return found
 
     def organization_column(self) -> str:
-        """The name of the column of rosters that says whose a driver is."""
+        """The name of the roster column that names the organization of each driver."""
         return str(self.find("organization_column").value)
 
     def output(self) -> str | None:
-        """The pattern of the name of the results; None for beside the roster.
+        """The pattern of the results file; None for a file next to the roster.
 
         Raises:
-            SettingsError: it holds a placeholder that there is not.
+            SettingsError: it has an unknown placeholder or ending.
         """
         found = self.find("output")
-        if found.source == OPTIONS["output"].flag:  # that of the file was looked at as it was read
+        if self.output_is_flag():  # one of the settings file was checked as it was read
             check_pattern(str(found.value))
         return str(found.value) if found.value is not None else None
 
+    def output_is_flag(self) -> bool:
+        """Whether the results file was named by a flag, not in the settings file."""
+        return self.find("output").source == OPTIONS["output"].flag
+
     def report_options(self) -> ReportOptions:
-        """How a run tells what became of it.
+        """How a run is reported.
 
         Raises:
-            SettingsError: the address to notify cannot be used; it is not quoted, since it is a secret.
+            SettingsError: the notification address is invalid; it is not quoted because it is a secret.
         """
-        address, no_notify = self._notify()[0], ""
+        address, no_notify = self.notify_reference()[0], ""
         if isinstance(address, Reference):
             try:
-                address = address.read(self._environ)
-            except SettingsError as error:  # no reason to issue no tokens
-                address, no_notify = None, f"{error.message}; {error.tip}"
+                address = address.read(self.environ)
+            except SettingsError as error:  # must not keep tokens from being issued
+                address, no_notify = None, f"{error.message}; {error.hint}"
         values = {name: self.find(name).value for name in _OF_REPORT}
         return ReportOptions(notify=checked_notify(address), no_notify=no_notify, **values)
-
-    # --- what config shows
-
-    def shown(self) -> Iterator[tuple[str, str, str]]:
-        """What applies, for a person: name, value, source; secrets as ``set`` or ``not set``."""
-        yield from self._shown("run", "organization" if self.organization else "defaults", "defaults", "roster")
-        proxy = proxy_for(str(self._base_url().value), self._environ)
-        yield "proxy", "set" if proxy else "not set", "HTTPS_PROXY, NO_PROXY" if proxy else DEFAULT
-        ca_file = self._environ.get("SSL_CERT_FILE")
-        yield "certificates", ca_file or "the system's", "SSL_CERT_FILE" if ca_file else DEFAULT
-
-    def shown_of_report(self) -> Iterator[tuple[str, str, str]]:
-        """The same of how a run tells what became of it."""
-        yield from self._shown("report")
-
-    def _shown(self, *sections: str) -> Iterator[tuple[str, str, str]]:
-        for option in OPTIONS.values():
-            if option.section in sections and option.name == option.rivals[0]:
-                yield from self._lines(option)
-
-    def _lines(self, option: Option) -> Iterator[tuple[str, str, str]]:
-        """One option for a person; of rivals together, by the first of them."""
-        found = self.find(option.name) if len(option.rivals) == 1 else None
-        match option.name:
-            case "region":
-                found = self._base_url()
-                yield "base_url", address_for_people(found.value), found.source
-            case "api_token":
-                kept, source = self._kept_token()
-                is_set = kept is not None and kept.is_set(self._environ)
-                yield "API token", "set" if is_set else "not set", f"{source}: {kept}" if kept else source
-            case "notify":
-                notify, source = self._notify()
-                is_set = notify.is_set(self._environ) if isinstance(notify, Reference) else bool(notify)
-                yield "notify", "set" if is_set else "not set", source
-            case "map" if columns := self._columns():
-                for kind, (column, source) in columns.items():
-                    yield f"map {kind.name.lower()}", repr(column), source
-            case "burst":
-                found = self._burst()
-                yield "burst", str(self.rate().limit if found.value is None else found.value), found.source
-            case "output" if found is not None and found.value is None:
-                yield "output", "beside the roster", found.source
-            case _ if found is not None:
-                yield option.name, for_people(option.kind, found.value), found.source
-
-
-def results_path(pattern: str, *, organization: str, roster: str, now: datetime) -> Path:
-    """The name of the results.
-
-    Args:
-        pattern: with `PLACEHOLDERS`.
-        organization: blank for none.
-        roster: the name of the roster's file without its ending.
-        now: local time; ``{date}`` is its day.
-    """
-    for name, text in (("organization", organization), ("roster", roster), ("date", f"{now:%Y-%m-%d}")):
-        pattern = pattern.replace(f"{{{name}}}", in_file_name(text) or f"no-{name}")
-    return Path(pattern)

@@ -1,4 +1,4 @@
-"""Everything that one run needs to know besides the roster."""
+"""The settings of one run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Rate:
         if not (isinstance(self.limit, int) and self.limit >= 1 and 0 < self.period < float("inf")):
             raise SettingsError(
                 f"a rate of {self.limit} requests per {self.period} s is not possible",
-                "give a whole number of requests and a time, for example 100/min",
+                "use a whole number of requests and a time, such as 100/min",
             )
 
     @classmethod
@@ -35,13 +35,13 @@ class Rate:
         """
         match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9}(?:\.\d{1,9})?)?\s*(s|sec|min|m|h)\s*", text, re.ASCII)
         if not match:
-            raise SettingsError(f"{text!r} is not a rate", "write it as 100/min, 100/6s or 5/s")
+            raise SettingsError(f"{text!r} is not a valid rate", "write it as 100/min, 100/6s or 5/s")
         limit, count, unit = match.groups()
         return cls(int(limit), seconds(f"{count or 1}{unit}"))
 
     @property
     def spacing(self) -> float:
-        """Seconds between requests that are spread evenly: P/L."""
+        """Seconds between evenly spread requests: P/L."""
         return self.period / self.limit
 
     def __str__(self) -> str:
@@ -52,28 +52,28 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a run needs to know besides the roster.
+    """Everything a run needs besides the roster.
 
     Attributes:
-        api_token: the organization's API key, with the scope "Write Driver Auth Token".
+        api_token: the organization's API token, with the scope "Write Driver Auth Token".
         base_url: ``https://…``; ``http://`` on a loopback address only.
         rate: the organization's quota for this endpoint.
         burst: requests that may leave back to back, 1 to ``rate.limit``; None means ``rate.limit``.
-        timeout: seconds for one request, connection to last byte.
+        timeout: seconds for one request, from connecting to the last byte.
         concurrency: most requests in flight.
-        attempts: requests per row before it is given up; replies of 429 do not count.
-        give_up_after: seconds after which the run stops if nothing gets through any more: the server refuses all
-            requests as too many, or cannot be reached.
-        proxy: URL of the proxy to use, None for none; a secret because it may hold a password.
-        quota: with whom the runs of an organization share its quota: ``process``, ``host`` (all processes of this user
-            on this computer), or the ``redis://`` or ``rediss://`` address of a Redis server (several computers); an
-            address becomes a secret because it may hold a password.
+        attempts: requests per row before it fails; those answered 429 do not count.
+        give_up_after: seconds without progress after which the run stops: every request is throttled, or the server
+            cannot be reached.
+        proxy: URL of the proxy; None for none. A secret because it may contain a password.
+        quota: which runs of the organization share its quota: those of this process (``process``), those of this user
+            on this computer (``host``), or all that use the Redis server at a ``redis://`` or ``rediss://`` address.
+            An address becomes a secret because it may contain a password.
         ca_file: certificates to trust instead of the system's.
-        min_validity: seconds that a token must still be valid: an earlier one that is good for so long is left alone,
-            and one that no longer is at the end of the run gets a successor, where that can succeed.
-        deadline: when the run has to be over, as a time with its zone or counted from its beginning; None for whenever.
-        organization: its name, which several API tokens of one organization have in common: runs share its quota by
-            it, instead of by the token; blank for none.
+        min_validity: seconds. Earlier tokens that stay valid for at least this long are kept; others are renewed at
+            the end of the run where possible.
+        deadline: when the run stops, as a time with its zone or counted from its start; None for no deadline.
+        organization: its name; blank for none. Runs share a quota by this name, so that several API tokens of one
+            organization can share it; without a name, by the API token.
 
     Raises:
         SettingsError: for a value that cannot work.
@@ -100,7 +100,7 @@ class Settings:
             raise SettingsError("api_token must be a Secret", "write api_token=Secret(text)")
         if not re.fullmatch(r"[!-~]+", token.reveal()):
             raise SettingsError(
-                "the API token is empty or holds spaces, line breaks or characters outside ASCII",
+                "the API token is empty or contains spaces, line breaks or non-ASCII characters",
                 "copy it again from the Samsara dashboard; it is a single word",
             )
         object.__setattr__(self, "base_url", checked_base_url(self.base_url))
@@ -113,18 +113,19 @@ class Settings:
             ("min_validity", self.min_validity, 0.0),
         ):
             if not least <= value < float("inf") or (isinstance(least, int) and value != int(value)):
-                raise SettingsError(f"{name} cannot be {value}", f"the least is {least}")
+                number = "a whole number" if isinstance(least, int) else "a number"
+                raise SettingsError(f"{name} cannot be {value}", f"use {number} of {least:g} or more")
         if isinstance(self.deadline, datetime) and self.deadline.tzinfo is None:
-            raise SettingsError("the deadline has no time zone", "write datetime(…).astimezone()")
+            raise SettingsError("the deadline has no time zone", "add one with .astimezone()")
         if isinstance(self.deadline, timedelta) and self.deadline <= timedelta(0):
-            raise SettingsError("the deadline leaves no time", "choose a longer time")
+            raise SettingsError("the deadline is not in the future", "choose a longer time")
         if self.burst is not None and not 1 <= self.burst <= self.rate.limit:
             raise SettingsError(
-                f"a burst of {self.burst} does not fit a rate of {self.rate}",
+                f"a burst of {self.burst} is not possible at a rate of {self.rate}",
                 f"choose 1 to {self.rate.limit}",
             )
 
     @property
     def is_remote(self) -> bool:
-        """Whether another computer is asked, and not a stand-in for the API on this one."""
+        """Whether requests go to another computer, not to a local test server."""
         return is_remote(self.base_url)

@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COMMAND_SECONDS = 30.0
-"""For a password manager to answer, which may have to ask its server."""
+"""Time for a password manager, which may have to query its server."""
 
 MOST_BYTES = 64 * 1024
-"""Of what is read as a secret."""
+"""Most bytes read as a secret."""
 
-# Where systemd and Docker keep the secrets of a service: nobody else gets there, so the modes of the files, 0440 (with
-# an ACL) and 0444, say nothing.
-_KEPT_SAFE = (Path("/run/credentials"), Path("/run/secrets"))
+# Where systemd and Docker keep a service's secrets. No other user can reach these folders, so it does not matter that
+# the files have modes such as 0440 (with an ACL) or 0444.
+_PROTECTED = (Path("/run/credentials"), Path("/run/secrets"))
+
+
+_TRY_COMMAND = "run the command yourself to see what it prints"
 
 
 class Secret:
-    """A text that no repr, format or traceback shows. ``reveal()`` gives it."""
+    """A text that no repr, format or traceback shows; ``reveal()`` returns it."""
 
     __slots__ = ("_text",)
 
@@ -36,7 +39,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself, for the one place that must send it."""
+        """The text itself, for the one place that sends it."""
         return self._text
 
     def __repr__(self) -> str:
@@ -60,7 +63,7 @@ class Secret:
         return self
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        raise TypeError("a Secret is not pickled: pass a reference to where it is kept")
+        raise TypeError("a Secret cannot be pickled: pass a Reference instead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Reference:
     Attributes:
         kind: ``env``, ``file`` or ``command``.
         place: the variable, the path or the command.
-        what: what it is, for messages, such as ``the API token``.
+        what: its name in messages, such as ``the API token``.
     """
 
     kind: Literal["env", "file", "command"]
@@ -78,7 +81,7 @@ class Reference:
     what: str
 
     def __str__(self) -> str:
-        """For a person; a command is not shown whole, since its arguments may be nobody's business."""
+        """As messages show it: of a command only the program, because its arguments may be private."""
         if self.kind == "env":
             return f"the environment variable {self.place}"
         if self.kind == "file":
@@ -86,7 +89,7 @@ class Reference:
         return f"the command {self._arguments()[0]}" if self._arguments() else "an empty command"
 
     def is_set(self, environ: Mapping[str, str]) -> bool:
-        """Whether there is something, as far as can be told without running a command."""
+        """Whether there is a secret, as far as can be seen without running a command."""
         if self.kind == "command":
             return bool(self._arguments())
         try:
@@ -95,10 +98,10 @@ class Reference:
             return False
 
     def read(self, environ: Mapping[str, str]) -> Secret:
-        """The secret, without blanks around it; of what a command says, the first line.
+        """The secret without surrounding blanks; of a command's output, the first line.
 
         Raises:
-            SettingsError: there is none, or it is kept where others can read it, or the command failed.
+            SettingsError: it is missing or unreadable, other users can access it, or the command failed.
         """
         match self.kind:
             case "env":
@@ -106,11 +109,21 @@ class Reference:
             case "file":
                 text = self._read_file(environ)
             case _:
-                text = self._ask_command(environ)
+                text = self._run_command(environ)
         text = text.strip()
         if not text:
-            raise SettingsError(f"{self.what} is missing: {self} holds nothing", "put it there")
+            raise self._missing()
         return Secret(text)
+
+    def _missing(self) -> SettingsError:
+        match self.kind:
+            case "env":
+                problem, hint = "is not set", f"set it to {self.what}"
+            case "file":
+                problem, hint = "is empty", f"write {self.what} to it"
+            case _:
+                problem, hint = "printed nothing", _TRY_COMMAND
+        return SettingsError(f"{self.what} is missing: {self} {problem}", hint)
 
     def _read_file(self, environ: Mapping[str, str]) -> str:
         path = Path(str(self.place))
@@ -118,26 +131,27 @@ class Reference:
             path = path.expanduser()
             with path.open("rb") as file:
                 others = os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-                if others and sys.platform != "win32" and not _is_kept_safe(path, environ):
+                if others and sys.platform != "win32" and not _is_protected(path, environ):
                     raise SettingsError(
-                        f"other users of this computer can get at {self.what} in {path}",
-                        f"make it yours alone: chmod 600 {shlex.quote(str(path))}",
+                        f"other users of this computer can access {self.what} in {path}",
+                        f"run chmod 600 {shlex.quote(str(path))}",
                     )
                 return file.read(MOST_BYTES).decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise SettingsError(f"{self.what} in {path} is no text", "write it there as plain text") from None
-        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: nobody's home; ValueError: a NUL
-            why = error.strerror if isinstance(error, OSError) else "there is no such path"
-            tip = "check name and permissions"
-            raise SettingsError(f"{self.what} cannot be read from {str(path)!r}: {why}", tip) from None
+            raise SettingsError(f"{self.what} in {path} is not plain text", "save it as UTF-8 text") from None
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: unknown home folder; ValueError: a NUL
+            why = error.strerror if isinstance(error, OSError) else "not a valid path"
+            hint = "check the path and its permissions"
+            raise SettingsError(f"{self.what} cannot be read from {str(path)!r}: {why}", hint) from None
 
-    def _ask_command(self, environ: Mapping[str, str]) -> str:
+    def _run_command(self, environ: Mapping[str, str]) -> str:
         arguments = self._arguments()
-        tip = "run the command yourself to see what it says"
         if not arguments:
-            raise SettingsError(f"the command for {self.what} is empty", "name a password manager's command")
+            raise SettingsError(
+                f"the command for {self.what} is empty", "set it to a command such as pass show samsara"
+            )
         try:
-            # Its own messages go to our stderr: they tell best what is wrong. A roster on stdin is not for it.
+            # It shares our stderr, so its own error messages are seen; stdin may be a roster.
             process = subprocess.Popen(  # noqa: S603 - the user's own command, and no shell
                 self.place if sys.platform == "win32" else arguments,
                 stdin=subprocess.DEVNULL,
@@ -145,20 +159,21 @@ class Reference:
                 env=dict(environ),
             )
         except (OSError, ValueError) as error:  # ValueError: a NUL
-            why = error.strerror if isinstance(error, OSError) else "it holds a NUL"
-            raise SettingsError(f"{self} for {self.what} cannot be run: {why}", tip) from None
+            why = error.strerror if isinstance(error, OSError) else "it contains a NUL character"
+            raise SettingsError(f"{self} for {self.what} cannot be run: {why}", _TRY_COMMAND) from None
         with process:
             try:
                 output, _ = process.communicate(timeout=COMMAND_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 if process.stdout is not None:
-                    process.stdout.close()  # what it has started itself may hold it open for ever
+                    process.stdout.close()  # a process it started may keep the pipe open for ever
                 raise SettingsError(
-                    f"{self} for {self.what} did not end within {COMMAND_SECONDS:g} s", f"{tip}; is it locked?"
+                    f"{self} for {self.what} did not finish within {COMMAND_SECONDS:g} s",
+                    f"unlock the password manager, or {_TRY_COMMAND}",
                 ) from None
         if process.returncode:
-            raise SettingsError(f"{self} for {self.what} failed with exit code {process.returncode}", tip)
+            raise SettingsError(f"{self} for {self.what} failed with exit code {process.returncode}", _TRY_COMMAND)
         lines = output[:MOST_BYTES].decode(errors="replace").strip().splitlines()
         return lines[0] if lines else ""
 
@@ -169,11 +184,11 @@ class Reference:
             return shlex.split(self.place, posix=sys.platform != "win32")
         except ValueError:
             raise SettingsError(
-                f"the quotation marks of the command for {self.what} do not match", "correct them"
+                f"the command for {self.what} has unmatched quotation marks", "correct the command"
             ) from None
 
 
-def _is_kept_safe(path: Path, environ: Mapping[str, str]) -> bool:
-    safe = [*_KEPT_SAFE, *(Path(folder) for folder in [environ.get("CREDENTIALS_DIRECTORY")] if folder)]
+def _is_protected(path: Path, environ: Mapping[str, str]) -> bool:
+    folders = [*_PROTECTED, *(Path(folder) for folder in [environ.get("CREDENTIALS_DIRECTORY")] if folder)]
     real = path.resolve()
-    return any(real.is_relative_to(folder.resolve()) for folder in safe)
+    return any(real.is_relative_to(folder.resolve()) for folder in folders)

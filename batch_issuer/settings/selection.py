@@ -1,4 +1,4 @@
-"""Which organizations of the settings file are meant, and the settings that apply to each."""
+"""The organizations that a command is about, and the settings of each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_NAMES_SHOWN = 20
-"""Organizations that a message lists."""
+"""Organizations listed in a message."""
 
 
 class Selection:
-    """The organizations of a settings file, or the only one without a name where it names none.
+    """The organizations of a settings file; one with a blank name if it has none.
 
     Attributes:
         file: the settings file.
@@ -36,8 +36,8 @@ class Selection:
 
         Args:
             file: the settings file; None for none.
-            named: the only organization that is meant, by its name there; None for whichever there are.
-            flags: settings that go before all others, by their names.
+            named: the name of the only organization to use; None for all.
+            flags: settings that override all others, by name.
             environ: environment variables.
         """
         self.file = file or SettingsFile()
@@ -45,23 +45,23 @@ class Selection:
         self._flags, self._environ = flags or {}, environ or {}
 
     def layers(self, organization: str = "") -> Layers:
-        """The settings that apply to an organization; without a name, those that apply to all."""
+        """The settings of an organization; without a name, those for all."""
         return Layers(self.file, organization, flags=self._flags, environ=self._environ)
 
     def names(self) -> list[str]:
-        """The organization that was named, else all of them; a blank one where the settings name none.
+        """The organization that was named, else all; a blank name if the file has none.
 
         Raises:
-            SettingsError: there is none of that name.
+            SettingsError: the file has no such organization.
         """
         one = self.one()
         return list(self.file.organizations) if one is None else [one]
 
     def one(self) -> str | None:
-        """The organization that was named, or the only one; blank where there are none; None for several.
+        """The organization that was named, or the only one; blank if the file has none, None for several.
 
         Raises:
-            SettingsError: there is none of that name.
+            SettingsError: the file has no such organization.
         """
         if self.named is not None:
             return self.known(self.named)
@@ -69,33 +69,37 @@ class Selection:
         return next(iter(names)) if len(names) == 1 else None if names else ""
 
     def known(self, name: str) -> str:
-        """The name, if there is such an organization.
+        """The name, if the file has such an organization.
 
         Raises:
-            SettingsError: there is none.
+            SettingsError: it has none.
         """
-        if name not in self.file.organizations:
-            there = f"there are {self._listed()}" if self.file.organizations else "it names none"
-            where = self.file.path or "there is no settings file, so it"
-            raise SettingsError(f"no organization {name!r}: {where}: {there}", "see batch-issuer config")
-        return name
+        if name in self.file.organizations:
+            return name
+        if self.file.path is None and not self.file.organizations:
+            raise SettingsError(
+                f"no organization {name!r}: no settings file found",
+                "create batch-issuer.toml here, or name a settings file with --config",
+            )
+        hint = f"choose {self._listed()}" if self.file.organizations else f"add a section [organizations.{name}]"
+        raise SettingsError(f"no organization {name!r}{f' in {self.file.path}' if self.file.path else ''}", hint)
 
-    def only_layers(self) -> Layers:
-        """The settings that apply where only one organization can be meant.
+    def only_layers(self, *, hint: str = "pass --org NAME") -> Layers:
+        """The settings of the only organization.
+
+        Args:
+            hint: what to do if there are several.
 
         Raises:
             SettingsError: there are several, and none was named.
         """
         if (one := self.one()) is None:
-            raise self.which()
+            raise self.several(hint)
         return self.layers(one)
 
-    def which(self) -> SettingsError:
-        """What to say where there are several organizations and none was named."""
-        return SettingsError(
-            f"the settings have {len(self.file.organizations)} organizations: {self._listed()}",
-            "say which, as in --org NAME; or issue --all for all of them",
-        )
+    def several(self, hint: str = "pass --org NAME") -> SettingsError:
+        """The error for a command that needs one organization where there are several."""
+        return SettingsError(f"the settings have {len(self.file.organizations)} organizations: {self._listed()}", hint)
 
     def _listed(self) -> str:
         return ", ".join(list(self.file.organizations)[:MOST_NAMES_SHOWN])

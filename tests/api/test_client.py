@@ -1,4 +1,4 @@
-"""The client over real sockets: against the sandbox, and against servers that answer anything at all."""
+"""The client over real sockets: against the sandbox, and against servers that reply with anything."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ T = TypeVar("T")
 KEY = "samsara_api_Qx7Zk3Lm9Pw2Rt5V"
 CODE = "Kq8mZt3xWb5n"
 DRIVER = Identifier(IdentifierKind.DRIVER_ID, "281474977075805")
-SHORT = 0.2  # seconds: the timeout of tests that are about running into it
+SHORT = 0.2  # seconds: the timeout of tests that reach it
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EXPIRY = 1_710_000_000_123
 TOKEN = "ZmFrZS10b2tlbg=="  # noqa: S105 - invented
 ISSUED: dict[str, Any] = {"data": {"token": TOKEN, "expirationTime": EXPIRY}}
 QUICK: dict[str, Any] = {}  # see `ca_file`
-MAYBE = (None, True, VerdictKind.RETRY_MAYBE_ISSUED)  # `gist` of a request that got no complete answer
+MAYBE = (None, True, VerdictKind.RETRY_MAYBE_ISSUED)  # `gist` of a request without a complete reply
 
 
 FULL_BACKLOG = pytest.mark.skipif(sys.platform != "linux", reason="how a full backlog behaves differs")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; nothing may be left for the event loop to complain about."""
+    """Run to the end; the event loop must report no problem."""
     complaints: list[dict[str, Any]] = []
 
     async def watched() -> T:
@@ -73,7 +73,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 @pytest.fixture(scope="module", autouse=True)
 def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """All clients trust this authority only: to load the system's certificates takes 30 ms for each client."""
+    """All clients trust only this authority: loading the system's certificates takes 30 ms for each client."""
     path = tmp_path_factory.mktemp("tls") / "ca.pem"
     authority.cert_pem.write_to_path(path)
     QUICK["ca_file"] = str(path)
@@ -91,7 +91,7 @@ async def ask(url: str, identifier: Identifier = DRIVER, code: str = CODE, **opt
 
 
 def answered(answer: bytes | Answer, code: str = CODE, **options: Any) -> Reply:
-    """What the client makes of an answer; it sends exactly one request, whatever that is."""
+    """The client's reading of a reply; it always sends exactly one request."""
 
     async def main() -> Reply:
         async with RawServer(answer) as server:
@@ -104,7 +104,7 @@ def answered(answer: bytes | Answer, code: str = CODE, **options: Any) -> Reply:
 
 @asynccontextmanager
 async def sandboxed(*, concurrency: int = 16, timeout: float = 10.0, **options: Any) -> AsyncIterator[Any]:  # noqa: ASYNC109
-    """A sandbox and a client of it."""
+    """A sandbox and its client."""
     async with (
         Sandbox(api_token=KEY, limiter="none", **options) as sandbox,
         open_client(client_settings(sandbox.url, concurrency=concurrency, timeout=timeout)) as client,
@@ -133,9 +133,7 @@ def assert_is_line(message: str) -> None:
         (Identifier(IdentifierKind.USERNAME, "jdöe"), {"username": "jdöe"}),
     ],
 )
-def test_the_body_holds_the_code_and_one_identifier_and_nothing_else(
-    identifier: Identifier, field: dict[str, object]
-) -> None:
+def test_the_body_contains_only_the_code_and_one_identifier(identifier: Identifier, field: dict[str, object]) -> None:
     async def main() -> None:
         async with RawServer(http(200, ISSUED)) as server:
             await ask(server.url, identifier)
@@ -225,12 +223,12 @@ def test_the_client_itself_reads_no_proxy_from_the_environment(monkeypatch: pyte
     run(main())
 
 
-# --- what the API answers when there is no token ---
+# --- replies without a token ---
 
 VERDICTS = {
     400: (VerdictKind.REJECTED, Hint.REFUSED),
-    401: (VerdictKind.KEY_REFUSED, Hint.KEY_INVALID),
-    403: (VerdictKind.KEY_REFUSED, Hint.KEY_FORBIDDEN),
+    401: (VerdictKind.UNAUTHORIZED, Hint.API_TOKEN_INVALID),
+    403: (VerdictKind.UNAUTHORIZED, Hint.API_TOKEN_FORBIDDEN),
     404: (VerdictKind.REJECTED, Hint.UNKNOWN_DRIVER),
     405: (VerdictKind.REJECTED, Hint.ADDRESS),
     408: (VerdictKind.RETRY, Hint.SERVER),
@@ -241,7 +239,7 @@ VERDICTS = {
 }
 
 
-def test_every_status_of_the_sandbox_is_told_with_its_message_and_request_id() -> None:
+def test_every_status_of_the_sandbox_is_reported_with_its_message_and_request_id() -> None:
     async def main() -> None:
         async with sandboxed(script=",".join(map(str, VERDICTS))) as (sandbox, client):
             for status, (verdict, hint) in VERDICTS.items():
@@ -249,8 +247,8 @@ def test_every_status_of_the_sandbox_is_told_with_its_message_and_request_id() -
                 assert (gist(reply), reply.fault) == ((status, True, verdict), None)
                 assert judge(reply).hint is hint
                 assert reply.request_id == sandbox.ledger[-1].request_id
-                said = "Exceeded rate limit." if status == 429 else "This is a fault of the sandbox."
-                assert reply.message == f"HTTP {status}: {said}"
+                text = "Exceeded rate limit." if status == 429 else "This is a fault of the sandbox."
+                assert reply.message == f"HTTP {status}: {text}"
                 assert (reply.retry_after is not None) == (status == 429)
                 assert (reply.token, reply.expires_at) == ("", None)
 
@@ -270,16 +268,19 @@ def test_every_status_of_the_sandbox_is_told_with_its_message_and_request_id() -
     ],
     ids=["text", "html", "empty", "other JSON", "list", "binary"],
 )
-def test_a_status_means_the_same_whatever_the_body(status: int, body: bytes) -> None:
-    """But for 404: without the API's envelope it is some other server's."""
+def test_a_status_means_the_same_with_any_body(status: int, body: bytes) -> None:
+    """Except for 404: without the API's envelope it is from another server."""
     reply = answered(http(status, body))
     verdict, hint = VERDICTS[status]
     assert (gist(reply), reply.fault) == ((status, True, verdict), None)
     foreign = status == 404 or (body.startswith(b"<html>") and hint is Hint.REFUSED)
     assert judge(reply).hint is (Hint.ADDRESS if foreign else hint)
     assert reply.request_id == ""
-    told = {b"u": ": upstream connect error", b"<": ", but a web page (No way)"}.get(body[:1], "")
-    assert reply.message == f"HTTP {status} without an error message of the Samsara API{told}"
+    problem = {
+        b"u": "without a Samsara API error message: upstream connect error",
+        b"<": "with a web page (No way) instead of a Samsara API error message",
+    }.get(body[:1], "without a Samsara API error message")
+    assert reply.message == f"HTTP {status} {problem}"
     assert reply.web_page == body.startswith(b"<html>")
 
 
@@ -304,7 +305,7 @@ def test_after_every_fault_of_the_sandbox_a_token_may_exist(fault: str, status: 
             assert (gist(reply), reply.fault) == ((status, True, VerdictKind.RETRY_MAYBE_ISSUED), expected)
             assert reply.token == ""
             assert_is_line(reply.message)
-            again = await client.issue(DRIVER, CODE)  # the client is none the worse for it
+            again = await client.issue(DRIVER, CODE)  # the client still works
             assert (again.token, len(sandbox.ledger)) == (sandbox.ledger[1].token, 2)
 
     run(main())
@@ -318,12 +319,12 @@ def test_the_sandboxs_own_refusals_reject_the_row() -> None:
             assert (judge(unknown).hint, judge(refused).hint) == (Hint.UNKNOWN_DRIVER, Hint.REFUSED)
             assert refused.message == "HTTP 400: Driver is deactivated."
         async with Sandbox(api_token="another") as sandbox:  # noqa: S106 - invented
-            assert gist(await ask(sandbox.url)) == (401, True, VerdictKind.KEY_REFUSED)
+            assert gist(await ask(sandbox.url)) == (401, True, VerdictKind.UNAUTHORIZED)
 
     run(main())
 
 
-# --- a 200 that is none ---
+# --- a 200 without a token ---
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,7 @@ def test_a_200_without_a_usable_token_is_unusable_and_may_have_issued_one(body: 
     assert (reply.token, reply.expires_at) == ("", None)
     page = body.startswith(b"<html>")
     assert (reply.message, reply.web_page) == (
-        f"HTTP 200, but {'a web page' if page else 'no token in the answer'}",
+        f"HTTP 200 {'with a web page instead of a token' if page else 'without a token'}",
         page,
     )
 
@@ -374,7 +375,7 @@ def test_a_200_without_a_usable_token_is_unusable_and_may_have_issued_one(body: 
     "expiry",
     ["1710000000000", True, None, 1.71e12, 1_710_000_000, 0, -1_710_000_000_000, 10**18, 10**40, "soon", [], {}],
 )
-def test_a_token_with_an_unreadable_expiry_is_kept_with_a_remark(expiry: object) -> None:
+def test_a_token_with_an_unreadable_expiry_is_kept_with_a_warning(expiry: object) -> None:
     reply = answered(http(200, {"data": {"token": TOKEN, "expirationTime": expiry}}))
     assert (gist(reply), reply.fault) == ((200, True, VerdictKind.ISSUED), None)
     assert (reply.token, reply.expires_at) == (TOKEN, None)
@@ -384,14 +385,14 @@ def test_a_token_with_an_unreadable_expiry_is_kept_with_a_remark(expiry: object)
 @pytest.mark.parametrize(
     ("date", "expired"), [("Sat, 09 Mar 2024 15:59:59 GMT", False), ("Sat, 09 Mar 2024 16:00:01 GMT", True), ("", True)]
 )
-def test_a_token_that_had_expired_when_it_came_is_kept_with_a_remark(date: str, expired: bool) -> None:
-    """By the server's own clock if it tells that, which this computer's may contradict."""
+def test_a_token_that_is_expired_on_arrival_is_kept_with_a_warning(date: str, expired: bool) -> None:
+    """By the server's clock if the reply shows it, whatever this computer's clock."""
     reply = answered(http(200, ISSUED, *([f"Date: {date}"] if date else [])))
     assert (reply.token, reply.expires_at) == (TOKEN, EPOCH + timedelta(milliseconds=EXPIRY))
     assert (reply.expired, "expired" in reply.message, reply.message != "") == (expired, expired, expired)
 
 
-def test_a_token_without_any_expiry_is_kept_with_a_remark() -> None:
+def test_a_token_without_an_expiry_is_kept_with_a_warning() -> None:
     reply = answered(http(200, {"data": {"token": TOKEN}}))
     assert (reply.token, reply.expires_at, judge(reply).kind) == (TOKEN, None, VerdictKind.ISSUED)
     assert_is_line(reply.message)
@@ -402,7 +403,7 @@ def test_another_2xx_may_have_issued_a_token(status: int) -> None:
     assert gist(answered(http(status))) == (status, True, VerdictKind.RETRY_MAYBE_ISSUED)
 
 
-# --- the ways an answer can come over the wire ---
+# --- the ways a reply can arrive ---
 
 BODY = json.dumps(ISSUED).encode()
 
@@ -423,12 +424,12 @@ BODY = json.dumps(ISSUED).encode()
     ],
     ids=["HTTP/1.0", "until close", "no reason", "chunked", "gzip", "odd headers", "BOM", "early hints", "long header"],
 )
-def test_a_token_is_read_however_the_answer_is_framed(answer: bytes) -> None:
+def test_a_token_is_read_however_the_reply_is_framed(answer: bytes) -> None:
     reply = answered(answer)
     assert (reply.token, reply.expires_at) == (TOKEN, EPOCH + timedelta(milliseconds=EXPIRY))
 
 
-def test_a_token_that_comes_byte_by_byte_is_read() -> None:
+def test_a_token_that_arrives_byte_by_byte_is_read() -> None:
     async def dribble(exchange: Exchange) -> None:
         for byte in http(200, ISSUED):
             await exchange.send(bytes([byte]))
@@ -461,7 +462,7 @@ def test_a_token_that_comes_byte_by_byte_is_read() -> None:
     ],
     ids=lambda answer: repr(answer[:60]),
 )
-def test_half_an_answer_or_garbage_is_no_answer_and_a_token_may_exist(answer: bytes) -> None:
+def test_half_a_reply_or_garbage_is_not_a_reply_and_a_token_may_exist(answer: bytes) -> None:
     reply = answered(answer)
     assert judge(reply).kind is VerdictKind.RETRY_MAYBE_ISSUED
     assert reply.left
@@ -481,13 +482,13 @@ def test_half_an_answer_or_garbage_is_no_answer_and_a_token_may_exist(answer: by
     ],
     ids=["nothing", "half a head", "no body", "half a body", "an error without its body"],
 )
-def test_silence_is_given_up_after_the_timeout_and_a_token_may_exist(start: bytes) -> None:
+def test_silence_ends_after_the_timeout_and_a_token_may_exist(start: bytes) -> None:
     reply = answered(then_silence(start), timeout=SHORT)
     assert (gist(reply), reply.fault) == (MAYBE, Fault.TIMEOUT)
-    assert reply.message == "sent, but no complete answer within 0.2 s"
+    assert reply.message == "sent, but no complete reply within 0.2 s"
 
 
-def test_headers_that_never_end_are_given_up() -> None:
+def test_endless_headers_end_after_the_timeout() -> None:
     async def endless(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 200 OK\r\n")
         while not exchange.writer.is_closing():
@@ -499,7 +500,7 @@ def test_headers_that_never_end_are_given_up() -> None:
     assert reply.fault in (Fault.TIMEOUT, Fault.NO_ANSWER)
 
 
-def test_of_ten_megabytes_only_the_beginning_is_read() -> None:
+def test_only_the_start_of_ten_megabytes_is_read() -> None:
     async def main() -> None:
         total, sent = 10_000_000, 0
 
@@ -523,7 +524,7 @@ def test_of_ten_megabytes_only_the_beginning_is_read() -> None:
 
 @contextmanager
 def memory_peak() -> Iterator[Callable[[], int]]:
-    """Gives a function that says how many bytes Python held at most since the beginning."""
+    """A function that returns the peak of Python's memory in bytes since the start."""
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     try:
@@ -532,7 +533,7 @@ def memory_peak() -> Iterator[Callable[[], int]]:
         tracemalloc.stop()
 
 
-def test_a_compressed_bomb_is_not_blown_up_in_memory() -> None:
+def test_a_compression_bomb_is_not_inflated_in_memory() -> None:
     bomb = http(200, gzip.compress(bytes(200_000_000), 9, mtime=0), "Content-Encoding: gzip")
     with memory_peak() as peak:
         reply = answered(bomb)
@@ -552,14 +553,14 @@ def test_a_connection_closed_while_idle_is_replaced() -> None:
                 assert (await client.issue(DRIVER, CODE)).token == TOKEN
                 await server.closed.wait()
                 for _ in range(5):
-                    await asyncio.sleep(0)  # the loop sees the end of the connection
+                    await asyncio.sleep(0)  # the loop notices that the connection ended
             assert (server.connections, len(server.requests)) == (3, 3)
 
     run(main())
 
 
-def test_a_request_on_a_dying_connection_is_not_repeated_behind_our_back() -> None:
-    """The server may have issued a token before it hung up, so the decision is the runner's."""
+def test_a_request_on_a_closing_connection_is_not_repeated_automatically() -> None:
+    """The server may have issued a token before it closed the connection, so the run decides."""
 
     async def main() -> None:
         async def once(exchange: Exchange) -> None:
@@ -595,7 +596,7 @@ def test_cancelling_cancels() -> None:
     run(main())
 
 
-def test_cancelled_once_it_was_sent_it_does_not_say_that_nothing_left() -> None:
+def test_cancelled_after_sending_it_does_not_claim_that_nothing_left() -> None:
     async def main() -> None:
         async with RawServer(then_silence()) as server, open_client(client_settings(server.url)) as client:
             sent = asyncio.create_task(client.issue(DRIVER, CODE))
@@ -609,7 +610,7 @@ def test_cancelled_once_it_was_sent_it_does_not_say_that_nothing_left() -> None:
     run(main())
 
 
-def test_a_reply_that_came_while_the_process_was_stopped_is_read_though_its_time_is_over() -> None:
+def test_a_reply_that_came_while_the_process_was_stopped_is_read_after_the_timeout() -> None:
     async def main() -> None:
         async with (
             RawServer(keep_alive(http(200, ISSUED))) as server,
@@ -618,7 +619,7 @@ def test_a_reply_that_came_while_the_process_was_stopped_is_read_though_its_time
             asking = asyncio.create_task(client.issue(DRIVER, CODE))
             while not server.requests:  # noqa: ASYNC110 - the server has no event for it
                 await asyncio.sleep(0)
-            time.sleep(0.5)  # noqa: ASYNC251 - the whole process stands still
+            time.sleep(0.5)  # noqa: ASYNC251 - stops the whole process
             assert (await asking).token == TOKEN
 
     run(main())
@@ -628,7 +629,7 @@ def test_a_reply_that_came_while_the_process_was_stopped_is_read_though_its_time
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirection_is_not_followed_and_only_its_host_is_told(status: int) -> None:
+def test_a_redirection_is_not_followed_and_only_its_host_is_shown(status: int) -> None:
     async def main() -> None:
         async with RawServer(http(200, ISSUED)) as other:
             location = f"Location: http://user:secret@127.0.0.1:{other.port}/private?session=1"
@@ -657,10 +658,10 @@ def test_a_redirection_is_not_followed_and_only_its_host_is_told(status: int) ->
         "h" * 4000,
     ],
 )
-def test_a_malformed_location_is_passed_over(location: str) -> None:
+def test_a_malformed_location_is_ignored(location: str) -> None:
     reply = answered(http(302, b"", f"Location: {location}"))
     assert gist(reply) == (302, True, VerdictKind.RETRY)
-    assert reply.message == "HTTP 302 without an error message of the Samsara API"
+    assert reply.message == "HTTP 302 without a Samsara API error message"
 
 
 # --- Retry-After ---
@@ -704,7 +705,7 @@ def test_a_refused_connection_never_left() -> None:
 
 
 class NoSuchName(aiohttp.abc.AbstractResolver):
-    """A resolver that finds nothing and asks nobody."""
+    """A resolver that finds no name and sends no query."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -716,7 +717,7 @@ class NoSuchName(aiohttp.abc.AbstractResolver):
         pass
 
 
-def test_a_name_that_cannot_be_looked_up_never_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_to_an_unknown_name_never_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiohttp.connector.DefaultResolver", NoSuchName)
     reply = run(ask("https://nonexistent.invalid"))
     assert_never_left(reply, Fault.UNREACHABLE, Hint.UNREACHABLE)
@@ -724,20 +725,20 @@ def test_a_name_that_cannot_be_looked_up_never_left(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("host", [f"{'a' * 64}.invalid", "a..invalid"], ids=["too long a label", "an empty label"])
-def test_a_host_that_can_be_no_name_never_left(host: str) -> None:
-    """Fails in Python's own IDNA coding, before any lookup."""
+def test_a_request_to_an_invalid_name_never_left(host: str) -> None:
+    """Fails in Python's IDNA encoding, before any lookup."""
     assert_never_left(run(ask(f"https://{host}")), Fault.UNREACHABLE, Hint.UNREACHABLE)
 
 
 @pytest.mark.parametrize("url", ["https://2130706433", "https://127.1"])
-def test_an_address_in_an_obsolete_notation_never_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_to_an_address_in_an_obsolete_notation_never_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiohttp.connector.DefaultResolver", NoSuchName)
     assert_never_left(run(ask(url)), Fault.UNREACHABLE, Hint.UNREACHABLE)
 
 
 @contextmanager
 def full_backlog() -> Iterator[int]:
-    """A port on which no connection comes about."""
+    """A port that accepts no connection."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -751,14 +752,14 @@ def full_backlog() -> Iterator[int]:
 
 
 @FULL_BACKLOG
-def test_a_connection_that_does_not_come_about_in_time_never_left() -> None:
+def test_a_request_without_a_connection_in_time_never_left() -> None:
     with full_backlog() as port:
         reply = run(ask(f"http://127.0.0.1:{port}", timeout=SHORT))
     assert_never_left(reply, Fault.UNREACHABLE, Hint.UNREACHABLE)
 
 
 @FULL_BACKLOG
-def test_cancelled_while_it_connects_it_says_that_nothing_left() -> None:
+def test_cancelled_while_connecting_it_reports_that_nothing_left() -> None:
     async def main() -> None:
         with full_backlog() as port:
             async with open_client(client_settings(f"http://127.0.0.1:{port}")) as client:
@@ -774,7 +775,7 @@ def test_cancelled_while_it_connects_it_says_that_nothing_left() -> None:
 # --- TLS ---
 
 
-def test_a_certificate_is_trusted_by_the_settings_ca_file(authority: trustme.CA, ca_file: str) -> None:
+def test_the_ca_file_of_the_settings_makes_a_certificate_trusted(authority: trustme.CA, ca_file: str) -> None:
     async def main() -> None:
         async with RawServer(keep_alive(http(200, ISSUED)), tls=server_tls(authority, "127.0.0.1")) as server:
             async with open_client(client_settings(server.url, ca_file=ca_file)) as client:
@@ -789,7 +790,7 @@ def test_a_certificate_is_trusted_by_the_settings_ca_file(authority: trustme.CA,
 @pytest.mark.parametrize(
     ("name", "trusted"), [("127.0.0.1", False), ("api.example.com", True)], ids=["untrusted", "of another host"]
 )
-def test_a_bad_certificate_ends_it_before_the_request(
+def test_a_bad_certificate_prevents_the_request(
     authority: trustme.CA, ca_file: str, name: str, *, trusted: bool
 ) -> None:
     async def main() -> None:
@@ -803,7 +804,7 @@ def test_a_bad_certificate_ends_it_before_the_request(
     gc.collect()
 
 
-def test_tls_to_a_port_that_speaks_plain_http_never_left() -> None:
+def test_a_request_by_tls_to_a_plain_http_port_never_left() -> None:
     async def main() -> Reply:
         async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(1)
@@ -879,7 +880,7 @@ def assert_never_left_by_proxy(reply: Reply) -> None:
 
 
 def test_through_a_proxy_the_request_goes_encrypted(authority: trustme.CA, ca_file: str) -> None:
-    """The proxy sees its own password, and the host's name, but neither the API key nor the code."""
+    """The proxy sees its own password and the host name, but neither the API token nor the code."""
 
     async def main() -> None:
         async with (
@@ -916,13 +917,13 @@ def test_a_bad_certificate_behind_a_proxy_never_left(authority: trustme.CA) -> N
     gc.collect()
 
 
-def test_a_proxy_that_refuses_connections_never_let_it_leave() -> None:
+def test_a_request_to_a_proxy_that_refuses_connections_never_left() -> None:
     with unused_port() as port:
         reply = run(ask("https://localhost:1", proxy=proxy_at(port)))
     assert_never_left_by_proxy(reply)
 
 
-def test_a_proxy_whose_name_cannot_be_looked_up_is_told_as_the_proxys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_of_a_proxy_is_reported_as_a_proxy_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiohttp.connector.DefaultResolver", NoSuchName)
     reply = run(ask("https://api.samsara.com", proxy=proxy_at(3128, "proxy.invalid")))
     assert "api.samsara.com cannot be looked up" not in reply.message
@@ -930,7 +931,7 @@ def test_a_proxy_whose_name_cannot_be_looked_up_is_told_as_the_proxys_fault(monk
 
 
 @pytest.mark.parametrize("status", [400, 403, 407, 502, 503, 504])
-def test_a_proxy_that_refuses_to_connect_never_let_it_leave(status: int) -> None:
+def test_a_request_by_a_proxy_that_refuses_to_connect_never_left(status: int) -> None:
     async def main() -> None:
         challenge = 'Proxy-Authenticate: Basic realm="' + PASSWORD + '"'
         async with RawServer(http(status, b"<html>No</html>", challenge)) as proxy:
@@ -943,8 +944,8 @@ def test_a_proxy_that_refuses_to_connect_never_let_it_leave(status: int) -> None
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 ", b"SSH-2.0-OpenSSH_9.6\r\n"], ids=["hangs up", "half", "SSH"])
-def test_a_proxy_that_breaks_off_during_connect_never_let_it_leave(answer: bytes) -> None:
-    """The request follows only after CONNECT was granted and TLS stands."""
+def test_a_request_by_a_proxy_that_disconnects_during_connect_never_left(answer: bytes) -> None:
+    """The request is sent only after CONNECT and the TLS handshake."""
 
     async def main() -> Reply:
         async with RawServer(answer) as proxy:
@@ -953,7 +954,7 @@ def test_a_proxy_that_breaks_off_during_connect_never_let_it_leave(answer: bytes
     assert_never_left_by_proxy(run(main()))
 
 
-def test_a_proxy_that_never_answers_connect_never_let_it_leave() -> None:
+def test_a_request_by_a_proxy_that_never_answers_connect_never_left() -> None:
     async def main() -> Reply:
         async with RawServer(then_silence()) as proxy:
             return await ask("https://localhost:1", proxy=proxy_at(proxy.port), timeout=SHORT)
@@ -963,8 +964,8 @@ def test_a_proxy_that_never_answers_connect_never_let_it_leave() -> None:
     assert PASSWORD not in repr(reply)
 
 
-def test_a_machine_that_was_suspended_while_it_connected_knows_that_nothing_left() -> None:
-    """Both timeouts, for the connection and for all, have then passed when it wakes."""
+def test_a_computer_that_slept_while_connecting_knows_that_nothing_left() -> None:
+    """Both timeouts, for the connection and for the whole request, have passed when it wakes."""
 
     async def suspend(exchange: Exchange) -> None:
         time.sleep(1.5 * SHORT)  # noqa: ASYNC251 - nothing runs meanwhile: that is the point
@@ -978,7 +979,7 @@ def test_a_machine_that_was_suspended_while_it_connected_knows_that_nothing_left
 
 
 @pytest.mark.parametrize("more", [b"", b"this is not TLS"], ids=["hangs up", "no TLS"])
-def test_a_tunnel_that_leads_nowhere_never_let_it_leave(more: bytes) -> None:
+def test_a_request_by_a_tunnel_to_nowhere_never_left(more: bytes) -> None:
     async def main() -> Reply:
         async def grant(exchange: Exchange) -> None:
             await exchange.send(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -993,7 +994,7 @@ def test_a_tunnel_that_leads_nowhere_never_let_it_leave(more: bytes) -> None:
 
 
 @pytest.mark.parametrize("proxy", [f"http://user:{PASSWORD}@[", f"http://user:{PASSWORD}@:1", f"ftp://u:{PASSWORD}@p"])
-def test_an_impossible_proxy_address_never_let_it_leave(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_by_an_impossible_proxy_address_never_left(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiohttp.connector.DefaultResolver", NoSuchName)
     reply = run(ask("https://localhost:1", proxy=Secret(proxy)))
     assert gist(reply) == (None, False, VerdictKind.UNREACHABLE)
@@ -1018,10 +1019,10 @@ def test_an_impossible_proxy_address_never_let_it_leave(proxy: str, monkeypatch:
 @pytest.mark.parametrize(
     "where", ["https://{}.example/", "https://{}@example.com/{}", f"https://{'a' * 85}.{{}}.example/"]
 )
-def test_a_server_that_echoes_key_and_code_puts_them_nowhere(
+def test_a_reply_shows_no_api_token_or_code_that_the_server_echoes(
     status: int, extra: dict[str, Any], where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever their case: a host name comes out in lower case."""
+    """In any letter case: a host name becomes lower case."""
     caplog.set_level(0)
     replies = []
     for secret in (KEY, CODE, f"{'x' * 290} {KEY} {CODE}", f"{CODE}{KEY}"):
@@ -1035,8 +1036,8 @@ def test_a_server_that_echoes_key_and_code_puts_them_nowhere(
         assert secret.lower()[:10] not in shown  # nor most of it
 
 
-def test_a_web_page_that_echoes_an_odd_key_in_its_title_does_not_get_it_into_the_message() -> None:
-    """As HTML writes it, and as it is."""
+def test_the_message_shows_no_unusual_api_token_that_a_web_page_echoes_in_its_title() -> None:
+    """Escaped for HTML or not."""
     key = "odd&key<with>'marks\"7gQ2xV9m"
     for title in (escape(key), escape(key, quote=False), f"for {escape(key)} {CODE}"):
         page = f"<!-- x -->\n<html><head><title>Denied: {title}</title></head></html>".encode()
@@ -1046,7 +1047,7 @@ def test_a_web_page_that_echoes_an_odd_key_in_its_title_does_not_get_it_into_the
         assert not any(part in reply.message for part in (key, escape(key), "7gQ2xV9m", CODE))
 
 
-def test_no_repr_shows_the_key_or_the_proxys_password() -> None:
+def test_no_repr_shows_the_api_token_or_the_proxy_password() -> None:
     async def main() -> None:
         chosen = client_settings("https://127.0.0.1:1", proxy=proxy_at(1))
         async with open_client(chosen) as client:
@@ -1057,17 +1058,17 @@ def test_no_repr_shows_the_key_or_the_proxys_password() -> None:
     run(main())
 
 
-def test_a_token_is_not_in_the_reprs_of_a_reply() -> None:
+def test_no_repr_of_a_reply_shows_a_token() -> None:
     reply = answered(http(200, ISSUED))
     assert TOKEN not in f"{reply!r}{reply!s}"
 
 
-# --- anything at all ---
+# --- any bytes ---
 
 
 @pytest.fixture(scope="module")
 def fuzzed() -> Iterator[Callable[[bytes], Reply]]:
-    """A function that serves some bytes and gives what the client makes of them; one server and client for all."""
+    """A function that serves bytes and returns the client's reply; one server and client for all examples."""
     complaints: list[dict[str, Any]] = []
 
     async def serving() -> AsyncGenerator[tuple[RawServer, Client], None]:
@@ -1120,7 +1121,7 @@ ENDS = st.sampled_from([b"", b"\r\n\r\n", b"\r\n0\r\n\r\n"])
 @example(head=b"HTTP/1.1 000 Odd\r\n\r\n", middle=b"", end=b"")
 @example(head=b"HTTP/9.9 200 OK\r\n\r\n", middle=BODY, end=b"")
 @example(head=b"HTTP/1.1 100 Continue\r\n\r\n", middle=b"", end=b"")
-def test_whatever_bytes_come_back_nothing_is_raised(
+def test_no_bytes_of_a_server_raise_an_exception(
     fuzzed: Callable[[bytes], Reply], head: bytes, middle: bytes, end: bytes
 ) -> None:
     reply = fuzzed(head + middle + end)

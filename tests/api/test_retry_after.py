@@ -1,4 +1,4 @@
-"""How ``Retry-After`` reads: a table, and any text."""
+"""Reading ``Retry-After``: a table, and any text."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_retry_after_table(text: str | None, seconds: float | None) -> None:
     assert parse_retry_after(text, now=NOON) == seconds
 
 
-def test_a_date_is_read_against_the_servers_own_clock() -> None:
+def test_a_date_is_compared_with_the_servers_clock() -> None:
     wrong_clock = datetime(2031, 1, 1, tzinfo=UTC)
     assert parse_retry_after("Mon, 23 Nov 2026 12:00:20 GMT", server_date=NOON_TEXT, now=wrong_clock) == 20.0
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, [0-9A-Za-z :+-]{0,40}"))
-def test_any_text_reads_as_seconds_or_as_nothing(text: str) -> None:
+def test_any_text_is_read_as_seconds_or_ignored(text: str) -> None:
     seconds = parse_retry_after(text, now=NOON)
     assert seconds is None or 0.0 <= seconds < 1e12

@@ -1,9 +1,9 @@
-"""All figures that the project set itself limits for, in one run.
+"""Measure all figures with limits in one run.
 
     .venv/bin/pip install '.[test,plot]' && .venv/bin/python tests/benchmarks    (half an hour; let nothing else run)
 
-Prints each as it comes, then writes `figures.md`, which the README quotes once `python tests/support/readme.py --write`
-has run, and draws `duration.svg`. The other files here have more to tell, and can be run alone.
+Prints each as it is measured, then writes `figures.md` and draws `duration.svg`. README.md describes the other files
+here, which can be run alone.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def main() -> None:
         print(figure, flush=True)
         lines.append(str(figure))
     system = f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores"
-    when = f"Measured on {datetime.now(UTC):%Y-%m-%d} with {system}. Ratios are the median of pairs that took turns,\n"
-    how = "with the least and the greatest of them in brackets."
-    what = "What `pip install .` brings, with its size on the disk:"
+    when = f"Measured on {datetime.now(UTC):%Y-%m-%d} with {system}. Ratios are medians of alternating pairs,\n"
+    how = "with the least and the greatest in brackets."
+    what = "What `pip install .` installs, with its size on disk:"
     text = [f"{when}{how}", "", HEAD, *lines, "", what, "", startup.install_table(), ""]
     (HERE / "figures.md").write_text("\n".join(text), encoding="utf-8")
     duration.plot(HERE / "duration.svg")

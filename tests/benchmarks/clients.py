@@ -1,4 +1,4 @@
-"""The clients that the benchmarks compare: this tool, and what a user would otherwise run."""
+"""The clients that the benchmarks compare: batch-issuer and its alternatives."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ FIRST_DRIVER = 1_000_000
 @dataclass
 class Server:
     url: str
-    key: str
+    api_token: str
 
     def ledger(self) -> list[dict[str, Any]]:
-        """What the sandbox saw, as its documentation describes it."""
+        """The ledger of the sandbox."""
         request = urllib.request.Request(  # noqa: S310 - loopback
-            f"{self.url}/_sandbox/ledger", headers={"Authorization": f"Bearer {self.key}"}
+            f"{self.url}/_sandbox/ledger", headers={"Authorization": f"Bearer {self.api_token}"}
         )
         with urllib.request.urlopen(request) as reply:  # noqa: S310
             entries: list[dict[str, Any]] = json.load(reply)["entries"]
@@ -46,7 +46,7 @@ class Server:
 
 @contextmanager
 def sandbox(*options: str) -> Iterator[Server]:
-    """A sandbox in a process of its own."""
+    """A sandbox in its own process."""
     command = [sys.executable, "-m", "batch_issuer", "sandbox", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -54,9 +54,9 @@ def sandbox(*options: str) -> Iterator[Server]:
     try:
         url = process.stdout.readline().strip()
         process.stderr.readline()
-        key = re.search(r"SAMSARA_API_TOKEN=(\S+)", process.stderr.readline())
-        assert key is not None
-        yield Server(url, key[1])
+        found = re.search(r"SAMSARA_API_TOKEN=(\S+)", process.stderr.readline())
+        assert found is not None
+        yield Server(url, found[1])
     finally:
         process.terminate()
         process.communicate()
@@ -70,27 +70,27 @@ async def this_tool(server: Server, count: int, per: float) -> None:
         process = await asyncio.create_subprocess_exec(
             *[sys.executable, "-m", "batch_issuer", "issue", str(roster), "--quiet"],
             *["--base-url", server.url, "--rate", f"100/{per:.3f}s", "--quota", "process"],
-            env={**os.environ, "SAMSARA_API_TOKEN": server.key},
+            env={**os.environ, "SAMSARA_API_TOKEN": server.api_token},
         )
         await process.wait()
 
 
 async def official_sdk(server: Server, count: int, transport: httpx.AsyncBaseTransport | None = None) -> int:
-    """``asyncio.gather`` over the SDK's async client, its own retries on; how many tokens came."""
+    """``asyncio.gather`` with the SDK's async client and its own retries; returns the number of tokens."""
     async with httpx.AsyncClient(timeout=60, trust_env=False, transport=transport) as http:
-        client = AsyncSamsara(base_url=server.url, token=server.key, httpx_client=http)
-        asks = (
+        client = AsyncSamsara(base_url=server.url, token=server.api_token, httpx_client=http)
+        requests = (
             client.auth_token_for_driver.auth_token(code=CODE, driver_id=FIRST_DRIVER + number)
             for number in range(count)
         )
-        replies = await asyncio.gather(*asks, return_exceptions=True)
+        replies = await asyncio.gather(*requests, return_exceptions=True)
     return sum(not isinstance(reply, BaseException) for reply in replies)
 
 
 async def limiter_around(
     post: Callable[[int], Awaitable[Reply]], count: int, limiter: AsyncLimiter, *, tries: int = 1
 ) -> None:
-    """The usual snippet: ``async with limiter: await post(…)``; with more ``tries``, also the retry one writes next."""
+    """The usual snippet: ``async with limiter: await post(…)``; with more ``tries``, also the usual retry."""
 
     async def one(driver: int) -> None:
         for _ in range(tries):

@@ -1,11 +1,11 @@
-"""How long will it take? Measured on the virtual clock, beside what the tool says beforehand and what others need.
+"""How long will it take? Measured on the virtual clock, compared with what the program announces and what others need.
 
     .venv/bin/pip install '.[test,plot]'
     .venv/bin/python tests/benchmarks/duration.py   (20 seconds)
 
 The server counts a sliding window (or as its figure says), 100 requests a minute; a reply is there 100 ms after its
 request left, the way there and the way back sharing them by chance, or after 10 to 300 ms. Prints the figures and the
-README's table, and draws `duration.svg`: how many requests reached the server within the 60 s before each moment.
+table of durations, and draws `duration.svg`: how many requests reached the server within the 60 s before each moment.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 
 DRIVERS = (50, 100, 250, 500, 1000, 2500, 5000)
 STEADY, UNSTEADY = (0.1, 0.1), (0.01, 0.3)
-"""Latencies, the least and the most seconds."""
+"""Latencies: the least and the most seconds."""
 
 SEEDS = 10
 FEW_SEEDS = 3
 MOST_PERIODS = 9.2
-"""For 1,000 drivers, of which the last hundred cannot leave before the ninth is over."""
+"""For 1,000 drivers: the last hundred cannot leave before the end of the ninth period."""
 
 SVG = Path(__file__).with_suffix(".svg")
 SHOWN = Case("sliding", 250, latency=STEADY, tries=1)
-"""What the picture shows, as `quota.py` measures it: the snippets do not retry."""
+"""The case in the picture, as in `quota.py`: the snippets do not retry."""
 
 PANELS = {
     OURS: ("batch-issuer", "#0072B2"),
@@ -51,27 +51,29 @@ PANELS = {
     BURST: ("AsyncLimiter(100, 60) around a POST", "#E69F00"),
     SDK: ("official SDK, asyncio.gather", "#D55E00"),
 }
-"""Each client's name and its colour, of Okabe and Ito's palette, which the colour-blind can tell apart."""
+"""The name and colour of each client, from the colour-blind safe palette of Okabe and Ito."""
 
 
 # --- the table
 
+TABLE_HEAD = "| drivers | fastest possible | batch-issuer | evenly paced client |\n|---|---|---|---|"
+
 
 @cache
 def steady(count: int, client: str) -> Result:
-    """One seed: where latency is steady, there is little luck."""
+    """One seed is enough at a steady latency."""
     return measure(Case("sliding", count, latency=STEADY), client, 0)
 
 
-def said(count: int) -> float:
-    """Seconds that the tool says beforehand."""
+def announced(count: int) -> float:
+    """Seconds that the program announces."""
     settings = Settings(api_token=Secret("none"), rate=RATE)
     return estimate(RATE, count, RATE.limit, settings.concurrency)
 
 
 def table(counts: Iterable[int] = DRIVERS) -> str:
-    """The README's, in Markdown."""
-    return "\n".join(["| drivers | the very best | batch-issuer | paced |", "|---|---|---|---|", *map(line, counts)])
+    """In Markdown, for README.md here; the main README has some of its rows."""
+    return "\n".join([TABLE_HEAD, *map(line, counts)])
 
 
 def line(count: int) -> str:
@@ -85,7 +87,7 @@ def line(count: int) -> str:
 
 
 def thousand() -> Iterator[Figure]:
-    """1,000 drivers, whatever way a server counts that lets through who keeps within the limit."""
+    """1,000 drivers, with any server that never refuses clients within the limit."""
     for latency, words in ((UNSTEADY, "10 to 300 ms"), (STEADY, "100 ms")):
         cases = [(Case(limiter, 1000, latency=latency), seed) for limiter in NEVER_REFUSE for seed in range(SEEDS)]
         results = [measure(case, OURS, seed) for case, seed in cases]
@@ -96,21 +98,21 @@ def thousand() -> Iterator[Figure]:
         yield Figure(name, reading, f"≤ {MOST_PERIODS} P, no 429", met)
 
 
-def beforehand() -> Iterator[Figure]:
-    """Is it what the tool says beforehand?"""
-    exact = sum(duration_text(steady(count, OURS).took * P) == duration_text(said(count)) for count in DRIVERS)
-    name = f"{DRIVERS[0]} to {DRIVERS[-1]:,} drivers, replies after 100 ms: time is as said beforehand"
+def accuracy() -> Iterator[Figure]:
+    """Is it what the program announces?"""
+    exact = sum(duration_text(steady(count, OURS).took * P) == duration_text(announced(count)) for count in DRIVERS)
+    name = f"{DRIVERS[0]} to {DRIVERS[-1]:,} drivers, replies after 100 ms: time is as announced"
     yield Figure(name, f"{exact} of {len(DRIVERS)}", "all", exact == len(DRIVERS))
     off = (
-        abs(measure(Case("sliding", count, latency=UNSTEADY), OURS, seed).took * P - said(count))
+        abs(measure(Case("sliding", count, latency=UNSTEADY), OURS, seed).took * P - announced(count))
         for count in DRIVERS
         for seed in range(FEW_SEEDS)
     )
-    yield Figure("the same, replies after 10 to 300 ms: most that it was off", f"{max(off):.1f} s")
+    yield Figure("the same, replies after 10 to 300 ms: largest deviation", f"{max(off):.1f} s")
 
 
 def in_any_window() -> Iterator[Figure]:
-    """What the picture shows."""
+    """The figures of the picture."""
     for client, (name, _) in PANELS.items():
         result = shown(client)
         most = max(count for _, count in windows(result.arrivals))
@@ -120,7 +122,7 @@ def in_any_window() -> Iterator[Figure]:
 
 def figures() -> Iterator[Figure]:
     """All of them."""
-    return each(thousand, beforehand, in_any_window)
+    return each(thousand, accuracy, in_any_window)
 
 
 # --- the picture
@@ -132,13 +134,13 @@ def shown(client: str) -> Result:
 
 
 def outcome(result: Result) -> str:
-    """What a client came to, in a few words."""
+    """The result of a client in a few words."""
     refused = f"{result.refused} times 429" if result.refused else "no 429"
-    return f"{result.tokens} of {SHOWN.count} tokens, {refused}, over after {duration_text(result.took * P)}"
+    return f"{result.tokens} of {SHOWN.count} tokens, {refused}, finished after {duration_text(result.took * P)}"
 
 
 def windows(arrivals: Iterable[float]) -> list[tuple[float, int]]:
-    """From when on (seconds) how many requests arrived in (t - P, t]: those that got a 429 are counted, too."""
+    """Times in seconds, and how many requests arrived in (t - P, t] from then on, including those with a 429."""
     changes: dict[float, int] = {}
     for at in arrivals:
         changes[at] = changes.get(at, 0) + 1
@@ -151,7 +153,7 @@ def windows(arrivals: Iterable[float]) -> list[tuple[float, int]]:
 
 
 def outline(steps: list[tuple[float, int]], until: int) -> tuple[list[int], list[int]]:
-    """The most of each second, and between which seconds: coarser, so that the file is small, but no peak is lost."""
+    """The maximum of each second, and the seconds where it changes: a small file that keeps all peaks."""
     most = [0] * until
     for (start, count), (end, _) in pairwise([*steps, (float(until), 0)]):
         for second in range(int(start), min(ceil(end), until)):
@@ -161,7 +163,7 @@ def outline(steps: list[tuple[float, int]], until: int) -> tuple[list[int], list
 
 
 def plot(path: Path) -> None:
-    """Draw it, the same bytes each time.
+    """Draw the picture, with the same bytes each time.
 
     Raises:
         SystemExit: matplotlib is missing.
@@ -178,7 +180,7 @@ def plot(path: Path) -> None:
     title = f"Requests within 60 s, for {SHOWN.count} drivers: batch-issuer never exceeds the limit of {RATE.limit}"
     with mpl.rc_context({"svg.hashsalt": "batch-issuer", "svg.fonttype": "none", "font.size": 11}):
         drawing = Drawing(figsize=(9, 8.6), layout="constrained", facecolor="white")
-        # All at one scale: a panel is as high as its curve needs.
+        # One scale for all: the height of a panel follows its curve.
         ratios = [most + 35 for most in tallest.values()]
         panels = drawing.subplots(len(PANELS), sharex=True, height_ratios=ratios)
         for axes, height, client in zip(panels, ratios, PANELS, strict=True):
@@ -191,7 +193,7 @@ def plot(path: Path) -> None:
         metadata = {"Title": title, "Date": None, "Creator": None}
         drawn = StringIO()
         drawing.savefig(drawn, format="svg", metadata=metadata)
-    # Hundredths of a point are plenty, and what comes after them differs from one computer to the next.
+    # Hundredths of a point are enough; further digits differ between computers.
     path.write_text(re.sub(r"(\.\d\d)\d+| +$", r"\1", drawn.getvalue(), flags=re.MULTILINE), encoding="utf-8")
 
 
@@ -218,4 +220,4 @@ if __name__ == "__main__":
     show(figures())
     print(f"\n{table()}")
     plot(SVG)
-    print(f"\n{SVG.name} drawn.")
+    print(f"\ndrew {SVG.name}")

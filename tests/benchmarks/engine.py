@@ -1,12 +1,12 @@
-"""How fast is the engine when no quota holds it back, and does it stay so for 200,000 rows?
+"""How fast is the engine without a quota, and is it as fast for 200,000 rows?
 
     .venv/bin/python tests/benchmarks/engine.py           (25 minutes)
-    .venv/bin/python tests/benchmarks/engine.py --quick   (fewer rows and pairs, to see that it works)
+    .venv/bin/python tests/benchmarks/engine.py --quick   (fewer rows and pairs, as a smoke test)
 
-The whole pipeline, journal and published file included, beside a bare aiohttp loop that writes nothing, and the
-official SDK under `asyncio.gather`: 64 requests in flight, each client in a process of its own, the sandbox without a
-limiter in another one. Seconds are counted from the checked roster to the published file, so without the start of
-Python. The CPU time of the pipeline without HTTP is that of a run whose replies are there at once.
+Compares the whole pipeline, including journal and published file, with a bare aiohttp loop that writes nothing and with
+the official SDK under `asyncio.gather`: 64 requests in flight, each client and a sandbox without a limiter in their own
+processes. Time is measured from the checked roster to the published file, without the start of Python. The CPU time
+without HTTP is that of a run with immediate replies.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ WORKERS = 64
 NO_LIMIT = Rate(1_000_000, 1.0)
 HEADER = ("Driver Name", "Driver ID", "Username", "Depot")
 LATENCIES = ("50ms-150ms", "20ms", "0ms")
-"""The sandbox's usual one, which is about Samsara's; and shorter ones, to see what the pipeline itself costs."""
+"""The usual latency of the sandbox, about that of Samsara; and shorter ones, to see the cost of the pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of it is measured; rows."""
+    """The size of the benchmark: rows, and pairs of measurements."""
 
     rows: int = 20_000
     many: int = 200_000
-    sdk: int = 1_500  # it slows down with their square, and of 2,000 loses half
+    sdk: int = 1_500  # its time grows with the square, and it loses half of 2,000 rows
     pairs: int = 5
 
 
-# --- what runs in a process of its own
+# --- in child processes
 
 
 def write_roster(folder: Path, rows: int) -> Path:
@@ -71,18 +71,18 @@ def write_roster(folder: Path, rows: int) -> Path:
     return path
 
 
-def settings_for(url: str, key: str) -> Settings:
-    return Settings(base_url=url, api_token=Secret(key), rate=NO_LIMIT, quota="process", concurrency=WORKERS)
+def settings_for(url: str, api_token: str) -> Settings:
+    return Settings(base_url=url, api_token=Secret(api_token), rate=NO_LIMIT, quota="process", concurrency=WORKERS)
 
 
 def ours(server: Server, rows: int) -> int:
-    """Issue for a roster; how many tokens are in the results."""
-    report = run_async(issue_file(Roster.from_path("depot.csv"), settings_for(server.url, server.key), "out.csv"))
+    """Issue for a roster; returns the number of tokens in the results."""
+    report = run_async(issue_file(Roster.from_path("depot.csv"), settings_for(server.url, server.api_token), "out.csv"))
     return sum(bool(outcome.token) for outcome in report.outcomes[:rows])
 
 
 async def bare(server: Server, rows: int) -> int:
-    """Workers around a POST; how many tokens came."""
+    """Workers around a POST; returns the number of tokens."""
     drivers, tokens = iter(range(FIRST_DRIVER, FIRST_DRIVER + rows)), 0
 
     async def work(session: aiohttp.ClientSession) -> None:
@@ -93,13 +93,15 @@ async def bare(server: Server, rows: int) -> int:
                 tokens += "token" in (await reply.json())["data"]
 
     connector = aiohttp.TCPConnector(limit=WORKERS)
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {server.key}"}, connector=connector) as session:
+    async with aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {server.api_token}"}, connector=connector
+    ) as session:
         await asyncio.gather(*(work(session) for _ in range(WORKERS)))
     return tokens
 
 
 class AtOnce:
-    """A server that has its reply there at once, and needs next to nothing for it."""
+    """A server that replies at once at almost no cost."""
 
     def __init__(self) -> None:
         self._expires_at = datetime.now(UTC) + timedelta(minutes=15)
@@ -112,7 +114,7 @@ class AtOnce:
 async def _without_http() -> int:
     settings, roster = settings_for("http://127.0.0.1:9", "none"), Roster.from_path("depot.csv")
     with Destination("out.csv") as destination:
-        batch = destination.begin(roster, Validity.until(0, real=False))
+        batch = destination.begin(roster, Validity.at_least(0, real=False))
         journal = destination.open_journal(batch)
         async with open_quota(settings) as quota:
             run = Run(batch.drivers, settings, AtOnce(), quota, journal)
@@ -123,14 +125,14 @@ async def _without_http() -> int:
 
 
 def without_http(_server: Server, _rows: int) -> int:
-    """All but HTTP, reading the roster and publishing included."""
+    """Everything except HTTP, including reading the roster and publishing."""
     return run_async(_without_http())
 
 
 def resumed(_server: Server, _rows: int) -> int:
-    """Read a results file back and see whom to ask for."""
+    """Read a results file and find the rows to request."""
     with Destination("out.csv") as destination:
-        batch = destination.reopen(Validity.until(0, real=False))
+        batch = destination.reopen(Validity.at_least(0, real=False))
     return len(batch)
 
 
@@ -142,11 +144,11 @@ def journal_by_pandas(_server: Server, _rows: int) -> int:
     return pd.read_csv("out.csv.partial", dtype=str, keep_default_na=False)["auth_row"].nunique()
 
 
-def cut_off(_server: Server, rows: int) -> int:
-    """Leave the journal of a run that came half-way."""
+def interrupted(_server: Server, rows: int) -> int:
+    """Leave the journal of a half-finished run."""
     reply, now = Reply(200, expires_at=datetime.now(UTC) + timedelta(days=1)), datetime.now(UTC)
     with Destination("out.csv") as destination:
-        batch = destination.begin(Roster.from_path("depot.csv"), Validity.until(0, real=False), overwrite=True)
+        batch = destination.begin(Roster.from_path("depot.csv"), Validity.at_least(0, real=False), overwrite=True)
         journal = destination.open_journal(batch)
         for driver in batch.drivers[: rows // 2]:
             row, code = Attempts(driver), new_code()
@@ -164,32 +166,31 @@ CHILDREN: dict[str, Callable[[Server, int], int]] = {
     "resumed": resumed,
     "read_by_pandas": read_by_pandas,
     "journal_by_pandas": journal_by_pandas,
-    "cut_off": cut_off,
+    "interrupted": interrupted,
 }
 
 
 def child(name: str, url: str, rows: int) -> None:
-    """Do one of them here, and print seconds, CPU seconds and how many rows came through."""
-    server, cpu = Server(url, os.environ["KEY"]), time.process_time()
+    """Run one of the children, and print seconds, CPU seconds and successful rows."""
+    server, cpu = Server(url, os.environ["API_TOKEN"]), time.process_time()
     done: list[int] = []
     took = timed(lambda: done.append(CHILDREN[name](server, rows)))
     print(json.dumps([took, time.process_time() - cpu, done[0]]))
 
 
-# --- what is measured
+# --- measurements
 
 
 def in_child(name: str, rows: int, folder: Path, server: Server | None = None) -> tuple[float, float]:
-    """Seconds and CPU seconds of one of them, in a process of its own that works in a folder; for each row that came
-    through, which of the SDK are not all."""
-    url, key = (server.url, server.key) if server else ("http://127.0.0.1:9", "none")
+    """Seconds and CPU seconds per successful row of a child process in a folder; the SDK does not complete all rows."""
+    url, api_token = (server.url, server.api_token) if server else ("http://127.0.0.1:9", "none")
     done = subprocess.run(
         [sys.executable, str(Path(__file__).resolve()), "--child", name, url, str(rows)],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
         cwd=folder,
-        env={**os.environ, "KEY": key},
+        env={**os.environ, "API_TOKEN": api_token},
     )
     took, cpu, came = json.loads(done.stdout)
     assert came == rows or name == "sdk", f"{name}: {came} of {rows}"
@@ -197,14 +198,14 @@ def in_child(name: str, rows: int, folder: Path, server: Server | None = None) -
 
 
 def seconds(name: str, rows: int, latency: str) -> float:
-    """For each row, against a sandbox of its own."""
+    """Seconds per row, with a sandbox of its own."""
     with sandbox("--limiter", "none", "--latency", latency) as server, tempfile.TemporaryDirectory() as folder:
         write_roster(Path(folder), rows)
         return in_child(name, rows, Path(folder), server)[0]
 
 
 def against(other: str, rows: int, latency: str, pairs: int) -> tuple[Pairs, str]:
-    """How many times as many rows a second as another client, and both rates."""
+    """The ratio of rows per second to another client, and both rates."""
     found = Pairs(partial(seconds, other, rows, latency), partial(seconds, "ours", rows, latency), pairs)
     rates = f"{1 / median(found.other):,.0f} rows/s, the other {1 / median(found.ours):,.0f}"
     return found, f"{found}: {rates}"
@@ -246,7 +247,7 @@ def many(scale: Scale) -> Iterator[Figure]:
 
 
 def command(scale: Scale) -> Iterator[Figure]:
-    """The command's memory, and what its results file costs to go on with."""
+    """The command's memory, and the time to resume from its results file."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with sandbox("--limiter", "none", "--latency", "0ms", "--token-lifetime", "86400") as server:
@@ -254,7 +255,7 @@ def command(scale: Scale) -> Iterator[Figure]:
             flags = ["-o", str(folder / "out.csv"), "--quiet", "--base-url", server.url, "--rate", "1000000/s"]
             with subprocess.Popen(
                 [*issue, *flags, "--quota", "process", "--concurrency", str(WORKERS)],
-                env={**os.environ, "SAMSARA_API_TOKEN": server.key},
+                env={**os.environ, "SAMSARA_API_TOKEN": server.api_token},
             ) as process:
                 _, status, usage = os.wait4(process.pid, 0)
                 process.returncode = os.waitstatus_to_exitcode(status)
@@ -266,10 +267,10 @@ def command(scale: Scale) -> Iterator[Figure]:
 
 
 def resume(scale: Scale, folder: Path) -> Iterator[Figure]:
-    """Of a file in which every token is good, one with half the rows yet to be asked for, and a journal."""
+    """Resume from complete results, from results without half of the tokens, and from a journal."""
 
-    def figure(name: str, beside: str) -> Figure:
-        ours, other = (partial(in_child, child, scale.many, folder) for child in ("resumed", beside))
+    def figure(name: str, compared: str) -> Figure:
+        ours, other = (partial(in_child, child, scale.many, folder) for child in ("resumed", compared))
         pairs = Pairs(lambda: ours()[0], lambda: other()[0], scale.pairs)
         reading = f"{pairs}: {median(pairs.ours) * scale.many:.2f} s"
         about = f"resume of {name} / reading it with pandas, {scale.many:,} rows"
@@ -282,8 +283,8 @@ def resume(scale: Scale, folder: Path) -> Iterator[Figure]:
         table.loc[::2, column] = kept.get(column, "")
     table.to_csv(folder / "out.csv", index=False, encoding="utf-8-sig")
     yield figure("results without half of the tokens", "read_by_pandas")
-    in_child("cut_off", scale.many, folder)
-    yield figure("the journal of a run that came half-way", "journal_by_pandas")
+    in_child("interrupted", scale.many, folder)
+    yield figure("the journal of a half-finished run", "journal_by_pandas")
 
 
 def figures(scale: Scale = Scale()) -> Iterator[Figure]:

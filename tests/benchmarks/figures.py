@@ -1,4 +1,4 @@
-"""A figure of the benchmarks: what was measured, what is wanted, whether it is met. Ratios are taken pair by pair."""
+"""A figure of the benchmarks: the reading, its limit, and whether that is met. Ratios are of alternating pairs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Figure:
     """One line of the table.
 
     name: what is measured.
-    reading: as it is shown.
-    wanted: the limit, as it is shown.
-    met: whether it is kept; None where there is none.
+    reading: the measured value, as shown.
+    wanted: the limit, as shown.
+    met: whether the limit is met; None without a limit.
     """
 
     name: str
@@ -38,20 +38,20 @@ HEAD = "| figure | reading | wanted | met |\n|---|---|---|---|"
 
 
 def show(figures: Iterable[Figure]) -> None:
-    """Print them as they come."""
+    """Print each figure as soon as it is measured."""
     print(HEAD, flush=True)
     for figure in figures:
         print(figure, flush=True)
 
 
 def spread(readings: Iterable[float], unit: str = "") -> str:
-    """Their median, with the least and the greatest."""
+    """The median, with the least and the greatest."""
     least, *_, most = found = sorted(readings)
     return f"{median(found):.2f}{unit} ({least:.2f} to {most:.2f})"
 
 
 class Pairs:
-    """Readings of two things, taken turn by turn in one run, so that a machine's moods hit both.
+    """Alternating readings of two things, so that changes in the machine's speed affect both.
 
     ours, other: the readings, in order.
     """
@@ -65,12 +65,12 @@ class Pairs:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours / other of each pair, the least first."""
+        """Ours / other for each pair, in ascending order."""
         return sorted(one / other for one, other in zip(self.ours, self.other, strict=True))
 
     @property
     def ratio(self) -> float:
-        """Their median."""
+        """The median ratio."""
         return median(self.ratios)
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Pairs:
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Seconds that it takes, without the garbage of what was before."""
+    """Seconds that an action takes, after collecting earlier garbage."""
     gc.collect()
     began = time.perf_counter()
     result = action()
@@ -88,6 +88,6 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def each(*makers: Callable[[], Iterator[Figure]]) -> Iterator[Figure]:
-    """The figures of all of them."""
+    """The figures of all makers."""
     for maker in makers:
         yield from maker()

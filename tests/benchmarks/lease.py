@@ -1,9 +1,9 @@
-"""What does a slot cost, taken and given back, wherever the leases are kept?
+"""What does it cost to acquire and release a slot in each store of leases?
 
     .venv/bin/python tests/benchmarks/lease.py
 
-Median of rounds that take turns, in µs, and as a multiple of the cost in memory: for one process, and for the host
-and Redis also while three others do the same. Redis is a server of its own on loopback, left out where it is missing.
+The median of alternating rounds in µs, and as a multiple of the cost in memory; for host and Redis also while three
+other processes do the same. Redis is a server on loopback; it is skipped if not installed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def opened(kind: str, place: str) -> Leases:
 
 
 async def cost(leases: Leases) -> float:
-    """Seconds for a slot, of one round."""
+    """Seconds per slot in one round."""
     started = time.perf_counter()
     for _ in range(SLOTS):
         answer = await leases.acquire(1)
@@ -70,10 +70,12 @@ async def main() -> None:
         kinds = {kind: await opened(kind, place) for kind, place in places.items()}
         rounds = [[await cost(leases) for leases in kinds.values()] for _ in range(ROUNDS)]
         alone = dict(zip(kinds, (median(costs) for costs in zip(*rounds, strict=True)), strict=True))
-        print("| `--quota` | a slot | / process | beside three other processes |\n|---|---|---|---|")
+        print("| `--quota` | a slot | / process | with three other processes |\n|---|---|---|---|")
         for kind, leases in kinds.items():
-            beside = f"{await contended(kind, places[kind], leases) * 1e6:.0f} µs" if kind != "process" else ""
-            print(f"| `{kind}` | {alone[kind] * 1e6:.0f} µs | {alone[kind] / alone['process']:.0f} | {beside} |")
+            contended_cost = f"{await contended(kind, places[kind], leases) * 1e6:.0f} µs" if kind != "process" else ""
+            print(
+                f"| `{kind}` | {alone[kind] * 1e6:.0f} µs | {alone[kind] / alone['process']:.0f} | {contended_cost} |"
+            )
             await leases.close()
 
 

@@ -1,11 +1,11 @@
-"""Many organizations in one run: does one wait for another, and can one process keep a thousand of them busy?
+"""Many organizations in one run: does one wait for another, and can one process use the quotas of a thousand?
 
     .venv/bin/python tests/benchmarks/organizations.py                  (4 minutes)
     .venv/bin/python tests/benchmarks/organizations.py --organizations 200 --drivers 200
 
-First 40 organizations with 250 drivers each, on a virtual clock, beside the slowest of them alone: the real command and
-client, and a sandbox for each, whose latencies differ. Then a thousand at 100 requests a minute each, in real time,
-against sandboxes in two processes of their own. Prints ratios.
+First, 40 organizations with 250 drivers each on a virtual clock, compared with the slowest of them alone: the real
+command and client, and a sandbox for each organization, with different latencies. Then a thousand organizations at 100
+requests a minute each in real time, with sandboxes in two other processes. Prints ratios.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ PER_MINUTE = 100
 
 
 def settings(folder: Path, urls: list[str], drivers: int) -> Path:
-    """The settings file, rosters and variables of so many organizations; their keys are ``key-0``, ``key-1`` …"""
+    """The settings file, rosters and variables of the organizations; API tokens are ``token-0``, ``token-1`` …"""
     lines = ["[defaults]", 'quota = "process"', 'output = "{organization}.csv"']
     rows = "".join(f"{281474977000000 + number}\n" for number in range(drivers))
     for number, url in enumerate(urls):
-        os.environ[f"KEY_{number}"] = f"key-{number}"
+        os.environ[f"KEY_{number}"] = f"token-{number}"
         (folder / f"{number}.roster").write_text(f"Driver ID\n{rows}")
         lines += [f"[organizations.org{number:04}]", f'base_url = "{url}"', f'token_env = "KEY_{number}"']
         lines += [f'roster_file = "{number}.roster"']
@@ -54,12 +54,12 @@ def settings(folder: Path, urls: list[str], drivers: int) -> Path:
 
 
 def on_virtual_clock(organizations: range, drivers: int) -> float:
-    """Seconds that a run of these organizations takes; the later ones have slower servers."""
+    """Seconds that a run of these organizations takes; later ones have slower servers."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         traffic = Traffic(patch)
         runner = stack.enter_context(asyncio.Runner(loop_factory=lambda: NetworkLoop(traffic)))
         boxes = [
-            Sandbox(api_token=f"key-{place}", latency=(0.05, 0.1 + number / 200), seed=number)
+            Sandbox(api_token=f"token-{place}", latency=(0.05, 0.1 + number / 200), seed=number)
             for place, number in enumerate(organizations)
         ]
         for box in boxes:
@@ -86,7 +86,7 @@ _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 async def main(numbers):
-    boxes = [Sandbox(api_token=f"key-{number}", latency=(0.05, 0.15)) for number in numbers]
+    boxes = [Sandbox(api_token=f"token-{number}", latency=(0.05, 0.15)) for number in numbers]
     for box in boxes:
         await box.start()
     print(json.dumps([box.url for box in boxes]), flush=True)
@@ -101,7 +101,7 @@ asyncio.run(main(range(int(sys.argv[1]), int(sys.argv[2]))))
 
 @contextmanager
 def farm(first: int, last: int) -> Iterator[subprocess.Popen[str]]:
-    """Sandboxes of organizations, all in a process of their own."""
+    """The sandboxes of organizations in one other process."""
     command = [sys.executable, "-c", _FARM, str(first), str(last)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
@@ -113,7 +113,7 @@ def answer(process: subprocess.Popen[str]) -> Any:
 
 
 def in_real_time(organizations: int, drivers: int) -> None:
-    """Print how busy one process keeps so many."""
+    """Print how much of the quotas one process uses."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         half = organizations // 2
         farms = [stack.enter_context(farm(*span)) for span in ((0, half), (half, organizations))]
@@ -135,7 +135,7 @@ def in_real_time(organizations: int, drivers: int) -> None:
     rate, wanted = requests / seconds, organizations * PER_MINUTE / 60
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"\n{organizations} organizations x {drivers} drivers at {PER_MINUTE}/min each, one process, real time:\n")
-    print("| requests | 429s | exit code | requests/s | of what the quotas allow | whole run | CPU of it |")
+    print("| requests | 429s | exit code | requests/s | share of the quotas | whole run | CPU |")
     print("|---|---|---|---|---|---|---|")
     refused = sum(count for *_, count in seen)
     print(f"| {requests} | {refused} | {code} | {rate:.0f} | {rate / wanted:.2f} | {took:.0f} s | {cpu / took:.0%} |")
@@ -148,6 +148,6 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     slowest, together = on_virtual_clock(range(39, 40), 250), on_virtual_clock(range(40), 250)
     print("40 organizations x 250 drivers, virtual clock:\n")
-    print("| the slowest alone | all together | together / slowest |\n|---|---|---|")
+    print("| slowest alone | all together | together / slowest |\n|---|---|---|")
     print(f"| {slowest:.1f} s | {together:.1f} s | {together / slowest:.3f} |")
     in_real_time(chosen.organizations, chosen.drivers)

@@ -1,10 +1,10 @@
-"""How many tokens of 250, how soon, how many 429s: this tool beside what a user would otherwise run.
+"""How many of 250 tokens, how soon, and how many 429s: batch-issuer and its alternatives.
 
-    .venv/bin/python tests/benchmarks/quota.py            (2 to 3 minutes, at Samsara's true rate)
-    .venv/bin/python tests/benchmarks/quota.py --per 6s   (the same ten times faster)
+    .venv/bin/python tests/benchmarks/quota.py            (2 to 3 minutes, at Samsara's rate)
+    .venv/bin/python tests/benchmarks/quota.py --per 6s   (ten times faster)
 
-Each client talks to a sandbox process of its own (sliding window, 100 requests a period, 100 ms latency): for 100
-drivers one after the other, because seconds count there, for 250 all at the same time. Prints Markdown tables.
+Each client has its own sandbox process (sliding window, 100 requests a period, 100 ms latency). For 100 drivers the
+clients run one after another, because seconds count; for 250, all at the same time. Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def sdk(server: Server, count: int, _per: float) -> None:
 
 async def snippet(server: Server, count: int, limiter: AsyncLimiter) -> None:
     """No retries."""
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {server.key}"}) as session:
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {server.api_token}"}) as session:
 
         async def post(driver: int) -> Reply:
             body = {"code": CODE, "driverId": driver}

@@ -1,8 +1,8 @@
-"""What checking a large roster costs, next to what pandas alone needs to read the same file.
+"""The cost of checking a large roster, compared with reading the same file with pandas.
 
     python tests/benchmarks/rosters.py [--rows N]
 
-Ratios are taken pair by pair in one run and given as their median, with the least and the greatest. Needs XlsxWriter.
+Ratios are medians of alternating pairs, with the least and the greatest. Needs XlsxWriter.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 PAIRS = 7
 HEADER = ("ID", "Driver Name", "Username", "Phone", "License Number", "License State", "Tags", "Notes")
 
-# What a reader may do again and again, by size: text, or the rows of a sheet.
+# Files with many repetitions of one thing, by size: text, or the rows of a sheet.
 SHAPES: dict[str, Callable[[int], bytes]] = {
     "quoted cells with quotation marks": lambda n: b"Driver ID,b\n" + b'"a""b",x\n' * n,
     "separators in the header": lambda n: b"ID" + b",;" * n + b"\n1\n",
     "blank lines": lambda n: b"Driver ID,b\n1,2\n" + b"\n" * n + b"2,3\n",
     "old Mac line ends": lambda n: b"Username\r" + b"abcd\r" * n,
-    "one username beside many driver IDs": lambda n: b"ID,Username\n" + b"".join(b"%d,ann\n" % i for i in range(1, n)),
+    "one username with many driver IDs": lambda n: b"ID,Username\n" + b"".join(b"%d,ann\n" % i for i in range(1, n)),
     "chains of identifiers": lambda n: (
         b"External ID,Username\n" + b"".join(b"k:%d,u%d\nk:%d,u%d\n" % (i, i, i + 1, i) for i in range(1, n))
     ),
-    "one driver over and over": lambda n: b"Username\n" + b"ann.x\n" * n,
-    "the header over and over": lambda n: b"Username,x\n" * n,
+    "one driver repeated": lambda n: b"Username\n" + b"ann.x\n" * n,
+    "the header repeated": lambda n: b"Username,x\n" * n,
     "IDs with decimals": lambda n: b"Driver ID\n" + b"".join(b"%d.0\n" % (i + 10**6) for i in range(n)),
-    "a text at the very end that is not UTF-8": lambda n: b"Username,x\n" + b"a,b\n" * n + b"\xff,x\n",
+    "one byte at the end that is not UTF-8": lambda n: b"Username,x\n" + b"a,b\n" * n + b"\xff,x\n",
     "many gzip members": lambda n: gzip.compress(b"Username\n") + gzip.compress(b"ann.x\n") * (n // 10),
     "texts shared by the sheets of a workbook": lambda n: workbook(HEAD, shared="<si><t>a</t></si>" * n),
     "elements within elements": lambda n: workbook(HEAD + '<row r="2">' + "<a>" * n + "</a>" * n + "</row>"),
@@ -55,7 +55,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
 LARGE, SMALL = 100_000, 10_000
 
 
-# The kernel's own high-water mark; that of getrusage is no less than what the parent had.
+# The kernel's high-water mark; that of getrusage includes the parent's.
 PEAK = r"""
 import re
 {imports}
@@ -65,7 +65,7 @@ print(int(re.search(r"VmHWM:\s*(\d+)", open("/proc/self/status").read())[1]) // 
 
 
 def drivers(count: int, odd: int = 0) -> list[list[str]]:
-    """Drivers as the dashboard exports them; with ``odd``, each so many-th has something wrong or unusual."""
+    """Drivers as the dashboard exports them; with ``odd``, each ``odd``-th one is wrong or unusual."""
     found = []
     for n in range(count):
         tags = "North, Depot 7" if n % 3 else "South"
@@ -117,7 +117,7 @@ def ratios(one: Callable[[], object], other: Callable[[], object]) -> str:
 
 
 def peak(action: str, imports: str = "") -> int:
-    """MiB that a process of its own needs."""
+    """The peak memory of a new process in MiB."""
     script = PEAK.format(imports=imports, action=action)
     return int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
 
@@ -143,8 +143,8 @@ def main(count: int, folder: Path) -> None:
     print(f"| clean | {ratios(ours(clean), pandas(clean))} |")
     print(f"| one row in 100 wrong or unusual | {ratios(ours(odd), pandas(odd))} |")
     print(f"| semicolons, UTF-16 | {ratios(ours(other), pandas(other, sep=';', encoding='utf-16'))} |")
-    print(f"| a stray quotation mark, so the strict reader alone | {ratios(ours(strict), pandas(strict))} |")
-    print(f"| a workbook (next to pandas with the CSV) | {ratios(ours(book), pandas(clean))} |")
+    print(f"| a stray quotation mark, so only the strict reader | {ratios(ours(strict), pandas(strict))} |")
+    print(f"| a workbook (pandas reads the CSV) | {ratios(ours(book), pandas(clean))} |")
     print(f"\nten times the rows: {ratios(ours(clean), ours(few))} times as long", end="; ")
     print(f"pandas alone: {ratios(pandas(clean), pandas(few))}\n")
     print(f"| shape | {LARGE} / {SMALL} of it |\n|---|---|")

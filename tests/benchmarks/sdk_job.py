@@ -1,8 +1,8 @@
-"""The job of ``batch-issuer issue`` as one would write it with the official SDK: a roster in, a CSV of tokens out.
+"""A script with the official SDK that does the job of ``batch-issuer issue``: a roster in, a CSV of tokens out.
 
     SAMSARA_API_TOKEN=… python tests/benchmarks/sdk_job.py URL ROSTER OUT
 
-Imports only what it needs, since its start is measured, too.
+It imports only what it needs, because its start is measured too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ CODE = "benchmark-code-1234"
 
 
 async def main(url: str, roster: str, out: str) -> None:
-    with open(roster, encoding="utf-8", newline="") as file:  # noqa: ASYNC230, PTH123 - as one would write it
+    with open(roster, encoding="utf-8", newline="") as file:  # noqa: ASYNC230, PTH123 - as users would write it
         drivers = [int(row["Driver ID"]) for row in csv.DictReader(file)]
     async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
         client = AsyncSamsara(base_url=url, token=os.environ["SAMSARA_API_TOKEN"], httpx_client=http)
-        asks = (client.auth_token_for_driver.auth_token(code=CODE, driver_id=driver) for driver in drivers)
-        replies = await asyncio.gather(*asks)
+        requests = (client.auth_token_for_driver.auth_token(code=CODE, driver_id=driver) for driver in drivers)
+        replies = await asyncio.gather(*requests)
     with open(out, "w", encoding="utf-8", newline="") as file:  # noqa: ASYNC230, PTH123
         writer = csv.writer(file)
         writer.writerow(["Driver ID", "token", "code", "expires"])

@@ -1,15 +1,15 @@
-"""How near is this tool to the best possible, whatever way the server limits the rate?
+"""How close is batch-issuer to the optimum with different rate limiters?
 
     .venv/bin/python tests/benchmarks/servers.py             (virtual clock, 100 requests a minute)
     .venv/bin/python tests/benchmarks/servers.py --sockets   (the command and real sockets, 100 requests per 6 s)
 
-Beside it: an omniscient client, which knows the server's state and has no latency; `AsyncLimiter` around a request,
-with the retry that one writes next (ten tries, after a 429 it waits as asked, or 1 s); the official SDK. Each seed
-draws other latencies, and another moment for the server's windows to start. Where another client uses the same quota,
-the omniscient one has a server to itself whose limit is less by what was counted of that other client beside ours.
+It is compared with an omniscient client, which knows the server's state and has no latency; with `AsyncLimiter` around
+a request and the usual retry (ten attempts; after a 429 it waits as asked, or 1 s); and with the official SDK. Each
+seed draws other latencies and another start of the server's windows. If another client uses the same quota, the
+omniscient client has a server of its own, with a limit reduced by the counted requests of that client.
 
-Prints Markdown tables: completion from the start to the last token in periods P, mean and worst of the seeds; 429s,
-mean and worst; whether the mean is within the limit that the project set itself, and how many seeds are not.
+Prints Markdown tables: time from the start to the last token in periods P, mean and worst of the seeds; 429s, mean and
+worst; whether the mean is within the limit, and how many seeds are not.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 SEEDS = 20
 SDK_SEEDS = 5
-"""The official SDK takes its time, and hardly depends on luck."""
+"""The official SDK is slow, and its results vary little."""
 
 SOCKET_RUNS = 3
 
@@ -54,7 +54,7 @@ SOCKET_RUNS = 3
 
 
 def limits(case: Case) -> tuple[float | None, int | None]:
-    """The most periods and the most 429s allowed, where such a limit is set."""
+    """The most periods and 429s allowed; None without a limit."""
     if case.other:
         return None, None
     if case.stalls:
@@ -75,7 +75,7 @@ def limits(case: Case) -> tuple[float | None, int | None]:
 
 
 def measured(pool: ProcessPoolExecutor, cases: list[Case]) -> Iterator[tuple[Case, dict[str, list[Result]]]]:
-    """Each case with all clients and seeds."""
+    """The results of each case, by client and seed."""
     futures = {
         case: {
             client: [pool.submit(measure, case, client, seed) for seed in range(SDK_SEEDS if client == SDK else SEEDS)]
@@ -90,7 +90,7 @@ def measured(pool: ProcessPoolExecutor, cases: list[Case]) -> Iterator[tuple[Cas
 def print_table(title: str, cases: list[Case], pool: ProcessPoolExecutor) -> None:
     compared = [client for client in CLIENTS if client != OURS]
     heads = ["server", "N", "ours", "worst", "429s", "worst", "omniscient", *compared]
-    heads += [*(["the other got"] if cases[0].other else []), "within the limit"]
+    heads += [*(["other client"] if cases[0].other else []), "within the limit"]
     print(f"\n{title}\n\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
     for case, results in measured(pool, cases):
         mine = results[OURS]
@@ -114,11 +114,11 @@ def compared_cell(case: Case, results: list[Result]) -> str:
 
 
 def verdict(case: Case, results: list[Result]) -> str:
-    """Of the means; the worst seed gets a word."""
+    """Whether the means are within the limits, and how many seeds are not."""
     if any(result.tokens != case.count for result in results):
         return "NO: not all tokens"
-    if case.overloaded and any(result.spurned for result in results):
-        return "NO: 429s that nobody sent unasked"
+    if case.overloaded and any(result.throttled for result in results):
+        return "NO: 429s of the limiter"
     most, most_refused = limits(case)
     words = []
     if case.other:
@@ -138,19 +138,19 @@ def judged(values: list[float] | list[int], most: float, limit: str) -> str:
 
 
 def on_virtual_clock() -> None:
-    print(f"{SEEDS} seeds, {SDK_SEEDS} for the SDK. Other clients: periods, or tokens if they did not get all; 429s.")
+    print(f"{SEEDS} seeds, {SDK_SEEDS} for the SDK. Other clients: periods, or tokens if not all; 429s.")
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for count in (100, 250, 1000):
-            cases = [Case(limiter, count, asks) for limiter in LIMITERS for asks in (True, False)]
+            cases = [Case(limiter, count, retry_after) for limiter in LIMITERS for retry_after in (True, False)]
             print_table(f"Every server, {count} drivers, latency 10 to 300 ms:", cases, pool)
-        asks_of_overload = (0.25, 1.0, None)
-        cases = [Case("sliding", overloaded=0.03, overload_asks=asks) for asks in asks_of_overload]
+        waits = (0.25, 1.0, None)
+        cases = [Case("sliding", overloaded=0.03, overload_retry_after=wait) for wait in waits]
         print_table("An overloaded server (sliding log):", cases, pool)
         cases = [Case(limiter, stalls=share) for share in (0.03, 1.0) for limiter in NEVER_REFUSE]
         print_table("Stalls of 1 to 20 s:", cases, pool)
-        for asks in (True, False):
-            cases = [Case(limiter, retry_after=asks, other=other) for limiter in LIMITERS for other in OTHERS]
-            print_table(f"Another client takes {OTHER_RATE} % of the quota:", cases, pool)
+        for retry_after in (True, False):
+            cases = [Case(limiter, retry_after=retry_after, other=other) for limiter in LIMITERS for other in OTHERS]
+            print_table(f"Another client uses {OTHER_RATE} % of the quota:", cases, pool)
 
 
 # --- over real sockets
@@ -172,7 +172,7 @@ async def over_sockets(per: float = 6.0, at_a_time: int = 4) -> None:
         refused = sum(entry["status"] == 429 for entry in ledger)
         return Result(took / per, len(served), refused, refused, best / per)
 
-    cases = [Case(limiter, retry_after=asks) for limiter in LIMITERS for asks in (True, False)]
+    cases = [Case(limiter, retry_after=retry_after) for limiter in LIMITERS for retry_after in (True, False)]
     runs = await asyncio.gather(*(one(case) for case in cases for _ in range(SOCKET_RUNS)))
     print(f"The command, {SOCKET_RUNS} runs, P = {per:g} s, latency 1 to 30 ms, from first request to last token:\n")
     heads = ["server", "N", "ours", "worst", "429s", "worst", "omniscient", "within the limit"]

@@ -1,9 +1,9 @@
-"""What reading a settings file of very many organizations costs: in seconds, and as their number doubles.
+"""The cost of reading a settings file with many organizations: in seconds, and for twice as many.
 
     .venv/bin/python tests/benchmarks/settings.py          (a minute)
 
-Each organization has a region, a variable that holds its API token, and a roster. The Python library's own TOML parser
-takes most of that, and is given beside it.
+Each organization has a region, a variable with its API token, and a roster. Python's TOML parser takes most of the
+time, and is shown as well.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a start costs: ``--help``, the first request, a hundred tokens, an idle minute, and an install.
+"""The cost of ``--help``, the first request, a hundred tokens, waiting for the quota, and an install.
 
     .venv/bin/python tests/benchmarks/startup.py          (about a minute; Linux only)
 
-Each run talks to a sandbox process of its own, since its quota is 100 requests a minute. Prints Markdown tables.
+Each run has its own sandbox process, because the quota is 100 requests a minute. Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 HELP_WANTED = 3.0
-"""Times ``python -c pass``."""
+"""Multiple of ``python -c pass``."""
 
 FIRST_REQUEST_WANTED = 0.8
 RUN_WANTED = 2.0
 """Seconds from the start of the process."""
 
 IDLE_WANTED = 0.01
-"""Of a core."""
+"""Share of a core."""
 
 IDLE_FROM, IDLE_UNTIL = 3.0, 23.0
 """Seconds from the start: the first hundred have their tokens, the next ones wait for the quota."""
 
 STARTS = 3 * PAIRS
-"""Pairs of processes that do next to nothing: they are short, so there may be more."""
+"""Pairs of short processes, of which more can be measured."""
 
 HEAVY = {"pandas", "numpy", "aiohttp", "asyncio", "tqdm"}
 
 COMMAND = [sys.executable, "-m", "batch_issuer"]
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""Compiled modules are kept, as an install keeps them."""
+"""Compiled modules are kept, as after an install."""
 
 
 def seconds_of(command: Sequence[str]) -> float:
@@ -76,8 +76,8 @@ def help_and_version() -> Iterator[Figure]:
 def imported(command: Sequence[str]) -> set[str]:
     """The modules that a Python command imports."""
     listing = [command[0], "-X", "importtime", *command[1:]]
-    told = subprocess.run(listing, env=ENVIRONMENT, check=True, capture_output=True, text=True).stderr
-    return {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
+    output = subprocess.run(listing, env=ENVIRONMENT, check=True, capture_output=True, text=True).stderr
+    return {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
 
 
 @dataclass
@@ -97,8 +97,8 @@ class Depot:
 
     @property
     def environ(self) -> dict[str, str]:
-        """With a state folder of its own: nobody else has used its quota."""
-        return {**ENVIRONMENT, "SAMSARA_API_TOKEN": self.server.key, "XDG_STATE_HOME": str(self.folder)}
+        """Variables with a state folder of its own, so that the quota is unused."""
+        return {**ENVIRONMENT, "SAMSARA_API_TOKEN": self.server.api_token, "XDG_STATE_HOME": str(self.folder)}
 
     def issue(self, *flags: str) -> list[str]:
         return [*COMMAND, "issue", str(self.roster), "--base-url", self.server.url, "--rate", "100/min", *flags]
@@ -121,7 +121,7 @@ def depot(count: int, latency: str) -> Iterator[Depot]:
 
 
 def first_request() -> Iterator[Figure]:
-    """At the sandbox, whose clock is ours; without latency, since it notes a request after a part of that."""
+    """Measured by the sandbox on the same clock; without latency, which would delay its record of a request."""
     readings = []
     for _ in range(PAIRS):
         with depot(100, "0ms") as one:
@@ -138,7 +138,7 @@ def first_request() -> Iterator[Figure]:
 
 
 def whole_run() -> Iterator[Figure]:
-    """From process start to published file and ended process."""
+    """From the start to the end of the process, including the published file."""
 
     def ours() -> float:
         with depot(100, "100ms") as one:
@@ -169,15 +169,15 @@ def to_the_end(one: Depot, command: Sequence[str]) -> float:
 
 
 def idle() -> Iterator[Figure]:
-    """While the second hundred waits for the quota. All at once: CPU seconds do not mind company."""
+    """While the second hundred waits for the quota. All at once, which does not affect CPU time."""
     kinds = {f"`--quota {quota}`{quiet}": (quota, quiet) for quota in ("process", "host") for quiet in ("", ", quiet")}
     with ExitStack() as stack:
         runs = {}
         for name, (quota, quiet) in kinds.items():
             one = stack.enter_context(depot(150, "100ms"))
-            told = stack.enter_context((one.folder / "told").open("wb"))
+            output = stack.enter_context((one.folder / "output").open("wb"))
             command = one.issue("--quota", quota, *(["--quiet"] if quiet else []))
-            process = subprocess.Popen(command, env=one.environ, stdout=told, stderr=told)
+            process = subprocess.Popen(command, env=one.environ, stdout=output, stderr=output)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             runs[name] = one, process
@@ -196,17 +196,17 @@ def idle() -> Iterator[Figure]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads of a process (proc(5): fields 14 and 15, the name in brackets is the 2nd)."""
+    """User and system time of all threads of a process (proc(5): fields 14 and 15; field 2 is in brackets)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def install_table() -> str:
-    """What an install without extras brings, with the bytes on disk of each, the heaviest first."""
+    """The packages of an install without extras and their size on disk, the largest first."""
     sizes = sorted(((size_of(name), name) for name in closure("batch-issuer")), reverse=True)
     direct = {requirement.name for requirement in requirements("batch-issuer")}
     lines = [
-        f"| {name} {distribution(name).version}{'' if name in direct else ' (of others)'} | {megabytes(size)} |"
+        f"| {name} {distribution(name).version}{'' if name in direct else ' (indirect)'} | {megabytes(size)} |"
         for size, name in sizes
     ]
     total = f"| {len(sizes)} packages | {megabytes(sum(size for size, _ in sizes))} |"
@@ -215,12 +215,12 @@ def install_table() -> str:
 
 def requirements(name: str) -> list[Requirement]:
     """What a distribution needs here, without extras."""
-    told = map(Requirement, distribution(name).requires or [])
-    return [one for one in told if one.marker is None or one.marker.evaluate({"extra": ""})]
+    required = map(Requirement, distribution(name).requires or [])
+    return [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def closure(name: str) -> set[str]:
-    """The names of all that it needs, and that those need."""
+    """The names of its direct and indirect requirements."""
     found: set[str] = set()
     ahead = [name]
     while ahead:
@@ -231,7 +231,7 @@ def closure(name: str) -> set[str]:
 
 
 def size_of(name: str) -> int:
-    """Bytes of its files, compiled ones included as far as they are there."""
+    """Bytes of its files, including compiled ones if present."""
     paths = (Path(str(file.locate())) for file in distribution(name).files or [])
     return sum(path.stat().st_size for path in paths if path.is_file())
 

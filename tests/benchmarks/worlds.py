@@ -1,4 +1,4 @@
-"""A server, a client and the luck of one seed on the virtual clock: what the benchmarks of the quota measure."""
+"""A server, a client and the randomness of one seed on the virtual clock, for the benchmarks of the quota."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ P = 60.0
 RATE = Rate(100, P)
 LIMITERS = ("fixed", "sliding", "sliding-strict", "bucket", "gcra", "counter", "counter-strict")
 NEVER_REFUSE = LIMITERS[:4]
-"""Servers that let every client through that keeps within the documented limit."""
+"""Servers that never refuse clients within the documented limit."""
 
 TRIES = 10
-"""How often a snippet asks for one driver."""
+"""Attempts of a snippet for each driver."""
 
 OTHER_RATE = 40
-"""Requests that the other client wants each P."""
+"""Requests of the other client in each P."""
 
 
-# --- what is measured
+# --- cases and results
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A server, and what is wanted of it.
+    """A server, and the drivers to send.
 
-    limiter, count, retry_after: the server, how many tokens are wanted, whether its 429s say how long to wait.
-    overloaded: this share of the replies is a 429 all the same, which asks for ``overload_asks`` seconds.
-    stalls: this share of the requests takes 1 to 20 s.
+    limiter, count, retry_after: the server, the number of drivers, whether its 429s have a Retry-After.
+    overloaded: the share of replies that are 429s of an overload, with ``overload_retry_after`` seconds.
+    stalls: the share of requests that take 1 to 20 s.
     other: another client of the same quota, a key of `OTHERS`.
-    latency: the least and the most seconds of the requests that do not stall.
-    tries: how often the snippets ask for one driver.
+    latency: the least and the most seconds of the other requests.
+    tries: attempts of the snippets for each driver.
     """
 
     limiter: str
     count: int = 250
     retry_after: bool = True
     overloaded: float = 0.0
-    overload_asks: float | None = None
+    overload_retry_after: float | None = None
     stalls: float = 0.0
     other: str = ""
     latency: tuple[float, float] = (0.01, 0.3)
@@ -73,7 +73,11 @@ class Case:
     def __str__(self) -> str:
         text = f"{self.limiter}{'' if self.retry_after else ', no Retry-After'}"
         if self.overloaded:
-            asks = "no Retry-After" if self.overload_asks is None else f"Retry-After {self.overload_asks:g} s"
+            asks = (
+                "no Retry-After"
+                if self.overload_retry_after is None
+                else f"Retry-After {self.overload_retry_after:g} s"
+            )
             text = f"{self.overloaded:.0%} overloaded, {asks}"
         if self.stalls:
             text += f", {self.stalls:.0%} of the requests stall" if self.stalls < 1 else ", all requests stall"
@@ -82,19 +86,19 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one client came to with one seed.
+    """The result of one client with one seed.
 
-    took, tokens, refused: periods until it was through, tokens it got, 429s.
-    spurned: the 429s that are the limiter's; all others are an overload's.
-    best: periods an omniscient client takes.
-    other_served: tokens that the other client got, each period.
-    arrivals: seconds from the start at which its requests reached the server, those that got a 429 among them.
+    took, tokens, refused: periods until its end, its tokens, its 429s.
+    throttled: the 429s of the limiter; all others are from an overload.
+    best: periods of an omniscient client.
+    other_served: tokens of the other client per period.
+    arrivals: seconds from the start at which its requests reached the server, including those with a 429.
     """
 
     took: float
     tokens: int
     refused: int
-    spurned: int
+    throttled: int
     best: float
     other_served: float = 0.0
     arrivals: tuple[float, ...] = ()
@@ -104,7 +108,7 @@ class Result:
 
 
 class Shifted:
-    """A limiter by whose clock it is later."""
+    """A limiter with a clock that is ahead."""
 
     def __init__(self, limiter: Limiter, by: float) -> None:
         self._limiter, self._by = limiter, by
@@ -114,7 +118,7 @@ class Shifted:
 
 
 class World:
-    """The server, the other client, and the luck of one seed."""
+    """The server, the other client, and the randomness of one seed."""
 
     def __init__(self, case: Case, seed: int, limit: int = RATE.limit) -> None:
         self.case = case
@@ -130,31 +134,31 @@ class World:
         return latency * share, latency * (1 - share)
 
     def _overload(self) -> Iterator[Reply | None]:
-        reply = Reply(429, message="HTTP 429", retry_after=self.case.overload_asks)
+        reply = Reply(429, message="HTTP 429", retry_after=self.case.overload_retry_after)
         while True:
             yield reply if self.random.random() < self.case.overloaded else None
 
     async def post(self, driver: int) -> Reply:
         return await self.server.issue(Identifier(IdentifierKind.DRIVER_ID, str(driver)), "code")
 
-    def other_asks(self) -> float | None:
-        """One request of the other client; the seconds to wait if it was refused."""
+    def other_requests(self) -> float | None:
+        """Send a request of the other client; returns the seconds to wait if it was refused."""
         wait = self.limiter.admit(now())
         self.other_served += wait is None
         self.other_counted += wait is None or self.case.limiter.endswith("-strict")
         return wait if wait is None or self.case.retry_after else 1.0
 
-    async def other_insists(self) -> None:
-        """The same, again until it is served."""
+    async def other_retries(self) -> None:
+        """Send a request of the other client until it succeeds."""
         while True:
-            wait = self.other_asks()
+            wait = self.other_requests()
             if wait is None:
                 return
             await asyncio.sleep(wait)
 
     @asynccontextmanager
-    async def other_at_work(self) -> AsyncIterator[None]:
-        """The other client has been there for some time, and goes on."""
+    async def other_running(self) -> AsyncIterator[None]:
+        """Run the other client, if any, from some time before."""
         if not self.case.other:
             yield
             return
@@ -166,24 +170,24 @@ class World:
 
 
 async def steady(world: World) -> None:
-    """Asks evenly, and does without what is refused."""
+    """Sends evenly, without retries."""
     while True:
         await asyncio.sleep(P / OTHER_RATE)
-        world.other_asks()
+        world.other_requests()
 
 
 async def persistent(world: World) -> None:
-    """Asks evenly, and insists."""
+    """Sends evenly, and retries."""
     while True:
         await asyncio.sleep(P / OTHER_RATE)
-        await world.other_insists()
+        await world.other_retries()
 
 
 async def bursty(world: World) -> None:
-    """Insists on its share at once, then rests for P."""
+    """Sends its share at once with retries, then pauses for P."""
     while True:
         for _ in range(OTHER_RATE):
-            await world.other_insists()
+            await world.other_retries()
         await asyncio.sleep(P)
 
 
@@ -216,7 +220,7 @@ async def sdk(world: World) -> None:
 
 
 class ToModel(httpx.AsyncBaseTransport):
-    """What the SDK sends, the model answers."""
+    """Passes the SDK's requests to the model server."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -242,7 +246,7 @@ CLIENTS: dict[str, Callable[[World], Awaitable[None]]] = {
 
 
 def omniscient(limiter: Limiter, count: int, start: float = 0.0) -> float:
-    """Seconds, if each request leaves as soon as the server would let it through."""
+    """Seconds if each request leaves as soon as the server accepts it."""
     at = start
     for _ in range(count):
         while (wait := deepcopy(limiter).admit(at)) is not None:
@@ -254,15 +258,15 @@ def omniscient(limiter: Limiter, count: int, start: float = 0.0) -> float:
 def measure(case: Case, client: str, seed: int) -> Result:
     async def main() -> Result:
         world = World(case, seed)
-        async with world.other_at_work():
+        async with world.other_running():
             started = now()
             await CLIENTS[client](world)
             took = (now() - started) / P
         tokens = sum(len(issued) for issued in world.server.issued.values())
-        refused, spurned = len(world.server.arrivals) - tokens, world.server.refusals
+        refused, throttled = len(world.server.arrivals) - tokens, world.server.refusals
         left = max(1, RATE.limit - round(world.other_counted / took))
         best = omniscient(World(case, seed, left).limiter, case.count) / P
         arrivals = tuple(at - started for at in world.server.arrivals)
-        return Result(took, tokens, refused, spurned, best, world.other_served / took, arrivals)
+        return Result(took, tokens, refused, throttled, best, world.other_served / took, arrivals)
 
     return virtual_clock.run(main())

@@ -1,4 +1,4 @@
-"""What issuing for a roster comes to: messages, exit codes, the results file; against the real sandbox."""
+"""The results of issuing for a roster: messages, exit codes, the results file; against the real sandbox."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.paths import SAMPLES
+from support.raw_server import unused_port
 from support.rosters import (
     assert_agrees,
-    cut_off_run,
+    interrupt,
+    interrupted_run,
     issued,
     lines,
     publish,
@@ -28,6 +30,7 @@ from support.sandbox import environ_for, live_sandbox, tokens_of
 
 from batch_issuer.cli import main
 from batch_issuer.hints import SCOPE
+from batch_issuer.pipeline.attempts import Attempts
 from batch_issuer.results import AUTH_COLUMNS, Batch, Destination
 from batch_issuer.roster import Roster
 
@@ -40,38 +43,38 @@ if TYPE_CHECKING:
 
 
 def test_clean_sample_in_the_built_in_sandbox(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """100 drivers, 100 tokens, exit 0; the path on stdout, everything else on stderr, "sandbox" said plainly."""
+    """100 drivers, 100 tokens, exit 0; the path on stdout, everything else on stderr, the sandbox named."""
     out = tmp_path / "out.csv"
     assert main(["issue", str(SAMPLES / "depot_clean.csv"), "--sandbox", "-o", str(out)], {}) == 0
-    told = capsys.readouterr()
-    assert told.out == f"{out}\n"
-    assert "100 rows: 100 issued." in told.err
-    assert "SANDBOX tokens" in told.err
+    output = capsys.readouterr()
+    assert output.out == f"{out}\n"
+    assert re.search(r"^100 of 100 rows have a login token \(\d+\.\d s\)\.$", output.err, re.MULTILINE)
+    assert "Results (sandbox login tokens, which cannot be used to log in):\n" in output.err
     assert len({row["auth_token"] for row in lines(out)}) == 100
 
 
-def test_other_sample_shows_five_rows_without_a_token_each_for_another_reason(
+def test_other_sample_has_five_rows_without_a_token_for_five_reasons(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.csv"
     assert main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "-o", str(out)], {}) == 1
-    lacking = [row for row in lines(out) if not row["auth_token"]]
-    assert [(row["auth_status"], row["auth_http_status"], row["auth_error"]) for row in lacking] == [
+    without_token = [row for row in lines(out) if not row["auth_token"]]
+    assert [(row["auth_status"], row["auth_http_status"], row["auth_error"]) for row in without_token] == [
         ("failed", "404", "HTTP 404: Object not found."),
         ("failed", "400", "HTTP 400: Driver is deactivated."),
-        ("invalid", "", "no identifier in this row"),
-        ("invalid", "", "'SMP00035' is not an external ID"),
-        ("duplicate", "", "the same driver as in row 13"),
+        ("invalid", "", "no identifier in the row"),
+        ("invalid", "", "'SMP00035' is not a valid external ID"),
+        ("duplicate", "", "same driver as row 13"),
     ]
-    assert len({row["auth_hint"] for row in lacking}) == 5
+    assert len({row["auth_hint"] for row in without_token}) == 5
     assert len(lines(out)) == 60
-    told = capsys.readouterr().err
-    assert "60 rows: 55 issued, 2 failed, 2 invalid, 1 duplicate." in told
-    assert all(row["auth_hint"] in told for row in lacking)
+    stderr = capsys.readouterr().err
+    assert "55 of 60 rows have a login token: 55 issued, 2 failed, 2 invalid, 1 duplicate (" in stderr
+    assert all(stderr.count(f"    hint: {row['auth_hint']}\n") == 1 for row in without_token)
 
 
-def test_results_hold_the_roster_unchanged_and_what_the_server_issued(tmp_path: Path) -> None:
-    """Same rows, same order, all roster columns, then the auth columns; private from birth; nothing left beside it."""
+def test_results_contain_the_roster_unchanged_and_what_the_server_issued(tmp_path: Path) -> None:
+    """Same rows, same order, all roster columns, then the auth columns; private; nothing else is left."""
     with live_sandbox() as sandbox:
         source = write_roster(tmp_path, 40)
         assert main(["issue", str(source), "--base-url", sandbox.url, "--quiet"], environ_for(sandbox)) == 0
@@ -85,7 +88,7 @@ def test_results_hold_the_roster_unchanged_and_what_the_server_issued(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
 
 
-def test_quota_holds_over_real_sockets(tmp_path: Path) -> None:
+def test_quota_is_kept_over_real_sockets(tmp_path: Path) -> None:
     """Three windows of requests that overtake one another on the way: the server never counts more than the limit."""
     with live_sandbox(limit=20, per=0.6, latency=(0.0, 0.3), seed=5) as sandbox:
         options = ["--base-url", sandbox.url, "--rate", "20/0.6s", "--quiet"]
@@ -96,7 +99,7 @@ def test_quota_holds_over_real_sockets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limiter", ["fixed", "bucket", "gcra"])
-def test_every_server_model_gives_every_token_in_the_end(limiter: str, tmp_path: Path) -> None:
+def test_every_server_model_issues_every_token(limiter: str, tmp_path: Path) -> None:
     with live_sandbox(limiter=limiter, limit=50, per=1.0) as sandbox:
         options = ["--base-url", sandbox.url, "--rate", "50/s", "--quiet"]
         assert main(["issue", str(write_roster(tmp_path, 80)), *options], environ_for(sandbox)) == 0
@@ -106,7 +109,7 @@ def test_every_server_model_gives_every_token_in_the_end(limiter: str, tmp_path:
 @pytest.mark.parametrize(
     ("script", "lost"), [("ok*3,reset,503,429*4,truncated,ok,lost", 2), ("html,ok*2,badjson,429*4,shape,ok,502", 0)]
 )
-def test_faults_on_the_way_cost_attempts_but_no_row(
+def test_network_faults_cost_attempts_but_no_row(
     script: str, lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four attempts fail, four 429s cost none, ``lost`` tokens never arrive: every row still gets one."""
@@ -133,18 +136,18 @@ def test_standard_input_is_a_roster(
     assert "needs a name for the results" in capsys.readouterr().err
 
 
-def test_quiet_says_nothing_on_success_and_the_failures_on_failure(
+def test_quiet_prints_nothing_on_success_and_failures_otherwise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["issue", str(SAMPLES / "depot_clean.csv"), "--sandbox", "--quiet", "-o", str(tmp_path / "a.csv")], {})
     assert capsys.readouterr() == ("", "")
     main(["issue", str(SAMPLES / "depot.csv"), "--sandbox", "--quiet", "-o", str(tmp_path / "b.csv")], {})
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "row 8 (driverId=281474977404404): failed: HTTP 404: Object not found." in told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("1 failed: HTTP 404: Object not found.\n    row 8 (Sample Driver 007)\n    hint: ")
 
 
-def test_a_formula_in_the_roster_gets_an_apostrophe_and_is_told(
+def test_a_formula_in_the_roster_gets_an_apostrophe_and_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "depot.csv").write_text('Driver ID,Note\n7001,"=HYPERLINK(""http://example.invalid"")"\n')
@@ -156,20 +159,20 @@ def test_a_formula_in_the_roster_gets_an_apostrophe_and_is_told(
 # --- endings
 
 
-def test_a_refused_key_is_exit_3_after_one_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_api_token_is_exit_3_after_one_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with live_sandbox() as sandbox:
         code = main(
             ["issue", str(write_roster(tmp_path, 30)), "--base-url", sandbox.url], {"SAMSARA_API_TOKEN": "wrong"}
         )
     assert code == 3
-    told = capsys.readouterr().err
-    assert SCOPE in told
-    assert "--region" in told
+    stderr = capsys.readouterr().err
+    assert SCOPE in stderr
+    assert "--region" in stderr
     statuses = [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")]
     assert statuses == ["failed"] + ["not_attempted"] * 29
 
 
-def test_a_key_revoked_midway_keeps_what_was_issued(tmp_path: Path) -> None:
+def test_an_api_token_revoked_midway_keeps_what_was_issued(tmp_path: Path) -> None:
     with live_sandbox(script="ok*20,401*") as sandbox:
         code = main(
             ["issue", str(write_roster(tmp_path, 60)), "--base-url", sandbox.url, "--quiet"], environ_for(sandbox)
@@ -196,12 +199,13 @@ def test_an_outage_for_too_long_is_exit_4_and_costs_few_rows_an_attempt(
         assert main(["issue", str(write_roster(tmp_path, 60)), *options], environ_for(sandbox)) == 4
         assert len(sandbox.ledger) < 40
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
-    said = capsys.readouterr().err
-    assert "Stopped: the server is in trouble (HTTP 503: This is a fault of the sandbox.)." in said
-    assert "What to do: the server had an internal problem; run batch-issuer retry later." in said
+    stderr = capsys.readouterr().err
+    error = "error: the server has a problem (HTTP 503: This is a fault of the sandbox)\nhint: "
+    assert stderr.count(error) == 1
+    assert stderr.endswith(" --give-up-after 0.6s\n")
 
 
-def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_deadline_is_exit_4_in_time_and_retry_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with live_sandbox() as sandbox:
         options = ["--base-url", sandbox.url, "--rate", "40/s", "--concurrency", "40", "--quota", "process"]
         began = time.monotonic()
@@ -212,9 +216,10 @@ def test_a_deadline_is_exit_4_in_time_and_retry_goes_on(tmp_path: Path, capsys: 
         assert time.monotonic() - began < 1.2 + 1.0
         assert main(["retry", str(tmp_path / "depot.results.csv"), *options], environ_for(sandbox)) == 0
     assert_agrees(tmp_path / "depot.results.csv", sandbox)
-    said = capsys.readouterr().err
-    assert "The deadline comes first, in 1 s" in said
-    assert "Stopped: the deadline came." in said
+    stderr = capsys.readouterr().err
+    assert "The deadline comes first, in 1 s; batch-issuer retry resumes after it.\n" in stderr
+    assert stderr.count("\nerror: the deadline was reached\n") == 1
+    assert "\nTo resume:\n  batch-issuer retry " in stderr
     assert len(sandbox.ledger) == 90
 
 
@@ -229,7 +234,7 @@ entry_point()
 
 
 def test_a_lookup_that_hangs_does_not_keep_a_deadline_from_ending_the_process(tmp_path: Path) -> None:
-    """The system looks names up in a thread that nobody can stop; nothing was sent, and the results say so."""
+    """The system looks names up in a thread that cannot be stopped; nothing was sent, as the results show."""
     command = ["issue", str(write_roster(tmp_path, 5)), "--base-url", "https://localhost:1", "--deadline", "1s"]
     began = time.monotonic()
     ran = subprocess.run(
@@ -242,7 +247,7 @@ def test_a_lookup_that_hangs_does_not_keep_a_deadline_from_ending_the_process(tm
     )
     assert time.monotonic() - began < 40
     assert ran.returncode == 4
-    assert "5 rows: 5 not_attempted." in ran.stderr
+    assert "0 of 5 rows have a login token: 5 not attempted (" in ran.stderr
     assert {row["auth_attempts"] for row in lines(tmp_path / "depot.results.csv")} == {"0"}
 
 
@@ -255,7 +260,7 @@ def test_a_roster_in_which_every_row_is_invalid_is_exit_1_and_sends_nothing(tmp_
     assert [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")] == ["invalid"] * 2
 
 
-# --- before the first request: one line, a cure, exit 2
+# --- before the first request: one line, a fix, exit 2
 
 
 def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
@@ -274,51 +279,54 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     (folder / "book.xlsx").write_bytes(b"PK\x03\x04rest")
     (folder / "taken.csv").write_text("something,else\n1,2\n")
     (folder / "link.csv").symlink_to(folder / "elsewhere.csv")
-    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "there is no file"
+    yield "no such roster", ["issue", str(folder / "nope.csv"), "--sandbox"], "no file"
     yield "roster is a folder", ["issue", str(folder), "--sandbox"], "is a folder"
     for name, message in {
         "empty.csv": "is empty",
         "blank.csv": "is empty",
         "rowless.csv": "no rows",
-        "columnless.csv": "no column that names drivers; its columns are: a, b",
-        "ragged.csv": "row 3: 1 cells, but the header has 2",
+        "columnless.csv": "no column that identifies drivers; its columns are: a, b",
+        "ragged.csv": "row 3: 1 cell instead of 2",
         "ambiguous.csv": "'ID' and 'Driver ID' could both be",
-        "held.csv": "it is a results file",
+        "held.csv": "is a results file",
         "latin.csv": "line 2: not UTF-8",
         "book.xlsx": "a workbook that is not .xlsx",
     }.items():
         yield name, ["issue", str(folder / name), "--sandbox"], message
-    yield "no such folder", ["issue", good, "--sandbox", "-o", str(folder / "x" / "out.csv")], "there is no folder"
+    yield "no such folder", ["issue", good, "--sandbox", "-o", str(folder / "x" / "out.csv")], "no folder"
     yield "folder not writable", ["issue", good, "--sandbox", "-o", "/sys/out.csv"], "cannot be used"
-    yield "output is a folder", ["issue", good, "--sandbox", "-o", str(folder)], "is not a file"
+    yield "output is a folder", ["issue", good, "--sandbox", "-o", str(folder)], "has no ending"
+    yield "output is a folder with its slash", ["issue", good, "--sandbox", "-o", f"{folder}/"], "is a folder"
     yield "output is the roster", ["issue", good, "--sandbox", "-o", good, "--overwrite"], "is the roster itself"
     yield "the current folder", ["issue", ".", "--sandbox"], "is not a file"
     yield "an empty name", ["issue", "", "--sandbox"], "is not a file"
     yield "output is an empty name", ["issue", good, "--sandbox", "-o", ""], "is a folder"
-    yield "output is no CSV", ["issue", good, "--sandbox", "-o", str(folder / "out.ods")], "kept as .csv or .xlsx"
+    for ending in (".ods", ".pdf", ".gz", ".csv.gz", ".partial"):
+        shown = f"results cannot be written as .{ending.rpartition('.')[2]}"
+        yield f"output is {ending}", ["issue", good, "--sandbox", "-o", str(folder / f"out{ending}")], shown
+    yield "output has no ending", ["issue", good, "--sandbox", "-o", "out"], "the results file out has no ending"
     yield "output is taken", ["issue", good, "--sandbox", "-o", str(folder / "taken.csv")], "not a results file"
     yield "output is a link", ["issue", good, "--sandbox", "-o", str(folder / "link.csv")], "symbolic link"
     for option, value, message in [
-        ("--rate", "fast", "is not a rate"),
-        ("--rate", "0/min", "is not possible"),
-        ("--burst", "101", "does not fit"),
-        ("--burst", "many", "is not a whole number"),
-        ("--timeout", "soon", "is not a time"),
+        ("--rate", "fast", "--rate: 'fast' is not a valid rate"),
+        ("--rate", "0/min", "--rate: a rate of 0 requests"),
+        ("--burst", "101", "is not possible at a rate"),
+        ("--burst", "many", "--burst: 'many' is not a whole number"),
+        ("--timeout", "soon", "--timeout: 'soon' is not a valid duration"),
         ("--concurrency", "0", "concurrency cannot be 0"),
-        ("--min-validity", "long", "is not a time"),
-        ("--region", "mars", "invalid choice"),
+        ("--min-validity", "long", "--min-validity: 'long' is not a valid duration"),
+        ("--region", "mars", "--region: 'mars' is not a valid choice"),
         ("--base-url", "http://api.samsara.com", "unencrypted"),
-        ("--base-url", "nonsense", "not a web address"),
-        ("--colour", "red", "unrecognized arguments"),
+        ("--base-url", "nonsense", "the base URL is not valid: it must begin with https://"),
+        ("--colour", "red", "issue has no flag --colour"),
     ]:
         where = [] if option in ("--region", "--base-url") else ["--region", "us"]
         yield f"{option} {value}", ["issue", good, *where, option, value], message
-    yield "no roster named", ["issue"], "no roster is named"
-    yield "no command", [], "required: COMMAND"
-    yield "unknown command", ["isue"], "invalid choice"
+    yield "no roster named", ["issue"], "ROSTER is missing"
+    yield "unknown command", ["isue"], "'isue' is not a batch-issuer command"
     for command in (["status"], ["status", "--json"], ["purge"], ["retry"]):
         yield f"{' '.join(command)} of a roster", [*command, good], "not a results file"
-        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "there is no file"
+        yield f"{' '.join(command)} of nothing", [*command, str(folder / "nope.csv")], "no file"
     yield "retry of a folder", ["retry", str(folder)], "is not a file"
     yield "purge of a link", ["purge", str(folder / "link.csv")], "symbolic link"
     yield "sandbox port", ["sandbox", "--port", "99999"], "port"
@@ -326,40 +334,40 @@ def bad_inputs(folder: Path) -> Iterator[tuple[str, list[str], str]]:
     yield "sandbox limiter", ["sandbox", "--limiter", "strict"], "unknown limiter"
 
 
-def test_bad_input_is_one_line_with_a_cure_and_exit_2(
+def test_bad_input_is_one_line_with_a_hint_and_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
 ) -> None:
     for name, arguments, message in bad_inputs(tmp_path):
         with subtests.test(name):
             before = sorted(tmp_path.iterdir())
             assert main(arguments, {"SAMSARA_API_TOKEN": "key"}) == 2
-            told = capsys.readouterr()
-            assert told.out == ""
-            what, cure = told.err.splitlines()[-2:]
-            assert what.startswith("batch-issuer: ")
+            output = capsys.readouterr()
+            assert output.out == ""
+            what, fix = output.err.splitlines()[-2:]
+            assert what.startswith("error: ")
             assert message in what
-            assert cure.startswith("What to do: ")
+            assert fix.startswith("hint: ")
             assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_port_that_is_taken_is_reported_in_the_words_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported_with_the_text_of_the_system(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert main(["sandbox", "--port", str(port)], {}) == 2
-    told = capsys.readouterr().err
-    assert f"batch-issuer: port {port} cannot be used: {os.strerror(errno.EADDRINUSE)}\n" in told
+    stderr = capsys.readouterr().err
+    assert f"error: port {port} cannot be used: {os.strerror(errno.EADDRINUSE)}\n" in stderr
 
 
-def test_results_with_tokens_are_replaced_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_with_tokens_are_replaced_only_by_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out = write_roster(tmp_path, 2), tmp_path / "depot.results.csv"
     assert main(["issue", str(source), "--sandbox"], {}) == 0
     first = out.read_bytes()
     assert main(["issue", str(source), "--sandbox"], {}) == 2
-    told = capsys.readouterr().err
-    assert "--overwrite" in told
-    assert f"batch-issuer retry {out}" in told
+    stderr = capsys.readouterr().err
+    assert "--overwrite" in stderr
+    assert f"batch-issuer retry {out}" in stderr
     assert out.read_bytes() == first
     assert main(["issue", str(source), "--sandbox", "--overwrite"], {}) == 0
     assert out.read_bytes() != first
@@ -373,15 +381,17 @@ def test_results_without_any_token_may_be_replaced(tmp_path: Path) -> None:
         assert main(["issue", *options], environ_for(sandbox)) == 0
 
 
-def test_no_key_tells_how_to_get_one_and_sends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_an_api_token_the_hint_explains_how_to_get_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in (["issue", str(write_roster(tmp_path, 2))], ["quota"]):
         assert main(command, {}) == 2
-        told = capsys.readouterr().err
-        assert all(word in told for word in ("SAMSARA_API_TOKEN", SCOPE, "API Tokens", "--sandbox"))
+        stderr = capsys.readouterr().err
+        assert all(word in stderr for word in ("SAMSARA_API_TOKEN", SCOPE, "API Tokens", "--sandbox"))
     assert [path.name for path in tmp_path.iterdir()] == ["depot.csv"]
 
 
-def test_sandbox_never_looks_at_the_real_key(tmp_path: Path) -> None:
+def test_sandbox_never_reads_the_real_api_token(tmp_path: Path) -> None:
     class Guarded(dict[str, str]):
         def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
             assert key != "SAMSARA_API_TOKEN"
@@ -392,58 +402,60 @@ def test_sandbox_never_looks_at_the_real_key(tmp_path: Path) -> None:
     assert main(["issue", str(write_roster(tmp_path, 3)), "--sandbox", "--quiet"], Guarded()) == 0
 
 
-# --- going on with a run that was cut off
+# --- resuming an interrupted run
 
 
 @pytest.mark.parametrize("by", ["issue", "retry"])
-def test_a_run_that_was_cut_off_is_gone_on_with_and_what_it_left_is_told(
+def test_an_interrupted_run_is_resumed_and_reported(
     by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
-    kept = cut_off_run(place, Roster.from_path(source))
+    kept = interrupted_run(place, Roster.from_path(source))
     with live_sandbox() as sandbox:
         command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 0
     assert [entry.identifier for entry in sandbox.ledger] == ["driverId=700001", "driverId=700002"]
-    told = capsys.readouterr()
-    assert f"Going on with {place.partial}, which a run that did not finish has left." in told.err
-    assert "1 row of 3 with a token that is still good, left alone." in told.err
-    assert "1 row of which nobody knows whether a token was issued: another is asked for." in told.err
-    assert "3 rows: 3 issued." in told.err
-    assert told.out == f"{place.path}\n"
+    output = capsys.readouterr()
+    assert f"Resuming the run that left {place.partial}.\n" in output.err
+    assert "Keeping 1 valid login token.\n" in output.err
+    assert "1 row may have lost a login token; requesting new ones.\n" in output.err
+    assert "3 of 3 rows have a login token (" in output.err
+    assert output.out == f"{place.path}\n"
     assert [row["auth_token"] for row in lines(place.path)] == [kept.token, *(e.token for e in sandbox.ledger)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
 
 
-def test_a_run_of_another_roster_does_not_go_on_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_run_is_not_resumed_with_another_roster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
-    cut_off_run(place, Roster.from_path(source))
+    interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     source.write_text(source.read_text().replace("700001", "700009"))
-    for options in ([], ["--overwrite"]):
-        assert main(["issue", str(source), "--sandbox", *options], {}) == 2
-        told = capsys.readouterr().err
-        assert "its roster was another: row 3 differs" in told
-        assert f"batch-issuer retry {place.path}" in told
-        assert "--restart" in told
+    assert main(["issue", str(source), "--sandbox"], {}) == 2
+    stderr = capsys.readouterr().err
+    assert "had another roster: row 3 differs" in stderr
+    assert f"batch-issuer retry {place.path}" in stderr
+    assert "--overwrite" in stderr
     assert place.partial.read_bytes() == left
     assert not place.path.exists()
 
 
 @pytest.mark.parametrize("by", ["issue", "retry"])
-def test_restart_keeps_what_was_left_aside_and_begins_anew(
+def test_overwrite_starts_over_and_sets_the_journal_aside(
     by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``retry`` by the results as they were before the run that was cut off."""
+    """``retry`` uses the results as they were before the interrupted run."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
-    kept = cut_off_run(place, Roster.from_path(source))
+    kept = interrupted_run(place, Roster.from_path(source))
     left = place.partial.read_bytes()
     with live_sandbox() as sandbox:
-        command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--restart"]
+        command = [by, str(source if by == "issue" else place.path), "--base-url", sandbox.url, "--overwrite"]
         assert main(command, environ_for(sandbox)) == 0
     aside = tmp_path / "depot.results.csv.partial.1"
-    assert f"kept as {aside}; it may hold tokens" in capsys.readouterr().err
+    kept_line = f"The journal of the interrupted run is kept as {aside}; it may contain login tokens.\n"
+    assert kept_line in capsys.readouterr().err
     assert aside.read_bytes() == left
     assert kept.token.encode() in left
     assert_agrees(place.path, sandbox)
@@ -452,33 +464,32 @@ def test_restart_keeps_what_was_left_aside_and_begins_anew(
 
 
 @pytest.mark.parametrize("by", ["issue", "retry"])
-def test_results_that_were_changed_after_the_run_was_cut_off_are_left_alone(
+def test_results_changed_after_the_interruption_are_not_touched(
     by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Somebody has worked on them: which of the two counts is for that person to say."""
+    """Somebody has worked on them and has to decide which of the two counts."""
     source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
     publish(place, Batch.of_roster(Roster.from_path(source)))
-    cut_off_run(place, Roster.from_path(source))
+    interrupted_run(place, Roster.from_path(source))
     place.path.write_bytes(place.path.read_bytes().replace(b"Sample 1", b"Sample One"))
     os.utime(place.path, (0, place.partial.stat().st_mtime + 1))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main([by, str(source if by == "issue" else place.path), "--sandbox"], {}) == 2
-    told = capsys.readouterr().err
-    assert f"{place.path} was changed after the run that did not finish and left {place.partial}" in told
-    assert "--restart" in told
+    stderr = capsys.readouterr().err
+    assert f"{place.path} was changed after the interrupted run that left {place.partial}" in stderr
+    assert f"batch-issuer retry {place.path} --overwrite" in stderr
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_what_is_no_journal_in_the_place_of_one_is_kept_aside_when_told(
+def test_a_file_in_the_place_of_the_journal_is_set_aside_with_overwrite(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, partial = write_roster(tmp_path, 2), tmp_path / "depot.results.csv.partial"
     partial.write_text("precious")
-    for options in ([], ["--overwrite"]):
-        assert main(["issue", str(source), "--sandbox", *options], {}) == 2
-        assert "--restart" in capsys.readouterr().err
-        assert partial.read_text() == "precious"
-    assert main(["issue", str(source), "--sandbox", "--restart"], {}) == 0
+    assert main(["issue", str(source), "--sandbox"], {}) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert partial.read_text() == "precious"
+    assert main(["issue", str(source), "--sandbox", "--overwrite"], {}) == 0
     assert (tmp_path / "depot.results.csv.partial.1").read_text() == "precious"
     assert not partial.exists()
 
@@ -488,6 +499,50 @@ def test_the_sandbox_never_replaces_real_tokens(tmp_path: Path, capsys: pytest.C
     drivers = Batch.of_roster(Roster.from_path(write_roster(tmp_path, 2)))
     publish(place, drivers, issued(drivers.drivers[0], expires_at=datetime.now(UTC) + timedelta(minutes=1)))
     before = place.path.read_bytes()
-    assert main(["retry", str(place.path), "--sandbox"], {}) == 2
-    assert "tokens of the real API" in capsys.readouterr().err
-    assert place.path.read_bytes() == before
+    for command in (["retry", str(place.path)], ["issue", str(tmp_path / "depot.csv"), "--overwrite"]):
+        assert main([*command, "--sandbox"], {}) == 2
+        assert "contains real login tokens" in capsys.readouterr().err
+        assert place.path.read_bytes() == before
+
+
+# --- after a sandbox run
+
+
+@pytest.fixture
+def unreachable() -> Iterator[dict[str, str]]:
+    """The environment of a run with the real API, which a proxy that is not there keeps out of reach."""
+    with unused_port() as port:
+        yield {"SAMSARA_API_TOKEN": "k", "HTTPS_PROXY": f"http://127.0.0.1:{port}"}
+
+
+OUT_OF_REACH = ["--quota", "process", "--rate", "1000/s", "--give-up-after", "20ms"]
+
+
+def test_after_a_sandbox_run_the_real_one_just_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], unreachable: dict[str, str]
+) -> None:
+    source, out = write_roster(tmp_path, 3), tmp_path / "depot.results.csv"
+    assert main(["issue", str(source), "--sandbox"], {}) == 0
+    assert main(["issue", str(source), "--sandbox"], {}) == 2  # nothing changes for another sandbox run
+    assert "already contains login tokens" in capsys.readouterr().err
+    assert main(["issue", str(source), *OUT_OF_REACH], unreachable) == 4
+    assert "sandbox" not in out.read_text(encoding="utf-8-sig")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]
+
+
+def test_after_an_interrupted_sandbox_run_the_real_one_just_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], unreachable: dict[str, str]
+) -> None:
+    """Also if the roster was corrected meanwhile; nothing is resumed, set aside or called lost."""
+    source, place = write_roster(tmp_path, 3), Destination(tmp_path / "depot.results.csv")
+    rows = Batch.of_roster(Roster.from_path(source))
+    soon = datetime.now(UTC) + timedelta(minutes=10)
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1", expires_at=soon), Attempts(rows.drivers[1]).intent())
+    source.write_text(source.read_text().replace("700001", "700009"))
+    assert main(["issue", str(source), *OUT_OF_REACH], unreachable) == 4
+    stderr = capsys.readouterr().err
+    assert "Resuming" not in stderr
+    assert "may have lost" not in stderr
+    assert [row["auth_token"] for row in lines(place.path)] == [""] * 3
+    assert lines(place.path)[1]["auth_identifier"] == "driverId=700009"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["depot.csv", "depot.results.csv"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -44,7 +45,7 @@ KEY = {"SAMSARA_API_TOKEN": "key"}
 
 @pytest.fixture
 def dead_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A port on which nobody listens, nor will; and nobody tries for long."""
+    """A closed port, and short patience for it."""
     monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
     with unused_port() as port:
         yield port
@@ -52,13 +53,13 @@ def dead_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 @contextmanager
 def another_run(
-    settings: Settings, *ends: End, under_way: int = 2, waiting: int = 3, gate: float = 0.0
+    settings: Settings, *ends: End, in_flight: int = 2, waiting: int = 3, gate: float = 0.0
 ) -> Iterator[None]:
-    """A run of this process that has sent requests which ended so, has some under way and some waiting."""
+    """A run of this process with requests that ended, some in flight and some waiting."""
     leases = SqliteLeases(organization(settings), settings.rate)
 
-    async def at_work() -> None:
-        for number in range(len(ends) + under_way):
+    async def work() -> None:
+        for number in range(len(ends) + in_flight):
             lease = (await leases.acquire(waiting + 1)).lease
             assert lease is not None
             if number < len(ends):
@@ -68,61 +69,78 @@ def another_run(
         await leases.snapshot()  # all of that is written
 
     try:
-        asyncio.run(at_work())
+        asyncio.run(work())
         yield
     finally:
         asyncio.run(leases.close())
 
 
-def test_quota_of_nobody_is_all_free(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unused_quota_is_all_free(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quota"], KEY) == 0
-    assert capsys.readouterr() == ("0 of 100 slots in use.\n", "")
+    assert capsys.readouterr() == ("0 of 100 requests used; 100 possible now.\n", "")
 
 
-def test_quota_prints_what_all_runs_of_the_organization_have_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quota_counts_all_runs_of_the_organization(capsys: pytest.CaptureFixture[str]) -> None:
     """Sends nothing and uses none of it; another organization has its own."""
     eu = Settings(api_token=Secret("key"), base_url="https://api.eu.samsara.com")
     with another_run(eu, *[End.ANSWERED] * 4, End.LOST, End.UNSENT, gate=30.0):
         for _ in range(2):
             assert main(["quota", "--region", "eu"], KEY) == 0
         assert main(["quota"], KEY) == 0
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     lines = [
-        "7 of 100 slots in use.",
-        "2 requests under way.",
-        "5 slots cooling down: the first is free in 1 min, all in 1 min 15 s.",
-        "Every run has to wait, for 30 s more.",
-        "1 run at work, with 3 requests yet to be sent.",
+        "7 of 100 requests used; 93 possible now.",
+        "2 requests in flight.",
+        "Samsara asked to wait: no run sends for another 30 s.",
+        "1 run in progress, with 3 requests still to send.",
     ]
-    assert told.out.splitlines() == [*lines, *lines, "0 of 100 slots in use."]
-    assert told.err == ""
+    assert output.out.splitlines() == [*lines, *lines, "0 of 100 requests used; 100 possible now."]
+    assert output.err == ""
 
 
-def test_quota_of_one_reads_as_well(capsys: pytest.CaptureFixture[str]) -> None:
-    with another_run(Settings(api_token=Secret("key")), End.ANSWERED, under_way=1, waiting=1):
+@pytest.mark.parametrize(
+    ("ends", "in_flight", "line"),
+    [
+        (100, 0, r"100 of 100 requests used; the next is possible in (59 s|1 min)\."),
+        (60, 40, r"100 of 100 requests used; the next is possible in (59 s|1 min)\."),
+        (0, 100, r"100 of 100 requests used; the next is possible after a reply\."),
+        (99, 0, r"99 of 100 requests used; 1 possible now\."),
+    ],
+)
+def test_quota_shows_when_the_next_request_is_possible(
+    ends: int, in_flight: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with another_run(Settings(api_token=Secret("key")), *[End.ANSWERED] * ends, in_flight=in_flight):
+        assert main(["quota"], KEY) == 0
+    assert re.fullmatch(line, capsys.readouterr().out.splitlines()[0])
+
+
+def test_quota_uses_the_singular(capsys: pytest.CaptureFixture[str]) -> None:
+    with another_run(Settings(api_token=Secret("key")), End.ANSWERED, in_flight=1, waiting=1):
         assert main(["quota", "--rate", "50/min"], KEY) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("2 of 50 slots in use.\n1 request under way.\n1 slot cooling down: ")
-    assert told.endswith("\n1 run at work, with 1 request yet to be sent.\n")
+    output = capsys.readouterr().out
+    assert output.splitlines() == [
+        "2 of 50 requests used; 48 possible now.",
+        "1 request in flight.",
+        "1 run in progress, with 1 request still to send.",
+    ]
 
 
-def test_quota_sees_what_another_process_sees(capfd: pytest.CaptureFixture[str]) -> None:
+def test_quota_is_the_same_in_another_process(capfd: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "batch_issuer", "quota"]
     with another_run(Settings(api_token=Secret("key")), End.ANSWERED):
         subprocess.run(command, env={**os.environ, **KEY}, check=True, timeout=30)
-    assert capfd.readouterr().out.startswith("3 of 100 slots in use.\n2 requests under way.\n1 slot cooling down")
+    assert capfd.readouterr().out.startswith("3 of 100 requests used; 97 possible now.\n2 requests in flight.\n")
 
 
-def test_issue_says_before_it_starts_what_others_have_in_use(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_issue_first_reports_what_other_runs_have_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with live_sandbox() as sandbox:
         command = ["issue", str(write_roster(tmp_path, 3)), "--base-url", sandbox.url]
         with another_run(settings_for(sandbox), *[End.ANSWERED] * 36):
             assert main(command, environ_for(sandbox)) == 0
-    told = capsys.readouterr().err
-    why = "38 of 100 slots in use by another run that has 3 more to send"
-    assert f"3 drivers to send at 100/min, {why}: about 1 s." in told
+    stderr = capsys.readouterr().err
+    assert "Requesting 3 login tokens at 100/min: about 1 s.\n" in stderr
+    assert "Other runs have used 38 of 100 requests and have 3 more to send.\n" in stderr
 
 
 def test_runs_one_after_the_other_share_the_quota(tmp_path: Path) -> None:
@@ -136,8 +154,8 @@ def test_runs_one_after_the_other_share_the_quota(tmp_path: Path) -> None:
     assert len(sandbox.ledger) == 30
 
 
-def test_the_sandbox_and_check_leave_the_shared_quota_alone(tmp_path: Path) -> None:
-    """Whatever the variable says."""
+def test_sandbox_and_check_do_not_touch_the_shared_quota(tmp_path: Path) -> None:
+    """Whatever the variable contains."""
     source = str(write_roster(tmp_path, 3))
     for quota in ("host", "nonsense", f"redis://user:{HIDDEN}@127.0.0.1:1/0"):
         environ = {"BATCH_ISSUER_QUOTA": quota}
@@ -146,7 +164,7 @@ def test_the_sandbox_and_check_leave_the_shared_quota_alone(tmp_path: Path) -> N
         assert not state_folder().exists()
 
 
-def test_what_the_quota_is_kept_in_is_private_and_tells_no_secret(tmp_path: Path) -> None:
+def test_the_file_of_the_quota_is_private_and_contains_no_secret(tmp_path: Path) -> None:
     """While it is in use, and after it."""
     with live_sandbox() as sandbox:
         options = ["--base-url", sandbox.url, "--quiet"]
@@ -171,7 +189,7 @@ def test_what_the_quota_is_kept_in_is_private_and_tells_no_secret(tmp_path: Path
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["", "quiet"])
-def test_a_quota_that_is_broken_is_warned_of_once_and_the_run_goes_on(
+def test_a_broken_quota_is_one_warning_and_the_run_continues(
     quiet: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state_folder().mkdir(parents=True)
@@ -179,18 +197,18 @@ def test_a_quota_that_is_broken_is_warned_of_once_and_the_run_goes_on(
     with live_sandbox() as sandbox:
         options = ["--base-url", sandbox.url, *quiet]
         assert main(["issue", str(write_roster(tmp_path, 30)), *options], environ_for(sandbox)) == 0
-        told = capsys.readouterr().err
-        assert told.count("Warning: the quota cannot be shared with other runs") == 1
-        assert told.count("Warning") == 1
-        assert sandbox.api_token not in told
+        stderr = capsys.readouterr().err
+        assert stderr.count("warning: the quota cannot be shared with other runs") == 1
+        assert stderr.count("warning") == 1
+        assert sandbox.api_token not in stderr
         assert main(["quota", "--base-url", sandbox.url], environ_for(sandbox)) == 4
-    what, cure = capsys.readouterr().err.splitlines()
-    assert what.startswith("batch-issuer: the quota cannot be shared with other runs")
-    assert cure.startswith("What to do: ")
+    what, fix = capsys.readouterr().err.splitlines()
+    assert what.startswith("error: the quota cannot be shared with other runs")
+    assert fix.startswith("hint: ")
     assert state_file(state_folder()).read_text() == "precious, but no database" * 100
 
 
-def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
+def test_a_quota_unavailable_for_too_long_is_exit_4(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process has stopped in the middle of writing: what was issued before is published."""
@@ -206,13 +224,13 @@ def test_a_quota_that_cannot_be_had_for_too_long_is_exit_4(
             assert sandbox.ledger == []
     finally:
         holder.close()
-    told = capsys.readouterr().err
-    assert "Waiting: another process holds the lock" in told
-    assert "Stopped: another process holds the lock" in told
+    stderr = capsys.readouterr().err
+    assert "Waiting: another process has locked" in stderr
+    assert "error: another process has locked" in stderr
     assert [row["auth_status"] for row in lines(tmp_path / "depot.results.csv")] == ["not_attempted"] * 5
 
 
-def test_a_quota_that_makes_no_sense_is_exit_2_and_its_password_is_not_shown(
+def test_an_invalid_quota_is_exit_2_and_its_password_is_not_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests, dead_port: int
 ) -> None:
     source, port = str(write_roster(tmp_path, 3)), dead_port
@@ -233,25 +251,25 @@ def test_a_quota_that_makes_no_sense_is_exit_2_and_its_password_is_not_shown(
     ]:
         with subtests.test(" ".join(arguments).replace(HIDDEN, "***"), variable=bool(variable)):
             assert main(arguments, {**KEY, "BATCH_ISSUER_QUOTA": variable}) == 2
-            told = capsys.readouterr()
-            assert told.out == ""
-            what, cure = told.err.splitlines()[-2:]
-            assert what.startswith("batch-issuer: ")
-            assert cure.startswith("What to do: ")
-            assert HIDDEN not in told.err
+            output = capsys.readouterr()
+            assert output.out == ""
+            what, fix = output.err.splitlines()[-2:]
+            assert what.startswith("error: ")
+            assert fix.startswith("hint: ")
+            assert HIDDEN not in output.err
             assert [path.name for path in tmp_path.iterdir()] == ["depot.csv"]
 
 
-def test_a_password_in_an_argument_is_warned_of_and_one_in_the_variable_is_not(
+def test_only_a_password_in_an_argument_is_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dead_port: int
 ) -> None:
     address = f"redis://user:{HIDDEN}@127.0.0.1:{dead_port}/0"
     for command in (["quota"], ["issue", str(write_roster(tmp_path, 1))]):
         main([*command, "--quota", address], KEY)
-        told = capsys.readouterr().err
-        assert told.startswith("Warning: every user of this computer can see the password in --quota.\n")
-        assert "BATCH_ISSUER_QUOTA" in told
-        assert HIDDEN not in told
+        stderr = capsys.readouterr().err
+        assert stderr.startswith("warning: other users of this computer can see the password in --quota\n")
+        assert "BATCH_ISSUER_QUOTA" in stderr
+        assert HIDDEN not in stderr
         main(command, {**KEY, "BATCH_ISSUER_QUOTA": address})
         main([*command, "--quota", f"redis://127.0.0.1:{dead_port}/0"], KEY)
-        assert "Warning" not in capsys.readouterr().err
+        assert "warning" not in capsys.readouterr().err

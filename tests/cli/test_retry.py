@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_issue_of_results_names_retry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_issue_of_a_results_file_suggests_retry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = earlier_results(tmp_path, 3, 2).path
     before = path.read_bytes()
     assert main(["issue", str(path), "--sandbox"], {}) == 2
-    what, cure = capsys.readouterr().err.splitlines()
-    assert "it is a results file, not a roster" in what
-    assert "batch-issuer retry" in cure
+    what, fix = capsys.readouterr().err.splitlines()
+    assert "is a results file, not a roster" in what
+    assert "batch-issuer retry" in fix
     assert path.read_bytes() == before
 
 
-def test_retry_asks_for_the_rows_without_a_token_only_and_then_has_nothing_to_do(
+def test_retry_requests_only_missing_tokens_and_then_has_nothing_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second time nothing is sent and the file is not touched; both are exit 0."""
@@ -36,13 +37,13 @@ def test_retry_asks_for_the_rows_without_a_token_only_and_then_has_nothing_to_do
     with live_sandbox() as sandbox:
         command = ["retry", str(path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 0
-        assert "3 rows of 5 with a token that is still good, left alone." in capsys.readouterr().err
+        assert "Keeping 3 valid login tokens.\n" in capsys.readouterr().err
         before = path.stat()
         assert main(command, environ_for(sandbox)) == 0
         assert main([*command, "--quiet"], environ_for(sandbox)) == 0
-    told = capsys.readouterr()
-    assert told.err.count("There is nothing to do.") == 1
-    assert told.out == f"{path}\n"
+    output = capsys.readouterr()
+    assert output.err.count("Nothing to do.\n") == 1
+    assert output.out == f"{path}\n"
     after = path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert [entry.identifier for entry in sandbox.ledger] == ["driverId=700003", "driverId=700004"]
@@ -65,27 +66,28 @@ def test_retry_is_exit_1_while_a_row_has_no_token(tmp_path: Path, capsys: pytest
     with live_sandbox(script="404*2") as sandbox:
         command = ["retry", str(path), "--base-url", sandbox.url]
         assert main(command, environ_for(sandbox)) == 1
-        assert "1 row without a token:" in capsys.readouterr().err
+        assert "1 failed: HTTP 404: This is a fault of the sandbox.\n    row 4 (Sample 2)\n" in capsys.readouterr().err
         assert main(command, environ_for(sandbox)) == 1
         assert main(command, environ_for(sandbox)) == 0
     assert [row["auth_attempts"] for row in lines(path)] == ["1", "1", "3"]
 
 
-def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_told_with_exit_1(
+def test_a_token_that_could_not_be_renewed_is_kept_and_reported_with_exit_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = earlier_results(tmp_path, 1, 1, timedelta(minutes=2)).path
     before = lines(path)[0]
     with live_sandbox(script="404") as sandbox:
         assert main(["retry", str(path), "--base-url", sandbox.url], environ_for(sandbox)) == 1
-    told = capsys.readouterr().err
-    assert "1 row without a good token:" in told
-    assert "this is the earlier token; no new one: HTTP 404" in told
+    stderr = capsys.readouterr().err
+    assert re.search(r"^1 not renewed: .*HTTP 404: .*\n    row 2 \(Sample 0\)\n    hint: ", stderr, re.MULTILINE)
+    assert "1 of 1 row has a login token" in stderr
+    assert "\nTo renew the remaining login tokens:\n  batch-issuer retry " in stderr
     (after,) = lines(path)
     assert {**after, "auth_error": "", "auth_hint": ""} == before
 
 
-def test_retry_with_a_refused_key_is_exit_3_and_keeps_every_token(tmp_path: Path) -> None:
+def test_retry_with_a_refused_api_token_is_exit_3_and_keeps_every_token(tmp_path: Path) -> None:
     path = earlier_results(tmp_path, 5, 3).path
     with live_sandbox() as sandbox:
         code = main(["retry", str(path), "--base-url", sandbox.url, "--quiet"], {"SAMSARA_API_TOKEN": "wrong"})

@@ -69,11 +69,12 @@ def test_a_first_signal_finishes_what_is_in_flight_and_publishes(number: int, tm
     assert set(statuses) == {"issued", "not_attempted"}
     assert not command.partial.exists()
     assert out == f"{command.out}\n"
-    assert "Stopped: " in err
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    assert f"\nInterrupted by {name}.\n" in err
     assert "Traceback" not in err
 
 
-def test_a_retry_that_a_signal_stops_is_130_and_keeps_earlier_tokens_as_well_as_new_ones(tmp_path: Path) -> None:
+def test_a_retry_stopped_by_a_signal_is_130_and_keeps_old_and_new_tokens(tmp_path: Path) -> None:
     earlier_results(tmp_path, 200, 3)
     with live_sandbox(latency=(0.05, 0.1)) as sandbox:
         command = SlowRun(tmp_path, sandbox, "30/min", retry=True)
@@ -85,23 +86,23 @@ def test_a_retry_that_a_signal_stops_is_130_and_keeps_earlier_tokens_as_well_as_
     assert held[:3] == ["token-2", "token-3", "token-4"]
     assert {*held[3:]} == issued_now
     assert len(held) == 3 + len(issued_now)
-    assert f"To go on: batch-issuer retry {command.out} --base-url {sandbox.url}" in err
+    assert f"\nTo resume:\n  batch-issuer retry {command.out} --base-url {sandbox.url}" in err
     assert not command.partial.exists()
 
 
-def test_one_ctrl_c_never_leaves_at_once_even_if_the_run_is_stopping_already(tmp_path: Path) -> None:
-    """A key revoked midway, slow replies still under way, then Ctrl-C: their tokens are waited for and published."""
+def test_one_ctrl_c_never_exits_at_once_even_while_the_run_is_stopping(tmp_path: Path) -> None:
+    """An API token revoked midway, slow replies in flight, then Ctrl-C: their tokens are still published."""
     with live_sandbox(script="ok*30,401*", latency=(0.4, 0.8)) as sandbox:
         command = SlowRun(tmp_path, sandbox, "200/min")
         command.signal_after(sandbox, 31, signal.SIGINT)
         _, err = command.process.communicate(timeout=30)
     assert command.process.returncode in (3, 130)
-    assert "Left at once" not in err
+    assert "Stopped at once" not in err
     assert_agrees(command.out, sandbox)
 
 
-def test_stdout_and_stderr_that_nobody_reads_change_nothing(tmp_path: Path) -> None:
-    """``… 2>&1 | true``: the run goes on to its end, and the exit code is its own."""
+def test_closed_pipes_change_nothing(tmp_path: Path) -> None:
+    """``… 2>&1 | true``: the run finishes, and the exit code is its own."""
     source = write_roster(tmp_path, 20)
     reader, writer = os.pipe()
     os.close(reader)
@@ -111,8 +112,21 @@ def test_stdout_and_stderr_that_nobody_reads_change_nothing(tmp_path: Path) -> N
     assert {row["auth_status"] for row in lines(tmp_path / "depot.results.csv")} == {"issued"}
 
 
+@pytest.mark.parametrize("command", ["check depot.csv", "status depot.results.csv", "config", "help", "help rosters"])
+def test_a_command_whose_stdout_is_closed_prints_nothing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python then has no ``sys.stdout``."""
+    monkeypatch.chdir(tmp_path)
+    write_roster(tmp_path, 2)
+    assert main(["issue", "depot.csv", "--sandbox", "--quiet"], {}) == 0
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(command.split(), {}) == 0
+    assert "error" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("closed", ["1", "2"])
-def test_a_stream_that_is_closed_or_full_from_the_start_changes_nothing(closed: str, tmp_path: Path) -> None:
+def test_a_stream_closed_or_full_from_the_start_changes_nothing(closed: str, tmp_path: Path) -> None:
     source = write_roster(tmp_path, 3)
     for redirected in (f"{closed}>&-", f"{closed}>/dev/full"):
         issue = f'exec "{sys.executable}" -m batch_issuer issue "{source}" --sandbox --overwrite {redirected}'
@@ -121,7 +135,7 @@ def test_a_stream_that_is_closed_or_full_from_the_start_changes_nothing(closed: 
         assert {row["auth_status"] for row in lines(tmp_path / "depot.results.csv")} == {"issued"}
 
 
-def test_a_second_ctrl_c_leaves_at_once_with_the_journal_intact(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_exits_at_once_with_the_journal_intact(tmp_path: Path) -> None:
     """With requests hanging in flight; each token whose reply came is in the journal, each request sent is known."""
     with live_sandbox(script="ok*12,hang*") as sandbox:
         command = SlowRun(tmp_path, sandbox, "30/min")
@@ -131,7 +145,7 @@ def test_a_second_ctrl_c_leaves_at_once_with_the_journal_intact(tmp_path: Path) 
         command.process.send_signal(signal.SIGINT)
         _, err = command.process.communicate(timeout=10)
     assert command.process.returncode == 130
-    assert "Left at once" in err
+    assert "\nStopped at once. The login tokens so far are in " in err
     assert not command.out.exists()
     assert stat.S_IMODE(command.partial.stat().st_mode) == 0o600
     last = {row["auth_row"]: row for row in lines(command.partial)}
@@ -141,7 +155,7 @@ def test_a_second_ctrl_c_leaves_at_once_with_the_journal_intact(tmp_path: Path) 
     answered = {(entry.identifier, entry.code, entry.token) for entry in sandbox.ledger if entry.status == 200}
     held = {(r["auth_identifier"], r["auth_code"], r["auth_token"]) for r in last.values() if r["auth_token"]}
     assert held == answered
-    # A row that was admitted in the moment of the signal has sent nothing, and its last line says so.
+    # A row that was admitted in the moment of the signal has sent nothing, as its last line shows.
     assert {row["auth_status"] for row in last.values()} - {"not_attempted"} == {"issued", "unknown"}
 
 
@@ -177,7 +191,7 @@ def test_sandbox_command_serves_until_ctrl_c(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("--no-retry-after",)])
-def test_sandbox_command_gives_429s_a_retry_after_unless_told_not_to(flags: tuple[str, ...]) -> None:
+def test_sandbox_command_sends_retry_after_with_429s_unless_disabled(flags: tuple[str, ...]) -> None:
     """The fault's 429 as well as the limiter's."""
     with sandbox_command("--limiter", "sliding-strict", "--limit", "1", "--script", "429", *flags) as (url, key):
         headers = {"Authorization": f"Bearer {key}"}

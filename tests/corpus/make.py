@@ -1,7 +1,7 @@
-"""Small rosters as the programs of this world write them, and what each comes to.
+"""Small rosters as real programs write them, and the expected result of each.
 
-    python tests/corpus/make.py              write the files anew, but for the exports of LibreOffice
-    python tests/corpus/make.py libreoffice  write these anew, too, with the LibreOffice of this computer
+    python tests/corpus/make.py              write all files except the exports of LibreOffice
+    python tests/corpus/make.py libreoffice  write these, too, with the installed LibreOffice
 
 The folder of a file in ``files/`` names the program that would write such a one. All people are invented.
 """
@@ -34,24 +34,24 @@ class Case:
     """A roster file.
 
     Attributes:
-        path: below ``files/``; the folder is the program.
-        content: its bytes; None for one that LibreOffice itself wrote.
+        path: in ``files/``; the folder is the program.
+        content: its bytes; None for a file that LibreOffice wrote.
         rows: for each row what is sent, or ``invalid HINT``, or ``duplicate``.
-        refused: a part of the message, where the whole file is refused.
-        cure: a part of what to do, if so.
+        refused: part of the message if the whole file is refused.
+        fix: part of the hint in that case.
         options: of `RosterOptions`, by name, as flags have them.
-        notes: parts of what is said of the roster.
-        remarks: numbers of rows that are sent with a remark.
+        notes: parts of the notes about the roster.
+        warnings: numbers of rows that are sent with a warning.
     """
 
     path: str
     content: bytes | None
     rows: Sequence[str] = ()
     refused: str = ""
-    cure: str = ""
+    fix: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    remarks: Sequence[int] = ()
+    warnings: Sequence[int] = ()
 
 
 def text(*lines: str, end: str = "\r\n", encoding: str = "utf-8") -> bytes:
@@ -74,7 +74,7 @@ STRICT_RELATIONS = "http://purl.oclc.org/ooxml/officeDocument/relationships"
 
 
 def zipped(members: dict[str, str | bytes]) -> bytes:
-    """An archive that is the same every time."""
+    """A reproducible archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:  # stored, since compressors differ
         for name, content in members.items():
@@ -85,7 +85,7 @@ def zipped(members: dict[str, str | bytes]) -> bytes:
 
 
 def gzipped(content: bytes) -> bytes:
-    """A gzip file that is the same every time (RFC 1952)."""
+    """A reproducible gzip file (RFC 1952)."""
     stored = zlib.compressobj(0, wbits=-15)
     data = stored.compress(content) + stored.flush()
     return b"\x1f\x8b\x08" + bytes(6) + b"\x03" + data + struct.pack("<II", zlib.crc32(content), len(content))
@@ -143,7 +143,7 @@ def row(number: int, *cells: str, attributes: str = "") -> str:
 
 
 def words(*texts: str) -> str:
-    """Cells of texts that stand in the sheet itself."""
+    """Cells with inline texts."""
     return "".join(f'<c t="inlineStr"><is><t xml:space="preserve">{one}</t></is></c>' for one in texts)
 
 
@@ -186,7 +186,7 @@ CASES = [
     Case(
         "samsara-dashboard/opened-and-saved-by-excel.csv",
         text(*dashboard("2.81475E+14", "2.81475E+14")),
-        ["invalid RUINED_DRIVER_ID"] * 2,
+        ["invalid ROUNDED_DRIVER_ID"] * 2,
         notes=["'Password'"],
     ),
     Case(
@@ -223,7 +223,7 @@ CASES = [
         "excel/csv-german-without-word.csv",
         text("Driver ID;Name", f"{A};Jörg Muster", encoding="cp1252"),
         refused="line 2: not UTF-8",
-        cure="--encoding windows-1252",
+        fix="--encoding windows-1252",
     ),
     Case(
         "excel/csv-polish.csv",
@@ -246,7 +246,7 @@ CASES = [
         "excel/csv-macintosh-without-word.csv",
         text("Driver ID;Name", f"{A};J\u00f6rg Muster", end="\r", encoding="mac-roman"),
         refused="line 2: not UTF-8",
-        cure="--encoding mac-roman",
+        fix="--encoding mac-roman",
     ),
     Case(
         "excel/csv-msdos.csv",
@@ -254,36 +254,36 @@ CASES = [
         [ID + A],
         options={"encoding": "cp850"},
     ),
-    Case("excel/ids-destroyed-german.csv", text("Driver ID;Name", "2,81475E+14;Ann"), ["invalid RUINED_DRIVER_ID"]),
+    Case("excel/ids-destroyed-german.csv", text("Driver ID;Name", "2,81475E+14;Ann"), ["invalid ROUNDED_DRIVER_ID"]),
     Case(
         "excel/ids-with-all-digits-in-scientific-format.csv",
         text("Driver ID,Name", "2.81474977075805E+14,Ann"),
         [ID + A],
-        remarks=[2],
+        warnings=[2],
     ),
     Case(
         "excel/ids-over-15-digits-rounded.csv",
         text("Driver ID,Name", "281474977075805000,Ann"),
         [ID + "281474977075805000"],
-        remarks=[2],
+        warnings=[2],
     ),
     Case(
         "excel/ids-with-separators.csv",
         text("Driver ID,Name", '"281,474,977,075,805",Ann', '"281,474,977,075,806.00",Bob'),
         BOTH,
-        remarks=[2, 3],
+        warnings=[2, 3],
     ),
     Case(
         "excel/ids-with-separators-german.csv",
         text("Driver ID;Name", "281.474.977.075.805;Ann", "281.474.977.075.806,00;Bob"),
         BOTH,
-        remarks=[2, 3],
+        warnings=[2, 3],
     ),
     Case(
         "excel/ids-with-separators-swiss.csv",
         text("Driver ID;Name", "281\u2019474\u2019977\u2019075\u2019805;Ann", "281'474'977'075'806;Bob"),
         BOTH,
-        remarks=[2, 3],
+        warnings=[2, 3],
     ),
     Case(
         "excel/ids-with-separators-french.csv",
@@ -293,7 +293,7 @@ CASES = [
             "281\u00a0474\u00a0977\u00a0075\u00a0806;Bob",
         ),
         BOTH,
-        remarks=[2, 3],
+        warnings=[2, 3],
     ),
     Case(
         "excel/an-amount-that-may-be-two.csv",
@@ -304,7 +304,7 @@ CASES = [
         "excel/texts-as-formulas.csv",
         text("Driver ID,Username", f'"=""{A}""",ann', '"=""00123""",cid'),
         [ID + A, "invalid DRIVER_ID"],
-        remarks=[2],
+        warnings=[2],
     ),
     Case("excel/blank-rows-at-the-end.csv", text("Driver ID,Name", f"{A},Ann", f"{B},Bob", ",", ",", ""), BOTH),
     Case(
@@ -321,7 +321,7 @@ CASES = [
     Case(
         "excel/usernames-destroyed.csv",
         text("Username,Name", "1.55501E+10,Ann", "ann.example,Bob"),
-        ["invalid RUINED_TEXT", USER + "ann.example"],
+        ["invalid ROUNDED_TEXT", USER + "ann.example"],
     ),
     Case(
         "excel/line-breaks-in-cells.csv",
@@ -338,7 +338,7 @@ CASES = [
     Case(
         "excel/over-15-digits.xlsx",
         workbook(HEAD + row(2, number("2.8147497707580501E+17")) + row(3, number("281474977075805123"))),
-        ["invalid RUINED_DRIVER_ID"] * 2,
+        ["invalid ROUNDED_DRIVER_ID"] * 2,
     ),
     Case(
         "excel/shared-strings.xlsx",
@@ -420,20 +420,20 @@ CASES = [
         "excel/two-sheets.xlsx",
         workbook(row(1, words("Month", "Total")) + row(2, words("May", "3")), TWO, names=("Summary", "Drivers")),
         BOTH,
-        notes=["'Drivers' is read; not 'Summary'"],
+        notes=["'Drivers' is read, not 'Summary'"],
     ),
     Case(
         "excel/two-rosters.xlsx",
         workbook(TWO, TWO, names=("North", "South")),
-        refused="'North', 'South' could each be the roster",
-        cure="--sheet",
+        refused="'North', 'South' could all be the roster",
+        fix="--sheet",
     ),
     Case(
         "excel/two-rosters-one-named.xlsx",
         workbook(TWO, HEAD + row(2, number(C)), names=("North", "South")),
         [ID + C],
         options={"sheet": "south"},
-        notes=["'South' is read; not 'North'"],
+        notes=["'South' is read, not 'North'"],
     ),
     Case(
         "excel/hidden-roster.xlsx",
@@ -445,7 +445,7 @@ CASES = [
         "excel/no-such-sheet.xlsx",
         workbook(TWO),
         refused="no sheet 'Nord'",
-        cure="'Drivers'",
+        fix="'Drivers'",
         options={"sheet": "Nord"},
     ),
     Case(
@@ -461,40 +461,40 @@ CASES = [
         "excel/a-cell-beyond-the-header.xlsx",
         workbook(HEAD + row(2, number(A), words("ann", "stray"))),
         refused="row 2: column C has no name in the header",
-        cure="name the column",
+        fix="add the name",
     ),
     Case(
         "excel/title-above-the-header.xlsx",
         workbook(row(1, words("Drivers of depot North")) + row(2, words("ID")) + row(3, number(A))),
-        refused="no column that names drivers",
-        cure="the first row must be the header",
+        refused="no column that identifies drivers",
+        fix="the first row must be the header",
     ),
     Case("excel/strict-open-xml.xlsx", workbook(TWO, strict=True), BOTH),
     Case(
         "excel/with-password.xlsx",
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(64),
         refused="with a password",
-        cure="save it as .xlsx",
+        fix="save it as .xlsx",
     ),
     Case(
         "excel/97-2003.xls",
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(64),
         refused="an old Excel workbook (.xls)",
-        cure="save it as .xlsx",
+        fix="save it as .xlsx",
     ),
-    Case("excel/cut-short.xlsx", workbook(TWO)[:-40], refused="a damaged workbook", cure="save it again"),
+    Case("excel/cut-short.xlsx", workbook(TWO)[:-40], refused="a damaged workbook", fix="save it as"),
     Case(
         "excel/web-page-called.xls",
         b"<html><body><table><tr><td>ID</td></tr></table>",
         refused="a web page or XML",
-        cure="CSV UTF-8",
+        fix="CSV UTF-8",
     ),
     # --- other spreadsheets
     Case(
         "openpyxl/formulas-never-computed.xlsx",
         workbook(row(1, words("ID", "Username")) + row(2, number(A), "<c><f>LOWER(A1)</f><v></v></c>")),
-        refused="row 2, column B: a formula without result",
-        cure="open the file in the spreadsheet program and save it",
+        refused="row 2, column B: formula without a result",
+        fix="open the file in the spreadsheet program and save it",
     ),
     Case("google-sheets/download.csv", text("Driver ID,Name", f"{A},Ann", f"{B},Jörg").rstrip(), BOTH),
     Case("google-sheets/download.tsv", text("Driver ID\tName", f"{A}\tAnn", f"{B}\tBob, Jr.").rstrip(), BOTH),
@@ -504,25 +504,25 @@ CASES = [
         "libreoffice/spreadsheet.ods",
         zipped({"mimetype": "application/vnd.oasis.opendocument.spreadsheet", "content.xml": "<office/>"}),
         refused="a workbook that is not .xlsx",
-        cure="save it as .xlsx",
+        fix="save it as .xlsx",
     ),
     # --- programs and databases
     Case(
         "pandas/index-and-floats.csv",
         text(",driver_id,name", f"0,{A}.0,Ann", f"1,{B}.0,Bob", "2,,Cid", end="\n"),
         [ID + A, ID + B, "invalid NO_IDENTIFIER"],
-        remarks=[2, 3],
+        warnings=[2, 3],
     ),
     Case(
         "pandas/floats-that-lost-digits.csv",
         text("driver_id", "2.81474977075805e+17", "9007199254740993.0", end="\n"),
-        ["invalid RUINED_DRIVER_ID"] * 2,
+        ["invalid ROUNDED_DRIVER_ID"] * 2,
     ),
     Case(
         "pandas/missing-as-nan.csv",
         text("username", "nan", "None", "ann.example", end="\n"),
         [USER + "nan", USER + "None", USER + "ann.example"],
-        remarks=[2],
+        warnings=[2],
     ),
     Case("r/write-csv.csv", quoted([["", "driver_id", "username"], ["1", A, "NA"], ["2", B, "bob"]], end="\n"), BOTH),
     Case(
@@ -542,8 +542,8 @@ CASES = [
     Case(
         "powershell/type-line.csv",
         text("#TYPE System.Management.Automation.PSCustomObject", '"DriverId","Name"', f'"{A}","Ann"'),
-        refused="row 2: 2 cells, but the header has 1",
-        cure="separator",
+        refused="row 2: 2 cells instead of 1",
+        fix="separator",
     ),
     Case(
         "sap/totals-at-the-bottom.csv",
@@ -610,50 +610,50 @@ CASES = [
         text("Username,Employee", "ann.example,Ann", "bob.sample,Bob", "2,"),
         [USER + "ann.example", USER + "bob.sample", "invalid TOTALS"],
     ),
-    Case("rest-api/answer.json", b'{"data": [{"driverId": 1}]}', refused="is JSON", cure="export the table"),
+    Case("rest-api/answer.json", b'{"data": [{"driverId": 1}]}', refused="is JSON", fix="export the table"),
     Case("python-gzip/nightly.csv.gz", gzipped(text("Driver ID,Name", f"{A},Ann", f"{B},Bob")), BOTH),
     Case(
         "python-gzip/cut-short.csv.gz",
         gzipped(text("Driver ID,Name", f"{A},Ann"))[:-9],
         refused="a damaged gzip file",
-        cure="copy it again",
+        fix="copy it again",
     ),
     # --- people
     Case(
         "typed-by-hand/usernames-like-missing-values.csv",
         text("Username", "NA", "null", "None", "007"),
         [USER + "NA", USER + "null", USER + "None", USER + "007"],
-        remarks=[2, 5],
+        warnings=[2, 5],
     ),
     Case(
         "typed-by-hand/usernames-samsara-forbids.csv",
         text("Username", "ann example", "bob@example.com"),
         [USER + "ann example", USER + "bob@example.com"],
-        remarks=[2, 3],
+        warnings=[2, 3],
     ),
     Case(
         "typed-by-hand/signs-and-zeros.csv",
         text("Driver ID", f"+{A}", "-5", "0281474977075805", "9223372036854775808", f"'{B}"),
         [ID + A, "invalid DRIVER_ID", "invalid DRIVER_ID", "invalid DRIVER_ID", ID + B],
-        remarks=[2, 6],
+        warnings=[2, 6],
     ),
     Case(
         "typed-by-hand/full-width.csv",
         text("Driver ID", "".join(chr(ord(digit) + 0xFEE0) for digit in A)),
         [ID + A],
-        remarks=[2],
+        warnings=[2],
     ),
     Case(
         "typed-by-hand/one-driver-twice.csv",
         text("Driver ID,Username", f"{A},ann.example", f"{B},bob.sample", ",ann.example", f"{A},", f"{C},bob.sample"),
         [ID + A, ID + B, "duplicate", "duplicate", ID + C],
-        remarks=[3, 6],
+        warnings=[3, 6],
     ),
     Case(
         "typed-by-hand/two-columns.csv",
         text("ID,Samsara ID", f"1,{A}"),
         refused="'ID' and 'Samsara ID' could both be the driver ID",
-        cure="--map driver_id=",
+        fix="--map driver_id=",
     ),
     Case(
         "typed-by-hand/two-columns-decided.csv",
@@ -664,35 +664,35 @@ CASES = [
     Case(
         "typed-by-hand/no-header.csv",
         text(f"{A},ann.example,hunter2", f"{B},bob.sample,hunter3"),
-        refused="(not shown: the first row looks like a driver's",
-        cure="the first row must be the header",
+        refused="(not shown: the first row looks like a driver",
+        fix="the first row must be the header",
     ),
     Case(
         "typed-by-hand/other-columns.csv",
         text("Name,Depot", "Ann,North"),
         refused="its columns are: Name, Depot",
-        cure="--map",
+        fix="--map",
     ),
     Case(
         "typed-by-hand/a-cell-short.csv",
         text("Driver ID,Name", A),
-        refused="row 2: 1 cells, but the header has 2",
-        cure="separator",
+        refused="row 2: 1 cell instead of 2",
+        fix="separator",
     ),
     Case(
         "typed-by-hand/every-row-a-cell-too-long.csv",
         text("Driver ID,Name", f"North,{A},Ann", f"South,{B},Bob"),
-        refused="row 2: 3 cells, but the header has 2",
-        cure="separator",
+        refused="row 2: 3 cells instead of 2",
+        fix="separator",
     ),
     Case(
         "typed-by-hand/open-quote.csv",
         text("Driver ID,Name", f'{A},"Ann', f"{B},Bob"),
         refused="not valid CSV",
-        cure="quotation mark",
+        fix="quotation mark",
     ),
-    Case("typed-by-hand/empty.csv", b"", refused="is empty", cure="header row"),
-    Case("typed-by-hand/header-only.csv", text("Driver ID,Name"), refused="a header but no rows", cure="add a row"),
+    Case("typed-by-hand/empty.csv", b"", refused="is empty", fix="header row"),
+    Case("typed-by-hand/header-only.csv", text("Driver ID,Name"), refused="a header but no rows", fix="add a row"),
     Case(
         "copied-from-a-web-page/invisible-characters.csv",
         text(
@@ -703,7 +703,7 @@ CASES = [
             ",\u200ecid.example\u202c",
         ),
         [ID + A, "invalid DRIVER_ID", "invalid CHARACTERS", USER + "cid.example"],
-        remarks=[2, 5],
+        warnings=[2, 5],
     ),
     Case(
         "two-programs/two-byte-order-marks.csv",
@@ -719,16 +719,16 @@ CASES = [
         "mainframe/utf-16-without-mark.txt",
         text("Driver ID,Name", f"{A},Ann", encoding="utf-16-le"),
         refused="NUL characters",
-        cure="--encoding utf-16-le",
+        fix="--encoding utf-16-le",
     ),
     # --- more that is refused, or read, as it should be
     Case(
         "excel/web-page-called.csv",
         text("<html xmlns:x='urn:schemas-microsoft-com:office:excel'>", "<table><tr><td>ID</td></tr></table>"),
         refused="a web page or XML",
-        cure="CSV UTF-8",
+        fix="CSV UTF-8",
     ),
-    Case("excel/symbolic-link.slk", text("ID;PWXL;N;E", "P;PGeneral"), refused="row 2: 2 cells", cure="separator"),
+    Case("excel/symbolic-link.slk", text("ID;PWXL;N;E", "P;PGeneral"), refused="row 2: 2 cells", fix="separator"),
     Case(
         "excel/separator-line-tab.csv",
         text("\ufeffsep=\t", "Driver ID\tName", f"{A}\tAnn; or, Anna", f"{B}\tBob", encoding="utf-16-le"),
@@ -745,13 +745,13 @@ CASES = [
         "psql/aligned.txt",
         text("", " driver_id       | username", "-----------------+---------", f" {A} | ann", end="\n"),
         refused="the first row is blank",
-        cure="the first row must be the header",
+        fix="the first row must be the header",
     ),
     Case(
         "sqlcmd/rows-affected.txt",
         text("Username|Name", "ann.example|Ann", "", "(1 rows affected)"),
-        refused="row 4: 1 cells, but the header has 2",
-        cure="separator",
+        refused="row 4: 1 cell instead of 2",
+        fix="separator",
     ),
     Case(
         "mysql/outfile-nulls.tsv",
@@ -779,24 +779,24 @@ CASES = [
     Case(
         "excel/payroll-ids-destroyed.csv",
         text("payrollId,Name", "1.23457E+11,Ann", "1.23457E+11,Bob"),
-        ["invalid RUINED_TEXT"] * 2,
+        ["invalid ROUNDED_TEXT"] * 2,
     ),
     Case(
         "excel/payroll-ids-over-15-digits.xlsx",
         workbook(row(1, words("payrollId", "Name")) + row(2, number("1234567890123456"), words("Ann"))),
-        ["invalid RUINED_TEXT"],
+        ["invalid ROUNDED_TEXT"],
     ),
     Case(
         "pandas/usernames-as-floats.csv",
         text("username,name", "15550100001.0,Ann", ",Bob", end="\n"),
         [USER + "15550100001.0", "invalid NO_IDENTIFIER"],
-        remarks=[2],
+        warnings=[2],
     ),
     Case(
         "pandas/payroll-ids-as-floats.csv",
         text("payrollId,name", "1007.0,Ann", ",Bob", end="\n"),
         [EXTERNAL + "payrollId:1007.0", "invalid NO_IDENTIFIER"],
-        remarks=[2],
+        warnings=[2],
     ),
     Case(
         "excel/cell-errors-in-other-languages.csv",
@@ -828,7 +828,7 @@ CASES = [
         "javascript/comma-and-space.csv",
         text('"Name", "Username"', '"Ann", "ann.example"', end="\n"),
         [USER + "ann.example"],
-        remarks=[2],
+        warnings=[2],
     ),
     Case(
         "xlsxwriter/formulas-never-computed.xlsx",
@@ -836,8 +836,8 @@ CASES = [
             row(1, words("payrollId", "Name")) + row(2, "<c><f>B2</f><v>0</v></c>", words("Ann")),
             about='<calcPr calcId="124519" fullCalcOnLoad="1"/>',
         ),
-        refused="row 2, column A: a formula without result",
-        cure="open the file in the spreadsheet program and save it",
+        refused="row 2, column A: formula without a result",
+        fix="open the file in the spreadsheet program and save it",
     ),
     Case(
         "samsara-api/two-keys-flattened.csv",
@@ -849,7 +849,7 @@ CASES = [
         "sap/utf-16-web-page.xls",
         text("\ufeff<html>", "<table><tr><td>ID</td></tr></table>", encoding="utf-16-le"),
         refused="a web page or XML",
-        cure="CSV UTF-8",
+        fix="CSV UTF-8",
     ),
     Case(
         "google-sheets/read-as-windows-1252.csv",
@@ -873,34 +873,34 @@ SOURCE_ROWS = [ID + A, ID + "9223372036854775807", USER + "007", EXTERNAL + "pay
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 ENCODINGS = {"utf-8": (76, {}), "utf-16": (65535, {}), "windows-1252": (1, {"encoding": "windows-1252"})}
-"""By name: LibreOffice's number of it, and what has to be said when reading."""
+"""By name: LibreOffice's number of it, and the options for reading."""
 
 
 def exports() -> dict[str, tuple[str, dict[str, Any]]]:
-    """The exports by file name: what LibreOffice is to be told, and what the reader."""
+    """The exports by file name: the target for LibreOffice, and the options for reading."""
     found: dict[str, tuple[str, dict[str, Any]]] = {"roster.xlsx": ("xlsx", {})}
     for separator, character in DELIMITERS.items():
         for encoding, (number_of, options) in ENCODINGS.items():
-            told = f"csv:Text - txt - csv (StarCalc):{ord(character)},34,{number_of},1,,0,false,true,false"
-            found[f"roster-{separator}-{encoding}.csv"] = (told, options)
+            target = f"csv:Text - txt - csv (StarCalc):{ord(character)},34,{number_of},1,,0,false,true,false"
+            found[f"roster-{separator}-{encoding}.csv"] = (target, options)
     return found
 
 
 CASES += [
-    Case(f"libreoffice/{name}", None, SOURCE_ROWS, options=options, remarks=[4])
+    Case(f"libreoffice/{name}", None, SOURCE_ROWS, options=options, warnings=[4])
     for name, (_, options) in exports().items()
 ]
 
 
 def export_all(folder: Path) -> None:
-    """Have LibreOffice write its exports of `SOURCE` into a folder."""
+    """Export `SOURCE` with LibreOffice into a folder."""
     from support import libreoffice  # noqa: PLC0415 - of the tests
 
     source = folder / "source.xlsx"
     sheet = "".join(row(number_of, words(*map(escape, cells))) for number_of, cells in enumerate(SOURCE, 1))
     source.write_bytes(workbook(sheet))
-    for name, (told, _) in exports().items():
-        made = libreoffice.convert(source, told, folder / "made")
+    for name, (target, _) in exports().items():
+        made = libreoffice.convert(source, target, folder / "made")
         made.replace(folder / name)
 
 

@@ -1,4 +1,4 @@
-"""What the README says about how long it takes is what the program says, and what the virtual clock measures."""
+"""The documented durations are what the program prints in advance, and what the virtual clock measures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from support import readme
+from support import docs
 
 from batch_issuer.quota import estimate
 from batch_issuer.settings.run_settings import Settings
@@ -20,34 +20,43 @@ import duration
 from worlds import BURST, NEVER_REFUSE, OURS, PACED, RATE, Case, measure
 
 SOON = (50, 100, 250, 500)
-"""So many drivers are measured in no time; for more, that the program says the same has to do."""
+"""Drivers that are measured in no time; for more, comparing with what the program prints is enough."""
 
 
-def readme_table() -> str:
-    """The README's."""
-    found = re.search(r"<!-- durations -->\n((\|.*\n)+)", readme.text())
-    assert found, "the README has no durations"
+def benchmark_table() -> str:
+    found = re.search(r"<!-- all durations -->\n((\|.*\n)+)", docs.text(docs.BENCHMARKS))
+    assert found
     return found[1]
 
 
-def durations() -> list[tuple[int, str, str]]:
-    """Drivers, at the very best, with this program."""
-    cells = [line.strip("| \n").split(" | ") for line in readme_table().splitlines()[2:]]
-    return [(int(drivers.replace(",", "")), best, ours) for drivers, best, ours, _ in cells]
+def durations() -> list[list[str]]:
+    """Drivers, fastest possible, this program, paced."""
+    return docs.table("all durations", docs.BENCHMARKS)
 
 
-def test_the_durations_are_what_the_program_says_beforehand() -> None:
+def test_the_durations_are_what_the_program_prints_in_advance() -> None:
     concurrency = Settings(api_token=Secret("none"), rate=RATE).concurrency
-    assert [drivers for drivers, *_ in durations()] == list(duration.DRIVERS)
-    for drivers, best, ours in durations():
+    assert [int(drivers.replace(",", "")) for drivers, *_ in durations()] == list(duration.DRIVERS)
+    for cells, best, ours, _ in durations():
+        drivers = int(cells.replace(",", ""))
         assert ours == duration_text(estimate(RATE, drivers, RATE.limit, concurrency)), drivers
         periods = (drivers - 1) // RATE.limit
         assert best == (duration_text(periods * RATE.period) if periods else "at once"), drivers
 
 
 def test_the_durations_are_what_the_virtual_clock_measures() -> None:
-    """If this fails: ``python tests/benchmarks/duration.py`` prints the table anew."""
-    assert readme_table().startswith(duration.table(SOON))
+    """If this fails: ``python tests/benchmarks/duration.py`` prints the table."""
+    assert benchmark_table().startswith(duration.table(SOON))
+
+
+def test_the_durations_of_readme_and_manual_are_among_them() -> None:
+    shown = docs.table("durations")
+    assert len(shown) == 4
+    assert [row for row in durations() if row in shown] == shown
+    ours = [[drivers, time] for drivers, _, time, _ in durations()]
+    paces = docs.table("pace", docs.MANUAL / "quota.md")
+    assert paces
+    assert [row for row in ours if row in paces] == paces
 
 
 @pytest.mark.parametrize("limiter", NEVER_REFUSE)
@@ -61,9 +70,9 @@ def picture() -> str:
     return duration.SVG.read_text(encoding="utf-8")
 
 
-def test_the_picture_is_in_the_readme_and_says_in_words_what_it_shows() -> None:
-    (words,) = re.findall(r"!\[([^\]]+)\]\(tests/benchmarks/duration\.svg\)", readme.text())
-    assert "limit\nof 100" in words
+def test_the_picture_is_in_the_readme_with_a_text() -> None:
+    (words,) = re.findall(r"!\[([^\]]+)\]\(tests/benchmarks/duration\.svg\)", docs.text())
+    assert "limit of 100" in words.replace("\n", " ")
 
 
 def test_the_picture_is_small_readable_and_of_no_one_day_or_machine() -> None:
@@ -78,8 +87,8 @@ def test_the_picture_is_small_readable_and_of_no_one_day_or_machine() -> None:
 
 
 @pytest.mark.parametrize("client", [OURS, PACED, BURST])
-def test_the_picture_says_what_the_virtual_clock_measures(client: str) -> None:
-    """If this fails: ``python tests/benchmarks/duration.py`` draws it anew. The SDK's makers may change its retries."""
+def test_the_picture_shows_what_the_virtual_clock_measures(client: str) -> None:
+    """If this fails: ``python tests/benchmarks/duration.py`` redraws it. The SDK's makers may change its retries."""
     assert f"{duration.PANELS[client][0]}: {duration.outcome(duration.shown(client))}" in picture()
 
 
@@ -87,7 +96,7 @@ def test_never_more_than_the_limit_in_any_window() -> None:
     assert max(count for _, count in duration.windows(duration.shown(OURS).arrivals)) == RATE.limit
 
 
-def test_a_window_has_its_end_and_lacks_its_beginning() -> None:
+def test_a_window_includes_its_end_and_excludes_its_beginning() -> None:
     assert duration.windows([1.0, 2.0, 61.0]) == [(1.0, 1), (2.0, 2), (61.0, 2), (62.0, 1), (121.0, 0)]
 
 
@@ -96,7 +105,7 @@ def test_the_outline_loses_no_peak() -> None:
     assert duration.outline([(0.2, 3), (1.4, 7), (1.5, 2), (3.0, 0)], 5) == ([3, 7, 2, 0], [0, 1, 2, 3, 5])
 
 
-def test_without_matplotlib_one_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit, match=r"pip install '\.\[plot\]'"):
         duration.plot(tmp_path / "x.svg")

@@ -1,4 +1,4 @@
-"""The README's recipes for nights that nobody watches, run or verified as their schedulers would."""
+"""The recipes for unattended runs, run or verified as their schedulers would."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import readme
+from support import docs
 from support.programs import needed
 from support.sandbox import live_sandbox
 
@@ -65,7 +65,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_the_line_for_cron_issues_for_all_and_mails_nothing(installed: Path) -> None:
-    (line,) = readme.block("recipe: cron").strip().splitlines()
+    (line,) = docs.block("recipe: cron").strip().splitlines()
     with live_sandbox(limiter="none") as north, live_sandbox(limiter="none") as south:
         depots(installed, north, south)
         ran = as_cron(line, installed)
@@ -74,14 +74,14 @@ def test_the_line_for_cron_issues_for_all_and_mails_nothing(installed: Path) -> 
 
 
 def test_the_line_for_cron_mails_only_the_organization_that_failed(installed: Path) -> None:
-    """A missing roster is one clear line and its cure; the path of the other's results goes to stdout."""
-    (line,) = readme.block("recipe: cron").strip().splitlines()
+    """A missing roster is one clear line and its fix; the path of the other's results goes to stdout."""
+    (line,) = docs.block("recipe: cron").strip().splitlines()
     with live_sandbox(limiter="none") as north, live_sandbox(limiter="none") as south:
         depots(installed, north, south)
         (installed / "1.csv").unlink()
         ran = as_cron(line, installed)
         assert ran.returncode == 2
-        assert re.match(r"batch-issuer: org1: there is no file 1\.csv in .*\nWhat to do: ", ran.stderr)
+        assert re.match(r"error: org1: no file 1\.csv in .*\nhint: ", ran.stderr)
         assert len(north.ledger) == 2
         assert not south.ledger
 
@@ -90,7 +90,7 @@ def units(folder: Path) -> tuple[Path, Path]:
     """The service and the timer, with a program that is there."""
     found = []
     for name in ("service", "timer"):
-        text = readme.block(f"recipe: {name}").replace("/opt/batch-issuer/bin/batch-issuer", str(COMMAND))
+        text = docs.block(f"recipe: {name}").replace("/opt/batch-issuer/bin/batch-issuer", str(COMMAND))
         found.append(folder / f"batch-issuer.{name}")
         found[-1].write_text(text.replace("User=batch-issuer", "User=daemon"))  # one that is there
     return found[0], found[1]
@@ -120,7 +120,7 @@ def test_systemd_calls_the_service_safe(tmp_path: Path) -> None:
 
 def test_the_command_of_the_service_runs_with_a_credential_as_systemd_gives_it(tmp_path: Path) -> None:
     """Mode 0440, in a folder that the service alone can enter, named by %d and CREDENTIALS_DIRECTORY."""
-    text = readme.block("recipe: service")
+    text = docs.block("recipe: service")
     (command,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
     credentials, state = tmp_path / "credentials", tmp_path / "state"
     for folder in (credentials, state):
@@ -148,7 +148,7 @@ def test_the_command_of_the_service_runs_with_a_credential_as_systemd_gives_it(t
 
 def test_the_line_for_windows_is_one_that_schtasks_takes_and_its_command_is_ours() -> None:
     """By the reference of schtasks: a daily time as HH:mm, and at most 261 characters to run."""
-    (line,) = readme.block("recipe: windows").strip().splitlines()
+    (line,) = docs.block("recipe: windows").strip().splitlines()
     found = re.fullmatch(r'schtasks /Create /TN "[^"]+" /SC DAILY /ST (\d\d:\d\d) /TR "([^"]+)"', line)
     assert found
     datetime.strptime(found[1], "%H:%M").astimezone()
@@ -159,9 +159,9 @@ def test_the_line_for_windows_is_one_that_schtasks_takes_and_its_command_is_ours
     assert (options.command, options.all, options.quiet) == ("issue", True, True)
 
 
-def test_the_task_of_an_orchestrator_issues_fails_with_a_reason_and_goes_on(tmp_path: Path) -> None:
+def test_the_task_of_an_orchestrator_issues_fails_with_a_reason_and_resumes(tmp_path: Path) -> None:
     found: dict[str, Any] = {}
-    exec(compile(readme.block("recipe: orchestrator"), "README.md", "exec"), found)  # noqa: S102 - our own page
+    exec(compile(docs.block("recipe: orchestrator"), "unattended.md", "exec"), found)  # noqa: S102 - our own page
     roster, results = tmp_path / "depot.csv", tmp_path / "results.csv"
     roster.write_text("Username\ndriver.1\ndriver.2\n")
     with live_sandbox(limiter="none", script="ok,404") as sandbox:
@@ -170,7 +170,7 @@ def test_the_task_of_an_orchestrator_issues_fails_with_a_reason_and_goes_on(tmp_
             found["issue_tokens"](*arguments, base_url=sandbox.url, quota="process")
         assert found["issue_tokens"](*arguments, base_url=sandbox.url, quota="process") == str(results)
         assert len(sandbox.ledger) == 3
-    code = [line for line in readme.block("recipe: orchestrator").splitlines() if line.startswith((" ", "def"))]
+    code = [line for line in docs.block("recipe: orchestrator").splitlines() if line.startswith((" ", "def"))]
     assert len(code) <= 10
 
 
@@ -194,4 +194,4 @@ def test_a_full_disk_is_one_clear_line_and_the_right_code(tmp_path: Path) -> Non
         )
         assert not sandbox.ledger
     assert ran.returncode == 2
-    assert re.match(r"batch-issuer: the results cannot be written to .*: File too large\nWhat to do: ", ran.stderr)
+    assert re.match(r"error: the results cannot be written to .*: File too large\nhint: ", ran.stderr)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from support.paths import SAMPLES
-from support.rosters import DEPOT, batch, cut_off_run, issued, lines, publish
+from support.rosters import DEPOT, batch, interrupted_run, issued, lines, publish
 
 from batch_issuer import (
     AUTH_COLUMNS,
@@ -137,7 +137,7 @@ def test_a_file_is_issued_for_a_roster_and_its_result_adds_up(tmp_path: Path) ->
         expected = {Status.ISSUED: 55, Status.FAILED: 2, Status.INVALID: 2, Status.DUPLICATE: 1}
         assert result.counts() == expected
         assert [outcome.row for outcome in result.outcomes] == list(range(2, 62))
-        assert result.lacking == [outcome for outcome in result.outcomes if not outcome.token]
+        assert result.without_token == [outcome for outcome in result.outcomes if not outcome.token]
         assert not result.complete
         assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
@@ -145,12 +145,12 @@ def test_a_file_is_issued_for_a_roster_and_its_result_adds_up(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("by", ["issue", "retry"])
-def test_a_run_that_was_cut_off_is_gone_on_with(by: str, tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed(by: str, tmp_path: Path) -> None:
     """What was issued is kept and not asked for again; what may have been issued is."""
 
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
-        kept = cut_off_run(place, roster)
+        kept = interrupted_run(place, roster)
         if by == "issue":
             result = await issue_file(roster, settings, place.path)
         else:
@@ -170,7 +170,7 @@ def test_a_run_that_was_cut_off_is_gone_on_with(by: str, tmp_path: Path) -> None
 def test_a_token_that_does_not_last_long_enough_is_renewed(lifetime: int, tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
-        cut_off_run(place, roster, timedelta(seconds=lifetime))
+        interrupted_run(place, roster, timedelta(seconds=lifetime))
         result = await issue_file(roster, replace(settings, min_validity=300.0), place.path)
         assert result.complete
         assert len(sandbox.ledger) == (3 if lifetime < 300 else 2)
@@ -178,12 +178,12 @@ def test_a_token_that_does_not_last_long_enough_is_renewed(lifetime: int, tmp_pa
     with_sandbox(job)
 
 
-def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_lacking(tmp_path: Path) -> None:
+def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_not_renewed(tmp_path: Path) -> None:
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
-        kept = cut_off_run(place, roster, timedelta(seconds=200))
+        kept = interrupted_run(place, roster, timedelta(seconds=200))
         result = await issue_file(roster, settings, place.path)
-        (lacking,) = result.lacking
+        (lacking,) = result.without_token
         assert (lacking.row, lacking.token, lacking.expires_at) == (kept.row, kept.token, kept.expires_at)
         assert "HTTP 404" in lacking.error
         assert result.counts() == {Status.ISSUED: 3}
@@ -192,12 +192,12 @@ def test_an_earlier_token_that_could_not_be_renewed_is_kept_and_reported_as_lack
     with_sandbox(job, script="404")
 
 
-def test_restarting_keeps_what_was_left_aside_and_asks_for_every_row(tmp_path: Path) -> None:
+def test_overwriting_sets_the_journal_aside_and_requests_every_row(tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
-        cut_off_run(place, roster)
+        interrupted_run(place, roster)
         left = place.partial.read_bytes()
-        assert (await issue_file(roster, settings, place.path, restart=True)).complete
+        assert (await issue_file(roster, settings, place.path, overwrite=True)).complete
         assert len(sandbox.ledger) == 3
         assert place.path.with_name("out.csv.partial.1").read_bytes() == left
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.partial.1"]
@@ -205,12 +205,12 @@ def test_restarting_keeps_what_was_left_aside_and_asks_for_every_row(tmp_path: P
     with_sandbox(job)
 
 
-def test_restarting_a_retry_goes_by_the_results_as_they_were_before(tmp_path: Path) -> None:
+def test_a_retry_that_overwrites_uses_the_results_as_they_are(tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         roster, place = Roster.from_bytes(THREE, "depot.csv"), Destination(tmp_path / "out.csv")
         first = await issue_file(roster, settings, place.path)
-        cut_off_run(place, roster)
-        result = await retry_file(place.path, settings, restart=True)
+        interrupted_run(place, roster)
+        result = await retry_file(place.path, settings, overwrite=True)
         assert [outcome.token for outcome in result.outcomes] == [outcome.token for outcome in first.outcomes]
         assert len(sandbox.ledger) == 3
         assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.partial.1"]
@@ -221,7 +221,7 @@ def test_restarting_a_retry_goes_by_the_results_as_they_were_before(tmp_path: Pa
 def test_a_retry_asks_for_what_has_no_token_and_leaves_the_others_alone(tmp_path: Path) -> None:
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         first = await issue_file(Roster.from_bytes(THREE, "depot.csv"), settings, tmp_path / "out.csv")
-        (lacking,) = first.lacking
+        (lacking,) = first.without_token
         second = await retry_file(tmp_path / "out.csv", settings)
         assert [entry.identifier for entry in sandbox.ledger[3:]] == [str(lacking.identifier)]
         assert second.complete
@@ -234,7 +234,7 @@ def test_a_retry_asks_for_what_has_no_token_and_leaves_the_others_alone(tmp_path
 
 @pytest.mark.parametrize(("text", "lacking"), [(THREE.decode(), []), (DEPOT, [4, 5])], ids=["complete", "not"])
 def test_with_nothing_to_do_nothing_is_sent_and_nothing_written(text: str, lacking: list[int], tmp_path: Path) -> None:
-    """Rows that nobody can ask for are no reason, as long as they are what they were."""
+    """Rows that cannot be requested are no reason to write, as long as they are unchanged."""
 
     async def job(settings: Settings, sandbox: Sandbox) -> None:
         rows, out = batch(text), tmp_path / "out.csv"
@@ -244,7 +244,7 @@ def test_with_nothing_to_do_nothing_is_sent_and_nothing_written(text: str, lacki
         result = await retry_file(out, settings)
         after = out.stat()
         assert result.ending.kind is EndingKind.FINISHED
-        assert [outcome.row for outcome in result.lacking] == lacking
+        assert [outcome.row for outcome in result.without_token] == lacking
         assert result.complete == (not lacking)
         assert sandbox.ledger == []
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -253,14 +253,14 @@ def test_with_nothing_to_do_nothing_is_sent_and_nothing_written(text: str, lacki
     with_sandbox(job)
 
 
-def test_tokens_of_a_stand_in_are_no_good_where_the_real_api_is_asked(tmp_path: Path) -> None:
+def test_sandbox_tokens_do_not_count_for_the_real_api(tmp_path: Path) -> None:
     """A sandbox run first, then the real one on the same file: every row is asked for."""
 
     async def job(settings: Settings, _sandbox: Sandbox) -> None:
         await issue_file(Roster.from_bytes(THREE, "depot.csv"), settings, tmp_path / "out.csv")
         with Destination(tmp_path / "out.csv") as place:
-            assert len(place.reopen(Validity.until(300.0, real=True)).drivers) == 3
-            assert place.reopen(Validity.until(300.0, real=False)).drivers == []
+            assert len(place.reopen(Validity.at_least(300.0, real=True)).drivers) == 3
+            assert place.reopen(Validity.at_least(300.0, real=False)).drivers == []
 
     with_sandbox(job)
 
@@ -380,7 +380,7 @@ def test_a_redis_server_that_is_not_there_is_a_settings_error_before_anything_is
             roster = Roster.from_path(SAMPLES / "depot.csv")
             with pytest.raises(SettingsError, match="cannot be reached") as caught:
                 await issue_file(roster, replace(settings, quota=address), tmp_path / "out.csv")
-            assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+            assert "hunter2" not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
             assert sandbox.ledger == []
 
         with_sandbox(job)
@@ -408,9 +408,9 @@ def test_the_journal_calls_a_row_unknown_from_its_request_on_until_it_is_known(
             journal.close()
 
     with_sandbox(job, script="lost,429,429,503,429")
-    told = [[line["auth_status"] for line in history if line["auth_row"] == row] for row in ("2", "3")]
-    assert [statuses.pop(0) for statuses in told] == ["not_attempted"] * 2  # it is born with them
-    refused, lost = sorted(told, key=lambda statuses: "not_attempted" not in statuses)
+    histories = [[line["auth_status"] for line in history if line["auth_row"] == row] for row in ("2", "3")]
+    assert [statuses.pop(0) for statuses in histories] == ["not_attempted"] * 2  # from its first line on
+    refused, lost = sorted(histories, key=lambda statuses: "not_attempted" not in statuses)
     assert set(lost) == {"unknown", "issued"}
     assert refused.index("not_attempted") == 1
     assert lost[-1] == refused[-1] == "issued"

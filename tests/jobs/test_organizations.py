@@ -98,8 +98,9 @@ def test_a_revoked_key_leaves_the_other_organizations_untouched(
     assert group.run("issue", "--all") == 3
     assert [row["auth_status"] for row in group.results("south")] == ["issued"] * 5
     assert "not_attempted" in {row["auth_status"] for row in group.results("north")}
-    told = capsys.readouterr().err
-    assert re.search(r"^exit code 3  north: .*\nok  south: 5 rows: 5 issued$", told, re.MULTILINE)
+    stderr = capsys.readouterr().err
+    result = r"^south +5 of 5 +\S+ \S+ \S+ +complete\nnorth +1 of 5 +\S+ \S+ \S+ +API token refused \(exit 3\)$"
+    assert re.search(result, stderr, re.MULTILINE)
 
 
 def test_a_missing_roster_or_key_stops_only_its_own_organization(
@@ -111,25 +112,25 @@ def test_a_missing_roster_or_key_stops_only_its_own_organization(
     group.environ["KEY_2"] = ""
     assert group.run("issue", "--all", "--quiet") == 2
     assert [row["auth_status"] for row in group.results("east")] == ["issued"] * 3
-    told = capsys.readouterr().err
-    assert "batch-issuer: north: there is no file" in told
-    assert (
-        "batch-issuer: south: the API token of south is missing: the environment variable KEY_2 holds nothing" in told
-    )
-    assert "east" not in told.split("--- all organizations")[0]
+    stderr = capsys.readouterr().err
+    assert "error: north: no file" in stderr
+    assert "error: the API token of south is missing: the environment variable KEY_2 is not set" in stderr
+    assert "east" not in stderr.split("organization ")[0]
+    assert "organization  login tokens  first expiry  result\nnorth " in stderr
+    assert stderr.count("error: ") == 2
 
 
-def test_quiet_says_nothing_at_all_when_all_went_well(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing_on_success(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
     group.add("north")
     group.add("south")
     assert group.run("issue", "--all", "--quiet") == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert len(told.out.splitlines()) in (0, 2)  # the names of the results, for a pipe
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert len(output.out.splitlines()) in (0, 2)  # the names of the results, for a pipe
 
 
 @pytest.mark.parametrize("flag", [[], ["--org", "south"]])
-def test_a_column_of_organizations_says_which_one_a_row_belongs_to(group: Group, flag: list[str]) -> None:
+def test_the_organization_column_decides_which_one_a_row_belongs_to(group: Group, flag: list[str]) -> None:
     """Spelled as people do; with --org only the rows of that one are requested. All rows are in one file, in order."""
     group.add("north")
     group.add("South Freight")
@@ -147,6 +148,21 @@ def test_a_column_of_organizations_says_which_one_a_row_belongs_to(group: Group,
     assert [row["Username"][-1] for row in found] == ["1", "1", "2", "3", "3"]
     statuses = ["not_attempted", "not_attempted", "issued", "not_attempted", "issued"] if flag else ["issued"] * 5
     assert [row["auth_status"] for row in found] == statuses
+
+
+@pytest.mark.parametrize(("flags", "rows"), [((), "2 rows"), (("--org", "north"), "1 row"), (("--org", "south"), "")])
+def test_rows_that_are_announced_as_refused_are_listed_at_the_end(
+    flags: tuple[str, ...], rows: str, group: Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not so those of other organizations, or of none, where one was named."""
+    group.add("north")
+    group.add("south")
+    shared = group.folder / "all.csv"
+    shared.write_text("Username,Organization\ndriver.1,north\ndriver.1,north\ndriver.2,south\ndriver.3,\n")
+    assert group.run("issue", str(shared), *flags, "-o", str(group.folder / "out.csv")) == (1 if rows else 0)
+    stderr = capsys.readouterr().err
+    assert re.findall(r"^(.*) cannot be sent; listed at the end\.$", stderr, re.MULTILINE) == ([rows] if rows else [])
+    assert len(re.findall("^1 (?:duplicate|invalid)", stderr, re.MULTILINE)) == int(rows[:1] or 0)
 
 
 def test_a_file_of_one_organizations_rows_is_finished_for_the_others_by_retry(group: Group) -> None:
@@ -193,14 +209,14 @@ def test_a_file_for_each_organization_is_refused_for_a_roster_that_they_share(
     shared = group.folder / "all.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), *flag) == 2
-    told = capsys.readouterr().err
-    assert "all.csv holds drivers of several organizations, so its results are one file" in told
-    assert "-o" in told
-    assert "roster_file" in told
+    stderr = capsys.readouterr().err
+    assert "all.csv contains drivers of several organizations, so it has one results file" in stderr
+    assert "-o" in stderr
+    assert "roster_file" in stderr
     assert not group.asked("north")
 
 
-def test_one_results_file_for_all_keeps_the_roster_and_goes_on_by_organization(
+def test_one_results_file_for_all_keeps_the_roster_and_is_resumed_by_organization(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Same rows in the same order; a username of two organizations is two drivers, twice in one it is a duplicate."""
@@ -246,7 +262,7 @@ def test_a_missing_key_stops_only_its_own_rows_of_a_shared_file(
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared), "-o", str(out), "--summary", str(group.folder / "s.json")) == 2
     assert [row["auth_status"] for row in lines(out)] == ["issued", "not_attempted"]
-    assert "batch-issuer: south: the API token of south is missing" in capsys.readouterr().err
+    assert "error: the API token of south is missing" in capsys.readouterr().err
     entries = json.loads((group.folder / "s.json").read_text())["organizations"]
     assert [(entry["organization"], entry["exit_code"], entry["rows"]) for entry in entries] == [
         ("north", 0, 1),
@@ -261,9 +277,9 @@ def test_rosters_of_their_own_never_share_a_results_file(group: Group, capsys: p
     group.defaults = 'output = "results/all-{date}.csv"'
     group._sections[0] += 'output = "results/{organization}-{date}.csv"\n'
     assert group.run("issue", "--all") == 2
-    told = capsys.readouterr().err
-    assert told.count("is to hold the results of north and of south") >= 2
-    assert "write {organization} into output" in told
+    stderr = capsys.readouterr().err
+    assert stderr.count("north and south have the same results file") >= 2
+    assert "add {organization} to output" in stderr
     assert (len(group.asked("east")), len(group.asked("north")), len(group.asked("south"))) == (2, 0, 0)
 
 
@@ -304,7 +320,7 @@ def test_results_of_several_go_into_no_file_of_one_organization(
     shared = group.folder / "all.csv"
     shared.write_text("Username,Organization\ndriver.1,north\ndriver.2,south\n")
     assert group.run("issue", str(shared)) == 2
-    assert "all.csv holds drivers of several organizations" in capsys.readouterr().err
+    assert "all.csv contains drivers of several organizations" in capsys.readouterr().err
     assert not group.asked("north")
     assert group.run("issue", str(shared), "-o", str(group.folder / "one.csv")) == 0
     assert [row["auth_status"] for row in lines(group.folder / "one.csv")] == ["issued", "issued"]
@@ -337,7 +353,7 @@ def test_retry_of_an_organization_without_rows_is_refused(group: Group, capsys: 
     shared.write_text("Username,Organization\ndriver.1,north\n")
     assert group.run("issue", str(shared), "-o", str(out)) == 0
     assert group.run("retry", str(out), "--org", "south") == 2
-    assert "no row of one.csv is of south" in capsys.readouterr().err
+    assert "no row of one.csv belongs to south" in capsys.readouterr().err
 
 
 def test_check_takes_a_roster_of_which_organization_it_may_be(group: Group, capsys: pytest.CaptureFixture[str]) -> None:
@@ -453,21 +469,25 @@ def test_retry_knows_the_organization_by_the_name_of_the_results(group: Group) -
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["issue", "north.csv"], "the settings have 2 organizations: north, south"),
         (["issue", "north.csv", "--org", "west"], "no organization 'west'"),
-        (["issue", "north.csv", "--all"], "--all takes the rosters that the settings name"),
+        (["issue", "north.csv", "--all"], "--all cannot be combined with ROSTER or --org"),
         (["issue", "--all", "--token-command", "echo key"], "'north' and 'south' have the same API token"),
         (
             ["issue", "--org", "north", "-o", "{nothing}.csv"],
-            "'{nothing}' in the name of the results stands for nothing",
+            "unknown placeholder '{nothing}' in the name of the results",
         ),
-        (["retry", "north.csv"], "is to say whose a driver is"),
+        (["retry", "north.csv"], "no column 'organization' for the organization"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
-    group: Group, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+    group: Group,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
     monkeypatch.chdir(group.folder)
     group.add("north")
@@ -482,7 +502,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
             "auth_error,auth_hint,auth_http_status,auth_request_id,auth_attempts,auth_issued_at\na,,,,,,,,,,,\n"
         )
     assert group.run(*arguments) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not any(sandbox.ledger for sandbox in group.sandboxes.values())
 
 
@@ -537,7 +557,7 @@ def test_organizations_are_issued_for_from_python(group: Group) -> None:
     assert isinstance(found["south"].error, SettingsError)
     assert "KEY_1" in summarize(found["south"]).message
     assert found["west"].ending is not None
-    assert found["west"].ending.kind is EndingKind.KEY_REFUSED
+    assert found["west"].ending.kind is EndingKind.UNAUTHORIZED
 
 
 def test_one_organization_is_issued_for_by_its_name(group: Group) -> None:
@@ -546,7 +566,7 @@ def test_one_organization_is_issued_for_by_its_name(group: Group) -> None:
     group.write()
     settings = read_settings_file(group.file)
     (one,) = asyncio.run(issue_organizations(settings, ["south"], environ=group.environ, flags={"quota": "process"}))
-    assert (one.name, len(one.outcomes), one.lacking) == ("south", 3, [])
+    assert (one.name, len(one.outcomes), one.without_token) == ("south", 3, [])
     assert one.usage is not None
     assert one.usage.requests == len(group.asked("south")) == 3
     assert not group.asked("north")
@@ -555,14 +575,14 @@ def test_one_organization_is_issued_for_by_its_name(group: Group) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [({"rat": "5/s"}, "no setting 'rat'"), ({"api_token": "key"}, "no setting 'api_token'"), ({"rate": "x"}, "rate")],
 )
-def test_settings_from_python_are_read_as_those_of_the_file(group: Group, flags: dict[str, str], told: str) -> None:
+def test_settings_from_python_are_read_as_those_of_the_file(group: Group, flags: dict[str, str], message: str) -> None:
     group.add("north")
     group.write()
     settings = read_settings_file(group.file)
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=message):
         asyncio.run(issue_organizations(settings, environ=group.environ, flags=flags))
     written = {"rate": "1000/s", "quota": "process", "timeout": "5s"}
     (one,) = asyncio.run(issue_organizations(settings, ["north", "north"], environ=group.environ, flags=written))
@@ -590,4 +610,4 @@ def test_organizations_are_stopped_by_one_signal(group: Group) -> None:
         )
     )
     assert [one.ending for one in found] == [ending, ending]
-    assert all(len(one.outcomes) == 50 and one.lacking for one in found)
+    assert all(len(one.outcomes) == 50 and one.without_token for one in found)

@@ -1,4 +1,4 @@
-"""How long tokens live: told early, and those that would be valid too short a time get a successor where that helps."""
+"""The lifetime of tokens: reported early, and tokens that expire too soon are renewed where that helps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKEN = "t"  # noqa: S105
 
 
 class MortalServer(ModelServer):
-    """Its tokens live for ``lifetime`` seconds; it tells that the other clock is ``ahead`` seconds ahead of its own."""
+    """Its tokens are valid for ``lifetime`` seconds; its replies show a client clock ``ahead`` seconds ahead."""
 
     def __init__(self, lifetime: float, *, ahead: float = 0.0, **options: Any) -> None:
         super().__init__(SlidingLog(10, 10.0), **options)
@@ -56,7 +56,7 @@ def events_of(recorder: Recorder, kind: type) -> list[Any]:
 
 
 @pytest.mark.parametrize(("lifetime", "at_once"), [(25.0, None), (19.0, 20), (9.0, 10)])
-def test_whether_all_can_be_valid_at_once_is_told_with_the_first_token(lifetime: float, at_once: int | None) -> None:
+def test_the_first_token_shows_whether_all_can_be_valid_at_once(lifetime: float, at_once: int | None) -> None:
     """25 drivers at 10 in 10 s take a bit more than 20 s."""
     recorder = renewed(25, MortalServer(lifetime), min_validity=0.0)
     (first,) = events_of(recorder, FirstToken)
@@ -67,13 +67,13 @@ def test_whether_all_can_be_valid_at_once_is_told_with_the_first_token(lifetime:
 
 
 @pytest.mark.parametrize(("ahead", "off"), [(0.0, False), (50.0, False), (3600.0, True), (-3600.0, True)])
-def test_a_wrong_clock_of_this_computer_is_told_once(ahead: float, off: bool) -> None:
+def test_a_wrong_clock_of_this_computer_is_reported_once(ahead: float, off: bool) -> None:
     recorder = renewed(12, MortalServer(60.0, ahead=ahead))
     assert events_of(recorder, ClockOff) == ([ClockOff(ahead)] if off else [])
 
 
-def test_tokens_that_fell_below_get_a_successor_at_the_end() -> None:
-    """All have to wait before the last of 12, so that the first ten tokens are old by then."""
+def test_tokens_that_expire_too_soon_are_renewed_at_the_end() -> None:
+    """The last of 12 has to wait, so the first ten tokens are old by then."""
     server = MortalServer(60.0, script=[*[None] * 11, WAIT])
     recorder = renewed(12, server, min_validity=40.0)
     assert events_of(recorder, Renewing) == [Renewing(11)]
@@ -85,7 +85,7 @@ def test_tokens_that_fell_below_get_a_successor_at_the_end() -> None:
     assert len(events_of(recorder, RowDone)) == len(recorder.outcomes) == 23
 
 
-def test_an_earlier_token_that_fell_below_meanwhile_gets_a_successor_too() -> None:
+def test_an_earlier_token_that_now_expires_too_soon_is_renewed_too() -> None:
     identifier = drivers(30)[-1].identifier
     earlier = Outcome(31, Status.ISSUED, identifier, token=TOKEN, code="c" * 12, expires_at=NOW + timedelta(seconds=45))
     server = MortalServer(100.0, script=[None, WAIT])
@@ -95,22 +95,22 @@ def test_an_earlier_token_that_fell_below_meanwhile_gets_a_successor_too() -> No
 
 
 @pytest.mark.parametrize("lifetime", [30.0, 39.0])
-def test_nothing_is_renewed_where_that_cannot_succeed(lifetime: float) -> None:
-    """Tokens that live for a shorter time than they shall be valid, or too many drivers for that."""
+def test_nothing_is_renewed_if_that_cannot_succeed(lifetime: float) -> None:
+    """The lifetime is shorter than the required validity, or there are too many drivers."""
     recorder = renewed(25, MortalServer(lifetime), min_validity=lifetime - 10.0)
     assert events_of(recorder, Renewing) == []
     assert len(recorder.server.arrivals) == 25
 
 
-def test_a_failed_renewal_keeps_the_token_and_says_why() -> None:
+def test_a_failed_renewal_keeps_the_token_and_the_reason() -> None:
     server = MortalServer(60.0, script=[None, WAIT, None, *[Reply(404, message="HTTP 404: gone", request_id="r")] * 9])
     recorder = renewed(2, server, min_validity=40.0)
     latest = {outcome.row: outcome for outcome in recorder.outcomes}
     assert all(outcome.token for outcome in latest.values())
-    assert "no new one" in latest[2].error
+    assert "earlier token kept: HTTP 404: gone" in latest[2].error
 
 
-def test_a_run_that_is_not_told_to_renew_has_one_outcome_for_each_driver() -> None:
+def test_a_run_without_renewal_has_one_outcome_for_each_driver() -> None:
     recorder = Recorder(12, MortalServer(60.0, script=[*[None] * 11, WAIT]), rate=RATE, min_validity=40.0)
     assert len(recorder.outcomes) == 12
 
@@ -121,7 +121,7 @@ def test_a_run_that_is_not_told_to_renew_has_one_outcome_for_each_driver() -> No
     st.floats(0, 1000),
     st.floats(0.01, 10),
 )
-def test_what_is_renewed_is_all_that_falls_below_and_all_of_it_can_succeed(
+def test_all_tokens_that_expire_too_soon_are_renewed_if_that_can_succeed(
     lefts: list[float], lifetime: float, least: float, each: float
 ) -> None:
     def plan(count: int) -> float:
@@ -142,7 +142,7 @@ def test_what_is_renewed_is_all_that_falls_below_and_all_of_it_can_succeed(
 
 
 @given(st.integers(1, 3000), st.floats(0.1, 2000))
-def test_as_many_as_can_be_valid_at_once_is_the_most_that_fits(drivers: int, lifetime: float) -> None:
+def test_the_capacity_is_the_most_drivers_that_fit(drivers: int, lifetime: float) -> None:
     def plan(count: int) -> float:
         return (count - 1) // 100 * 60.0 + 0.1
 
@@ -156,7 +156,7 @@ def test_as_many_as_can_be_valid_at_once_is_the_most_that_fits(drivers: int, lif
         assert plan(at_once + 1) > lifetime
 
 
-def test_before_any_token_nothing_is_known() -> None:
+def test_before_the_first_token_no_lifetime_is_known() -> None:
     expiries = ExpiryTracker(300.0)
     assert expiries.capacity(1000, float) is None
     assert expiries.due(0.0, NOW, float) == []

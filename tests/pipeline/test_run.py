@@ -1,4 +1,4 @@
-"""The pipeline: one outcome for each driver, attempts, stop rules; on a virtual clock against models of servers."""
+"""The pipeline: one outcome for each driver, attempts, stop rules; on a virtual clock with model servers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_first_request_is_a_canary_and_concurrency_bounds_the_rest() -> None
 
     server = ModelServer(Unlimited(), latency)
     ran = Recorder(60, server, concurrency=8)
-    assert first_second[:2] == [0, 0]  # nobody else was under way with the first, nor before its reply
+    assert first_second[:2] == [0, 0]  # the first request was alone until its reply
     assert ran.server.most_in_flight == 8
 
 
@@ -91,7 +91,7 @@ def test_the_first_request_is_a_canary_and_concurrency_bounds_the_rest() -> None
     ],
     ids=["503", "silence", "unusable 200", "404", "408", "400"],
 )
-def test_what_a_row_comes_to_when_every_reply_is_the_same(reply: Reply, status: Status, attempts: int) -> None:
+def test_the_outcome_of_a_row_if_every_reply_is_the_same(reply: Reply, status: Status, attempts: int) -> None:
     ran = Recorder(1, server_with(rest=reply))
     (outcome,) = ran.outcomes
     assert (outcome.status, outcome.attempts) == (status, attempts)
@@ -102,7 +102,7 @@ def test_what_a_row_comes_to_when_every_reply_is_the_same(reply: Reply, status: 
     assert ran.ending.kind is EndingKind.FINISHED
 
 
-def test_one_maybe_among_refusals_is_still_unknown() -> None:
+def test_one_unanswered_request_among_refusals_makes_the_row_unknown() -> None:
     ran = Recorder(1, server_with(SILENCE, rest=Reply(408, message="HTTP 408")))
     assert ran.outcomes[0].status is Status.UNKNOWN
     assert "token may exist" in ran.outcomes[0].hint
@@ -128,8 +128,8 @@ def test_a_429_fails_no_row_and_costs_no_attempt() -> None:
     assert len(ran.waits) == 30
 
 
-def test_a_wait_that_was_long_enough_does_not_grow_and_one_that_was_not_does() -> None:
-    """Else two clients that are told the same wait would meet again and again."""
+def test_a_wait_grows_only_if_it_was_too_short() -> None:
+    """Otherwise two clients with the same wait would collide again and again."""
     enough = Recorder(9, server_with(*[OK, THROTTLED] * 8, limiter=Unlimited()), concurrency=1)
     assert enough.waits == [0.25] * 8
     too_short = Recorder(1, server_with(*[THROTTLED] * 8, limiter=Unlimited()))
@@ -138,8 +138,8 @@ def test_a_wait_that_was_long_enough_does_not_grow_and_one_that_was_not_does() -
     assert max(too_short.waits) > 2.0
 
 
-def test_a_server_that_asks_for_no_wait_at_all_for_ever_is_not_hammered() -> None:
-    """``Retry-After: 0``: the backoff grows all the same, and in the end the run gives up."""
+def test_a_server_that_never_asks_for_a_wait_is_not_hammered() -> None:
+    """``Retry-After: 0``: the backoff grows nevertheless, and in the end the run gives up."""
     ran = Recorder(50, server_with(rest=Reply(429, retry_after=0.0), limiter=Unlimited()), give_up_after=300.0)
     assert ran.ending.kind is EndingKind.GAVE_UP
     assert ran.counts() == {"not_attempted": 50}
@@ -149,8 +149,8 @@ def test_a_server_that_asks_for_no_wait_at_all_for_ever_is_not_hammered() -> Non
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-def test_a_row_that_may_be_sent_again_at_once_is_sent_once(times: int) -> None:
-    """The gate opens in the instant in which it closes, while the request that was refused is still being put away."""
+def test_a_row_that_may_be_retried_at_once_is_sent_once(times: int) -> None:
+    """The gate opens in the instant in which it closes, while the refused request is still being handled."""
     ran = Recorder(5, server_with(*[Reply(429, retry_after=0.0)] * times, limiter=Unlimited()))
     assert sorted(outcome.row for outcome in ran.outcomes) == [driver.row for driver in drivers(5)]
     assert {len(tokens) for tokens in ran.server.issued.values()} == {1}
@@ -165,16 +165,16 @@ def test_429s_without_any_success_end_the_run() -> None:
 
 
 def test_without_a_network_no_row_fails_and_no_attempt_is_used() -> None:
-    """Down for the first 40 tries: everybody waits, single canaries probe, and then all goes on."""
+    """No network for the first 40 attempts: all rows wait, single canaries probe, and then the run continues."""
     ran = Recorder(250, server_with(*[UNREACHABLE] * 40, limiter=Unlimited()), rate=Rate(10**6, P))
     assert ran.counts() == {"issued": 250}
     assert all(outcome.attempts == 1 for outcome in ran.outcomes)
 
 
-def test_a_network_that_stays_away_ends_the_run() -> None:
+def test_a_network_that_does_not_return_ends_the_run() -> None:
     ran = Recorder(250, server_with(rest=UNREACHABLE))
-    assert ran.ending == Ending(EndingKind.GAVE_UP, "no connection", ran.ending.tip)
-    assert "internet connection" in ran.ending.tip
+    assert ran.ending == Ending(EndingKind.GAVE_UP, "no connection", ran.ending.hint)
+    assert "internet connection" in ran.ending.hint
     assert ran.counts() == {"not_attempted": 250}
     assert 600.0 <= ran.elapsed < 601.0
     assert len(ran.waits) < 120  # growing waits, one canary at a time
@@ -203,7 +203,7 @@ def test_many_failures_at_once_grow_the_backoff_once() -> None:
     assert ran.waits[0] <= 0.5
 
 
-def test_429s_without_retry_after_are_met_with_growing_backoffs() -> None:
+def test_429s_without_retry_after_make_backoffs_grow() -> None:
     bare = Reply(429, message="HTTP 429")
     ran = Recorder(2, server_with(*[bare] * 8, limiter=Unlimited()))
     assert len(ran.waits) == 8
@@ -211,7 +211,7 @@ def test_429s_without_retry_after_are_met_with_growing_backoffs() -> None:
     assert max(ran.waits) > 2.0
 
 
-def test_a_success_begins_the_backoff_anew() -> None:
+def test_a_success_resets_the_backoff() -> None:
     bare = Reply(429, message="HTTP 429")
     ran = Recorder(2, server_with(*[bare] * 8, OK, bare, limiter=Unlimited()), concurrency=1)
     assert max(ran.waits[:8]) > 2.0
@@ -219,7 +219,7 @@ def test_a_success_begins_the_backoff_anew() -> None:
 
 
 def test_a_success_renews_patience_with_429s() -> None:
-    """Refused for 15 s again and again, with a success in between, a run whose patience is 20 s goes on."""
+    """Throttled for 15 s at a time, with successes in between, a run with a patience of 20 s continues."""
     waits = [Reply(429, message="HTTP 429", retry_after=15.0), OK]
     ran = Recorder(6, server_with(*waits * 6, limiter=Unlimited()), give_up_after=20.0, concurrency=1)
     assert ran.counts() == {"issued": 6}
@@ -227,7 +227,7 @@ def test_a_success_renews_patience_with_429s() -> None:
 
 
 def test_a_reply_sent_before_the_pause_does_not_renew_patience() -> None:
-    """One request is told to come back in a week; another that was under way still gets its token: 20 s is 20 s."""
+    """One request is asked to wait a week; another one in flight still gets its token. Patience stays 20 s."""
     week = Reply(429, message="HTTP 429", retry_after=7 * 86_400.0)
     outward = iter([0.05, 0.05, 0.2, 0.5])
     server = server_with(OK, OK, week, OK, limiter=Unlimited(), latency=lambda: (0.0, next(outward, 0.05)))
@@ -237,27 +237,27 @@ def test_a_reply_sent_before_the_pause_does_not_renew_patience() -> None:
     assert 20.0 <= ran.elapsed < 21.0
 
 
-def test_a_wrong_key_costs_one_request() -> None:
+def test_a_wrong_api_token_costs_one_request() -> None:
     ran = Recorder(250, server_with(rest=REVOKED))
     assert len(ran.server.arrivals) == 1
-    assert ran.ending.kind is EndingKind.KEY_REFUSED
-    assert "Write Driver Auth Token" in ran.ending.tip
+    assert ran.ending.kind is EndingKind.UNAUTHORIZED
+    assert "Write Driver Auth Token" in ran.ending.hint
     assert ran.counts() == {"failed": 1, "not_attempted": 249}
 
 
-def test_a_key_revoked_in_mid_run_keeps_every_token_issued_before() -> None:
+def test_an_api_token_revoked_during_a_run_keeps_every_token_issued_before() -> None:
     ran = Recorder(250, server_with(*[OK] * 50, rest=REVOKED))
     issued = [outcome for outcome in ran.outcomes if outcome.status is Status.ISSUED]
     assert len(issued) == 50
     assert all(ran.server.issued[str(outcome.identifier)] == [(outcome.code, outcome.token)] for outcome in issued)
     assert len(ran.server.arrivals) <= 50 + 16
     assert len(ran.outcomes) == 250
-    assert ran.ending.kind is EndingKind.KEY_REFUSED
+    assert ran.ending.kind is EndingKind.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("after", [0.0, 0.07, 0.5, 30.0, 60.5])
 def test_a_stop_starts_nothing_new_and_keeps_what_is_in_flight(after: float) -> None:
-    """The ledger and the outcomes agree to the token, whenever the stop comes."""
+    """Ledger and outcomes contain the same tokens, whenever the stop comes."""
     ending = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
     ran = Recorder(250, server_with(), at=lambda stop, loop: loop.call_later(after, stop.stop, ending))
     stopped = [event for event in ran.events if isinstance(event, Stopping)]
@@ -279,7 +279,7 @@ def test_a_stop_before_the_start_sends_nothing() -> None:
 
 @pytest.mark.parametrize("steps", range(6))
 def test_a_stop_in_the_first_steps_of_the_loop_ends_the_run(steps: int) -> None:
-    """Before the dispatcher has taken its first step, too: every row has its outcome."""
+    """Even before the first step of the dispatcher, every row has its outcome."""
     ending = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
 
     def stop_after(signal: StopSignal, loop: asyncio.AbstractEventLoop, left: int = steps) -> None:
@@ -294,7 +294,7 @@ def test_a_stop_in_the_first_steps_of_the_loop_ends_the_run(steps: int) -> None:
     assert ran.left_behind == set()
 
 
-def test_a_stop_while_rows_back_off_leaves_them_unknown_or_not_attempted() -> None:
+def test_a_stop_during_a_backoff_leaves_rows_unknown_or_not_attempted() -> None:
     long = 300.0
     replies = [Reply(503, retry_after=long), Reply(408, retry_after=long)]
     stop = Ending(EndingKind.INTERRUPTED)
@@ -303,11 +303,11 @@ def test_a_stop_while_rows_back_off_leaves_them_unknown_or_not_attempted() -> No
     assert [outcome.attempts for outcome in ran.outcomes] == [1, 1]
 
 
-# --- a server in trouble, and rows that are
+# --- outages, and rows that fail on their own
 
 
 class Poisoned(ModelServer):
-    """Answers 500 for some drivers, whatever happens."""
+    """Always replies 500 for some drivers."""
 
     def __init__(self, bad: Iterable[int], limiter: Limiter | None = None) -> None:
         super().__init__(limiter or SlidingLog(100, P))
@@ -323,13 +323,11 @@ class Poisoned(ModelServer):
 
 @pytest.mark.parametrize("reply", [BUSY, SILENCE, UNUSABLE, Reply(302, message="HTTP 302")], ids=lambda r: r.message)
 @pytest.mark.parametrize("down", [(0.0, 120.0), (0.5, 300.0), (1.0, 500.0), (60.3, 200.0)])
-def test_an_outage_costs_no_row_more_than_the_probes_and_the_run_goes_on(
-    reply: Reply, down: tuple[float, float]
-) -> None:
-    """One request at a time looks whether it is over, less and less often; no row is given up, all get their token."""
+def test_an_outage_costs_only_probes_and_then_the_run_continues(reply: Reply, down: tuple[float, float]) -> None:
+    """One request at a time probes, less and less often; no row fails, and all get their token."""
     start, end = down
     if start == 0.0 and reply.status in (200, 302):
-        start = 0.2  # else it were another server's
+        start = 0.2  # otherwise it would count as a wrong address
 
     class Down(ModelServer):
         async def issue(self, identifier: Identifier, code: str) -> Reply:
@@ -352,19 +350,19 @@ def test_an_outage_costs_no_row_more_than_the_probes_and_the_run_goes_on(
     assert ran.elapsed < end + 31.0 + 2 * P
 
 
-def test_an_outage_that_stays_ends_the_run_and_touches_few_rows() -> None:
+def test_a_permanent_outage_ends_the_run_and_affects_few_rows() -> None:
     ran = Recorder(500, server_with(*[OK] * 60, rest=BUSY))
     assert ran.ending.kind is EndingKind.GAVE_UP
     assert "HTTP 503: busy" in ran.ending.message
-    assert "retry" in ran.ending.tip
+    assert "retry" in ran.ending.hint
     assert ran.counts()["issued"] == 60
     assert ran.counts()["unknown"] <= 100
     assert sum(outcome.attempts for outcome in ran.outcomes) <= 60 + 120
     assert 600.0 <= ran.elapsed < 610.0
 
 
-def test_a_server_in_trouble_that_says_how_long_is_asked_again_then_but_within_a_minute() -> None:
-    """As many as were under way are refused at once; from then on one request a wait."""
+def test_a_failing_server_with_retry_after_is_retried_then_but_within_a_minute() -> None:
+    """The requests in flight are refused at once; from then on, one request per wait."""
     waits = Recorder(50, server_with(OK, *[Reply(503, message="HTTP 503", retry_after=20.0)] * 8)).waits
     assert all(20.0 <= wait <= 30.0 for wait in waits)
     long = Recorder(50, server_with(*[Reply(503, message="HTTP 503", retry_after=9999.0)] * 5))
@@ -398,7 +396,7 @@ def test_a_server_in_trouble_that_says_how_long_is_asked_again_then_but_within_a
         "a block",
     ],
 )
-def test_rows_that_fail_for_themselves_cost_themselves_only(bad: list[int]) -> None:
+def test_rows_that_fail_on_their_own_affect_no_others(bad: list[int]) -> None:
     """The others get their tokens, and the run ends soon: exit code 1, not 4."""
     ran = Recorder(200, Poisoned(bad, Unlimited()), rate=Rate(10**6, P))
     assert ran.ending.kind is EndingKind.FINISHED
@@ -407,23 +405,23 @@ def test_rows_that_fail_for_themselves_cost_themselves_only(bad: list[int]) -> N
     assert all(outcome.attempts <= 20 for outcome in ran.outcomes)
 
 
-def test_even_where_most_rows_fail_for_themselves_the_others_get_their_tokens() -> None:
-    """Two of three: the last of them cannot be told from an outage any more, but nobody else waits by then."""
+def test_even_if_most_rows_fail_on_their_own_the_others_get_their_tokens() -> None:
+    """Two of three fail. The last of them look like an outage, but by then no other rows wait."""
     bad = [number for number in range(190) if number % 3]
     ran = Recorder(200, Poisoned(bad, Unlimited()), rate=Rate(10**6, P))
     assert ran.counts()["issued"] == 200 - len(bad)
     assert ran.elapsed < 1200.0
 
 
-def test_rows_that_fail_for_themselves_and_are_the_last_are_known_by_what_got_through_in_between() -> None:
+def test_the_last_rows_that_fail_on_their_own_are_known_by_successes_in_between() -> None:
     ran = Recorder(4, Poisoned([0, 1, 2], Unlimited()))
     assert ran.ending.kind is EndingKind.FINISHED
     assert ran.counts() == {"issued": 1, "unknown": 3}
     assert ran.elapsed < 60.0
 
 
-def test_rows_that_failed_a_moment_before_an_outage_come_through_it() -> None:
-    """Flaky for a second, then away for two minutes: nobody is given up in between."""
+def test_rows_that_failed_just_before_an_outage_survive_it() -> None:
+    """Unreliable for a second, then down for two minutes: no row fails meanwhile."""
     for seed in range(12):
         rng = random.Random(seed)
 
@@ -440,8 +438,8 @@ def test_rows_that_failed_a_moment_before_an_outage_come_through_it() -> None:
         assert ran.counts()["issued"] >= 58
 
 
-def test_a_retry_prefers_rows_that_have_not_failed_while_it_is_in_doubt() -> None:
-    """A server that is silent is known as such after three timeouts, not after two rows have used up theirs."""
+def test_in_doubt_rows_that_have_not_failed_come_first() -> None:
+    """A silent server is detected after three timeouts, not after two rows have used up their attempts."""
     ran = Recorder(50, server_with(rest=SILENCE, latency=lambda: (30.0, 0.0)), give_up_after=60.0)
     assert ran.ending.kind is EndingKind.GAVE_UP
     assert ran.elapsed <= 3 * 30 + 60 + 30 + 1
@@ -453,43 +451,43 @@ def test_a_retry_prefers_rows_that_have_not_failed_while_it_is_in_doubt() -> Non
 
 @pytest.mark.parametrize("reply", [UNUSABLE, Reply(302, message="HTTP 302"), Reply(404, message="HTTP 404: nginx")])
 @pytest.mark.parametrize("count", [1, 2, 3, 250])
-def test_a_wrong_address_is_told_after_three_replies_at_most(reply: Reply, count: int) -> None:
+def test_a_wrong_address_is_detected_after_three_replies_at_most(reply: Reply, count: int) -> None:
     ran = Recorder(count, server_with(rest=reply))
     assert ran.ending.kind is EndingKind.WRONG_ADDRESS
     assert reply.message in ran.ending.message
-    assert "--region" in ran.ending.tip
+    assert "--region" in ran.ending.hint
     assert len(ran.server.arrivals) <= 3
     assert not ran.counts()["issued"]
     assert ran.elapsed < 10.0
 
 
-def test_a_certificate_that_is_not_trusted_ends_the_run_at_once_but_not_in_mid_run() -> None:
+def test_an_untrusted_certificate_ends_the_run_only_at_the_start() -> None:
     no_tls = Reply(left=False, fault=Fault.TLS, message="the certificate of x is not trusted")
     ran = Recorder(250, server_with(rest=no_tls))
     assert ran.ending.kind is EndingKind.WRONG_ADDRESS
-    assert "SSL_CERT_FILE" in ran.ending.tip
+    assert "SSL_CERT_FILE" in ran.ending.hint
     assert ran.elapsed < 3.0
     later = Recorder(150, server_with(*[OK] * 20, *[no_tls] * 9))
     assert later.counts() == {"issued": 150}
 
 
 @pytest.mark.parametrize("page", [Reply(404, message="HTTP 404: nginx"), Reply(302, message="HTTP 302"), UNUSABLE])
-def test_a_captive_portal_in_mid_run_is_waited_for(page: Reply) -> None:
-    """It fails two rows at most; those that nobody was asked about stay as they are."""
+def test_a_captive_portal_during_a_run_makes_it_wait(page: Reply) -> None:
+    """It fails two rows at most; rows that were not requested stay as they are."""
     ran = Recorder(80, server_with(*[OK] * 20, *[page] * 12))
     assert ran.ending.kind is EndingKind.FINISHED
     assert ran.counts()["issued"] >= 78
     stays = Recorder(80, server_with(*[OK] * 20, rest=page))
     assert stays.ending.kind is EndingKind.GAVE_UP
-    assert "in place of the Samsara API" in stays.ending.message
+    assert "something other than the Samsara API replied" in stays.ending.message
     assert stays.counts()["failed"] <= 2
 
 
 # --- a token for two
 
 
-def test_a_token_that_was_another_drivers_is_none() -> None:
-    """Of this run, or of the row of an earlier one."""
+def test_a_token_of_another_driver_is_not_accepted() -> None:
+    """Whether this run issued it or an earlier one."""
     first, second = drivers(2)
     ran = Recorder(2, server_with(OK, *[Reply(200, token=f"token-{first.identifier.value}-1", expires_at=LATE)] * 5))
     assert [(outcome.row, outcome.status) for outcome in ran.outcomes] == [
@@ -506,12 +504,12 @@ def test_a_token_that_was_another_drivers_is_none() -> None:
     assert known.counts() == {"unknown": 2}
 
 
-def test_an_earlier_token_that_comes_again_stays_with_the_code_it_was_issued_for() -> None:
+def test_an_earlier_token_that_is_repeated_keeps_the_code_it_was_issued_for() -> None:
     (outcome,) = Recorder(
         1, server_with(rest=Reply(200, token=EARLIER.token, expires_at=LATE)), before=EARLIER
     ).outcomes
     assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
-    assert "the earlier token again" in outcome.error
+    assert "but with the earlier token of this row" in outcome.error
 
 
 # --- the deadline
@@ -521,7 +519,7 @@ def test_an_earlier_token_that_comes_again_stays_with_the_code_it_was_issued_for
 def test_a_deadline_ends_the_run_in_time(deadline: timedelta | datetime) -> None:
     ran = Recorder(500, server_with(), deadline=deadline)
     assert ran.ending.kind is EndingKind.DEADLINE
-    assert "--deadline" in ran.ending.tip
+    assert "--deadline" in ran.ending.hint
     assert ran.counts() == {"issued": 200, "not_attempted": 300}
     assert ran.elapsed <= 70.0
     started = ran.events[0]
@@ -530,8 +528,8 @@ def test_a_deadline_ends_the_run_in_time(deadline: timedelta | datetime) -> None
 
 
 @pytest.mark.parametrize("rest", [OK, BUSY, THROTTLED], ids=["silence", "503", "429"])
-def test_a_deadline_comes_in_time_whatever_happens(rest: Reply | None) -> None:
-    """What is under way when it comes is waited for no longer, and may have brought a token."""
+def test_a_deadline_is_kept_in_any_case(rest: Reply | None) -> None:
+    """Requests in flight at that time are abandoned; their tokens may exist."""
     server = server_with(OK, rest=rest, latency=lambda: (0.0, 0.1) if len(server.arrivals) < 1 else (0.0, 500.0))
     ran = Recorder(40, server, deadline=timedelta(minutes=2))
     assert ran.ending.kind is EndingKind.DEADLINE
@@ -556,13 +554,13 @@ def test_a_deadline_knows_which_requests_never_left() -> None:
     assert not ran.left_behind
 
 
-def test_a_deadline_that_is_past_sends_nothing() -> None:
+def test_a_deadline_in_the_past_sends_nothing() -> None:
     ran = Recorder(5, server_with(), deadline=NOW - timedelta(minutes=1))
     assert (ran.ending.kind, ran.server.arrivals) == (EndingKind.DEADLINE, [])
     assert ran.counts() == {"not_attempted": 5}
 
 
-# --- what an earlier run left
+# --- outcomes of earlier runs
 
 FIRST = drivers(1)[0]
 EARLIER = Outcome(
@@ -583,8 +581,8 @@ UNTOUCHED = replace(FAILED, status=Status.NOT_ATTEMPTED, error="not yet attempte
 STOP = Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
 
 
-def test_an_earlier_token_gives_way_to_the_new_one() -> None:
-    """The attempts of the earlier one do not count for it."""
+def test_a_new_token_replaces_the_earlier_one() -> None:
+    """The attempts for the earlier one do not count."""
     (outcome,) = Recorder(1, server_with(), before=EARLIER).outcomes
     assert outcome.token not in ("", EARLIER.token)
     assert (outcome.expires_at, outcome.attempts, outcome.error) == (LATE, 1, "")
@@ -593,31 +591,31 @@ def test_an_earlier_token_gives_way_to_the_new_one() -> None:
 @pytest.mark.parametrize(
     "reply", [REJECTED, REVOKED, BUSY, SILENCE, UNUSABLE, Reply(408, message="HTTP 408")], ids=lambda r: r.message
 )
-def test_an_earlier_token_is_kept_with_all_that_redeeming_it_needs_if_there_is_no_new_one(reply: Reply) -> None:
-    """And says so, with the reason and a cure."""
+def test_without_a_new_token_the_earlier_one_is_kept_with_all_that_redeeming_it_needs(reply: Reply) -> None:
+    """Its error and hint give the reason and the fix."""
     (outcome,) = Recorder(1, server_with(rest=reply), before=EARLIER).outcomes
     assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
-    assert outcome.error == f"this is the earlier token; no new one: {reply.message}"
+    assert outcome.error == f"earlier token kept: {reply.message}"
     assert outcome.hint
 
 
 @pytest.mark.parametrize("before", [EARLIER, FAILED, UNKNOWN], ids=lambda before: before.status)
-def test_a_row_whose_turn_did_not_come_is_what_it_was(before: Outcome) -> None:
+def test_a_row_that_was_not_requested_stays_as_it_was(before: Outcome) -> None:
     ran = Recorder(3, server_with(), before=before, at=lambda stop, _: stop.stop(STOP))
     assert ran.server.arrivals == []
     assert ran.outcomes[0] == before
     assert [outcome.status for outcome in ran.outcomes[1:]] == [Status.NOT_ATTEMPTED] * 2
 
 
-def test_a_row_that_was_not_attempted_before_says_why_it_was_not_now() -> None:
+def test_a_row_that_is_still_not_attempted_gets_the_new_reason() -> None:
     ran = Recorder(1, server_with(), before=UNTOUCHED, at=lambda stop, _: stop.stop(STOP))
     assert ran.outcomes[0].status is Status.NOT_ATTEMPTED
     assert "by Ctrl-C" in ran.outcomes[0].error
 
 
 @pytest.mark.parametrize("before", [EARLIER, FAILED, UNKNOWN], ids=lambda before: before.status)
-def test_429s_and_a_network_that_is_away_change_nothing_but_the_number_of_attempts(before: Outcome) -> None:
-    """Nothing can have been issued by them; what may have been before still may."""
+def test_429s_and_a_missing_network_change_only_the_number_of_attempts(before: Outcome) -> None:
+    """They cannot have issued a token, but an earlier request still may have."""
     for reply in (THROTTLED, UNREACHABLE):
         ran = Recorder(1, server_with(rest=reply, limiter=Unlimited()), before=before, give_up_after=20.0)
         assert ran.ending.kind is EndingKind.GAVE_UP
@@ -628,12 +626,12 @@ def test_429s_and_a_network_that_is_away_change_nothing_but_the_number_of_attemp
         assert outcome.attempts == before.attempts + (0 if before.token else sent)
 
 
-def test_an_earlier_token_outlives_a_stop_after_a_request_that_may_have_brought_a_new_one() -> None:
+def test_a_stop_after_an_unanswered_request_keeps_the_earlier_token() -> None:
     asked = Reply(503, message="HTTP 503", retry_after=300.0)
     ran = Recorder(1, server_with(asked), before=EARLIER, at=lambda stop, loop: loop.call_later(5.0, stop.stop, STOP))
     (outcome,) = ran.outcomes
     assert replace(outcome, error="", hint="", maybe_issued=False) == EARLIER
-    assert "no new one: HTTP 503" in outcome.error
+    assert "earlier token kept: HTTP 503" in outcome.error
     assert "a token may exist" in outcome.hint
 
 
@@ -648,10 +646,10 @@ def test_an_earlier_token_outlives_a_stop_after_a_request_that_may_have_brought_
         (UNKNOWN, [BUSY] * 4, Status.ISSUED, 8),
     ],
 )
-def test_the_attempts_of_a_row_without_a_token_go_on_counting(
+def test_the_attempts_of_a_row_without_a_token_add_up(
     before: Outcome, replies: list[Reply | None], status: Status, attempts: int
 ) -> None:
-    """Those that a run may use are as many as without an earlier one."""
+    """Each run may use the full number of attempts."""
     (outcome,) = Recorder(1, server_with(*replies, limiter=Unlimited()), before=before).outcomes
     assert (outcome.status, outcome.attempts) == (status, attempts)
 
@@ -661,13 +659,13 @@ def test_the_attempts_of_a_row_without_a_token_go_on_counting(
     [(REJECTED, Status.FAILED), (REVOKED, Status.UNKNOWN), (Reply(404, message="HTTP 404: nginx"), Status.UNKNOWN)],
     ids=["the API's 404", "401", "another's 404"],
 )
-def test_what_was_unknown_is_settled_by_what_the_api_says_of_the_driver_alone(reply: Reply, status: Status) -> None:
+def test_only_a_reply_of_the_api_about_the_driver_settles_an_unknown_row(reply: Reply, status: Status) -> None:
     (outcome,) = Recorder(1, server_with(rest=reply), before=UNKNOWN).outcomes
     assert outcome.status is status
     assert ("a token may exist" in outcome.hint) == (status is Status.UNKNOWN)
 
 
-def test_one_of_many_that_is_always_refused_as_too_many_holds_nobody_else_up() -> None:
+def test_one_row_that_is_always_throttled_does_not_delay_the_others() -> None:
     class Unwilling(ModelServer):
         async def issue(self, identifier: Identifier, code: str) -> Reply:
             if identifier == drivers(5)[-1].identifier:
@@ -681,7 +679,7 @@ def test_one_of_many_that_is_always_refused_as_too_many_holds_nobody_else_up() -
 
 
 def test_no_error_is_longer_than_300_characters() -> None:
-    """Whatever is said around a long message."""
+    """Including the words around a long message."""
     long = "m" * 299
     for reply in (Reply(401, message=long, request_id="r"), Reply(404, message=long, request_id="r")):
         ran = Recorder(3, server_with(rest=reply), before=EARLIER)
@@ -689,16 +687,16 @@ def test_no_error_is_longer_than_300_characters() -> None:
         assert any(outcome.error.endswith("…") for outcome in ran.outcomes)
 
 
-def test_what_was_unknown_stays_so_when_the_attempts_of_this_run_are_spent() -> None:
-    """They cannot have issued anything; one of those before may have."""
+def test_an_unknown_row_stays_unknown_after_the_attempts_of_this_run() -> None:
+    """They cannot have issued a token, but an earlier request may have."""
     refused = Reply(408, message="HTTP 408")
     (outcome,) = Recorder(1, server_with(rest=refused), before=UNKNOWN).outcomes
     assert (outcome.status, outcome.attempts) == (Status.UNKNOWN, 8)
     assert "a token may exist" in outcome.hint
 
 
-def test_before_each_request_the_journal_says_that_a_token_may_exist(tmp_path: Path) -> None:
-    """Or, where the row holds an earlier one, that this is that; looked at from where the request is sent."""
+def test_before_each_request_the_journal_records_that_a_token_may_exist(tmp_path: Path) -> None:
+    """Or the earlier token, for a row that has one; checked at the moment of the request."""
     rows, place = batch("Driver ID\n11\n12\n13\n"), Destination(tmp_path / "out.csv")
     renewed = replace(rows.drivers[2], before=issued(rows.drivers[2]))
     seen: dict[str, list[tuple[str, ...]]] = {}
@@ -706,17 +704,17 @@ def test_before_each_request_the_journal_says_that_a_token_may_exist(tmp_path: P
     class Witness(ModelServer):
         async def issue(self, identifier: Identifier, code: str) -> Reply:
             last = [line for line in lines(place.partial) if line["Driver ID"] == identifier.value][-1]
-            said = last["auth_status"], last["auth_token"], last["auth_attempts"]
-            seen.setdefault(identifier.value, []).append(said)
+            recorded = last["auth_status"], last["auth_token"], last["auth_attempts"]
+            seen.setdefault(identifier.value, []).append(recorded)
             return await super().issue(identifier, code)
 
     async def main() -> None:
         again = Reply(429, retry_after=0.0)
         server = Witness(Unlimited(), lambda: (0.0, 0.0), script(again, again, OK, again, BUSY, OK, BUSY))
-        asked, settings = [*rows.drivers[:2], renewed], Settings(api_token=Secret("key"), concurrency=1)
+        requested, settings = [*rows.drivers[:2], renewed], Settings(api_token=Secret("key"), concurrency=1)
         with place:
             journal = place.open_journal(rows)
-            run = Run(asked, settings, server, Quota(MemoryLeases(RATE)), journal, uniform=min)
+            run = Run(requested, settings, server, Quota(MemoryLeases(RATE)), journal, uniform=min)
             await run.run()
             journal.close()
         assert [outcome.status for outcome in run.outcomes.values()] == [Status.ISSUED] * 3
@@ -728,10 +726,10 @@ def test_before_each_request_the_journal_says_that_a_token_may_exist(tmp_path: P
     assert set(seen["13"]) == {("issued", TOKEN, "1")}
 
 
-# --- what is told, and what goes wrong inside
+# --- events, and failures inside
 
 
-def test_events_tell_the_run_in_order() -> None:
+def test_events_report_the_run_in_order() -> None:
     ran = Recorder(4, server_with(THROTTLED, limiter=Unlimited()))
     started = ran.events[0]
     assert isinstance(started, RunStarted)
@@ -739,7 +737,7 @@ def test_events_tell_the_run_in_order() -> None:
     assert {event.outcome.row: event.outcome for event in ran.events if isinstance(event, RowDone)} == ran.run.outcomes
 
 
-def test_no_drivers_is_a_finished_run() -> None:
+def test_a_run_without_drivers_is_finished() -> None:
     ran = Recorder(0, server_with())
     assert (ran.outcomes, ran.ending.kind) == ([], EndingKind.FINISHED)
 
@@ -754,8 +752,8 @@ def test_an_unexpected_exception_ends_the_run_instead_of_hanging_it() -> None:
 
 
 @pytest.mark.parametrize("after", [1, 4, 20])
-def test_a_cancelled_run_leaves_no_task_and_no_slot_behind_and_every_row_has_its_outcome(after: int) -> None:
-    """What was in flight is ``unknown``; its slots come free again, however often this is done with one guard."""
+def test_a_cancelled_run_leaves_no_task_or_slot_and_every_row_has_its_outcome(after: int) -> None:
+    """Rows in flight are ``unknown``; slots become free again, however often runs with one guard are cancelled."""
 
     async def cancelled(guard: Guard) -> None:
         def observe(_: Event) -> None:
@@ -842,7 +840,7 @@ def test_an_observer_that_raises_ends_the_run_without_losing_a_token() -> None:
 
 
 def test_no_request_leaves_after_a_stop_even_if_it_was_admitted() -> None:
-    """A stop in the same instant as a burst of admissions: none of them is sent, and their slots are given back."""
+    """After a stop in the instant of a burst of admissions, none is sent, and their slots are free."""
 
     async def main() -> None:
         guard, server, stop = Guard(), server_with(latency=lambda: (0.0, 0.1)), StopSignal()
@@ -870,18 +868,18 @@ def test_a_run_runs_once() -> None:
         run = Run(drivers(2), Settings(api_token=Secret("key")), server, Quota(MemoryLeases(RATE)))
         await run.run()
         assert [outcome.status for outcome in run.outcomes.values()] == [Status.ISSUED] * 2
-        with pytest.raises(RuntimeError, match="runs once"):
+        with pytest.raises(RuntimeError, match="runs only once"):
             await run.run()
         assert len(server.arrivals) == 2
 
     virtual_clock.run(main())
 
 
-# --- any server: the bounds, with some room, for what was measured of 20 seeds
+# --- any server: measured bounds of 20 seeds, with some margin
 
 
 def delays(seed: int, *, stalled: float = 0.0) -> Callable[[], tuple[float, float]]:
-    """Latencies of 10 to 300 ms, and for a share of the requests 1 to 20 s more on the way there or back."""
+    """Latencies of 10 to 300 ms, and for some of the requests 1 to 20 s more in one direction."""
     rng = random.Random(seed)
 
     def one_way() -> float:
@@ -897,7 +895,7 @@ SEEDS = range(3)
 @pytest.mark.parametrize(
     ("count", "periods"), [(30, 0.05), (100, 0.05), (101, 1.08), (250, 2 * 1.02 + 0.06), (1000, 9 * 1.02 + 0.06)]
 )
-def test_a_documented_limit_is_used_to_the_full_without_a_429(name: str, count: int, periods: float) -> None:
+def test_a_documented_limit_is_fully_used_without_a_429(name: str, count: int, periods: float) -> None:
     """100 at once, 100 a period later, and so on."""
     for seed in SEEDS if count < 1000 else SEEDS[:1]:
         ran = Recorder(count, server_with(limiter=make_limiter(name, 100, P), latency=delays(seed)))
@@ -907,8 +905,8 @@ def test_a_documented_limit_is_used_to_the_full_without_a_429(name: str, count: 
 
 
 @pytest.mark.parametrize("name", ["fixed", "sliding", "sliding-strict", "bucket"])
-def test_no_stall_on_the_way_brings_a_429(name: str) -> None:
-    """Every tenth request takes 1 to 20 s longer: requests overtake one another by a third of a period."""
+def test_stalled_requests_cause_no_429(name: str) -> None:
+    """Every tenth request takes 1 to 20 s longer, so requests overtake each other by a third of a period."""
     for seed in SEEDS:
         ran = Recorder(250, server_with(limiter=make_limiter(name, 100, P), latency=delays(seed, stalled=0.1)))
         assert ran.counts() == {"issued": 250}
@@ -921,7 +919,7 @@ def test_no_stall_on_the_way_brings_a_429(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "periods", "refusals"), [("gcra", 2.65, 18), ("counter", 2.65, 20), ("counter-strict", 3.0, 30)]
 )
-def test_a_server_that_trickles_is_met_near_its_pace(
+def test_a_trickling_server_is_used_near_its_pace(
     name: str, periods: float, refusals: int, *, with_retry_after: bool
 ) -> None:
     """250 drivers; a client that knew the server would need 2.4 periods (gcra) or 2.14 (counter)."""
@@ -934,7 +932,7 @@ def test_a_server_that_trickles_is_met_near_its_pace(
 
 
 @pytest.mark.parametrize("with_retry_after", [True, False], ids=["with Retry-After", "without"])
-def test_a_server_that_is_overloaded_now_and_then_costs_little(*, with_retry_after: bool) -> None:
+def test_occasional_overload_costs_little(*, with_retry_after: bool) -> None:
     """3 % of the replies are 429s that have nothing to do with any limit."""
     for seed in SEEDS:
         rng, sent = random.Random(seed), []
@@ -956,8 +954,8 @@ def test_a_server_that_is_overloaded_now_and_then_costs_little(*, with_retry_aft
 
 @pytest.mark.parametrize("with_retry_after", [True, False], ids=["with Retry-After", "without"])
 @pytest.mark.parametrize("name", ["fixed", "sliding", "sliding-strict", "bucket", "counter", "gcra"])
-def test_beside_another_client_that_takes_40_percent_it_finishes(name: str, *, with_retry_after: bool) -> None:
-    """One that has been at work for long, evenly, and waits as it is told: 60 a period are left, 4 periods at best."""
+def test_a_run_finishes_while_another_client_uses_40_percent(name: str, *, with_retry_after: bool) -> None:
+    """A client that sends evenly and respects Retry-After: 60 requests a period are left, so 4 periods at best."""
     for seed in SEEDS:
         limiter = make_limiter(name, 100, P)
         for number in range(40):
@@ -978,28 +976,28 @@ def test_beside_another_client_that_takes_40_percent_it_finishes(name: str, *, w
         assert ran.elapsed <= 1.3 * 4.17 * P
 
 
-# --- a quota that other processes share, and that cannot be had
+# --- a shared quota that is unavailable
 
 
-def test_a_shared_quota_that_stays_away_ends_the_run() -> None:
-    """It waits as long as for the network, says why, and keeps what it has."""
+def test_a_shared_quota_that_does_not_return_ends_the_run() -> None:
+    """It waits as long as for the network, reports why, and keeps its tokens."""
     ran = Recorder(40, server_with(), trouble=lambda now: AWAY if now > 0.5 else None, give_up_after=20.0)
-    assert ran.ending == Ending(EndingKind.GAVE_UP, AWAY.message, AWAY.tip)
+    assert ran.ending == Ending(EndingKind.GAVE_UP, AWAY.message, AWAY.hint)
     assert ran.counts() == {"issued": len(ran.server.arrivals), "not_attempted": 40 - len(ran.server.arrivals)}
     assert 20.0 <= ran.elapsed < 22.0
     troubles = [event for event in ran.events if isinstance(event, QuotaTrouble)]
-    assert set(troubles) == {QuotaTrouble(AWAY.message, AWAY.tip, 20.0)}
+    assert set(troubles) == {QuotaTrouble(AWAY.message, AWAY.hint, 20.0)}
 
 
-def test_a_shared_quota_that_is_away_from_the_start_sends_nothing() -> None:
+def test_a_shared_quota_that_is_unavailable_from_the_start_sends_nothing() -> None:
     ran = Recorder(40, server_with(), trouble=lambda _: AWAY, give_up_after=20.0)
     assert ran.ending.kind is EndingKind.GAVE_UP
     assert ran.server.arrivals == []
     assert 20.0 <= ran.elapsed < 22.0
 
 
-def test_a_shared_quota_that_comes_back_renews_patience() -> None:
-    """Away for 15 s again and again, a run whose patience is 20 s goes on."""
+def test_a_shared_quota_that_returns_renews_patience() -> None:
+    """If it is unavailable for 15 s at a time, a run with a patience of 20 s continues."""
     ran = Recorder(
         250, server_with(), trouble=lambda now: AWAY if 5.0 < now % 20.0 < 20.0 else None, give_up_after=20.0
     )
@@ -1008,8 +1006,8 @@ def test_a_shared_quota_that_comes_back_renews_patience() -> None:
     assert ran.elapsed > 120.0
 
 
-def test_replies_to_what_was_sent_before_do_not_renew_patience_with_a_quota_that_is_away() -> None:
-    """Slow replies trickle in for 15 s after the quota has gone: 20 s is 20 s, and a little for the last of them."""
+def test_replies_to_earlier_requests_do_not_renew_patience_with_an_unavailable_quota() -> None:
+    """Slow replies arrive for 15 s after the quota is lost. Patience stays 20 s, plus a little for the last reply."""
     latencies = chain([(0.1, 0.1)] * 7, ((0.1, 2.0 * number) for number in range(1, 99)))
     ran = Recorder(
         40,
@@ -1024,18 +1022,18 @@ def test_replies_to_what_was_sent_before_do_not_renew_patience_with_a_quota_that
 
 
 @pytest.mark.parametrize("at", [0.5, 30.0])
-def test_a_shared_quota_that_is_broken_is_told_once_and_the_run_goes_on_alone(at: float) -> None:
-    """Even if it has to wait for longer than its patience, for slots that cool."""
+def test_a_broken_shared_quota_is_reported_once_and_the_run_continues_alone(at: float) -> None:
+    """Even if it has to wait for slots longer than its patience."""
     ran = Recorder(150, server_with(), trouble=lambda now: BROKEN if now > at else None, give_up_after=20.0)
     assert ran.counts() == {"issued": 150}
     assert ran.server.peak(P) == 100
     troubles = [event for event in ran.events if isinstance(event, QuotaTrouble)]
-    assert troubles == [QuotaTrouble(BROKEN.message, BROKEN.tip, None)]
+    assert troubles == [QuotaTrouble(BROKEN.message, BROKEN.hint, None)]
 
 
 @pytest.mark.parametrize("reply", [UNREACHABLE, BUSY], ids=["no network", "503"])
 @pytest.mark.parametrize(("away", "period"), [(30.0, 60.0), (5.0, 10.0), (5.0, 300.0)])
-def test_a_shared_quota_that_comes_and_goes_does_not_renew_patience_with_a_server_that_is_away(
+def test_an_unreliable_shared_quota_does_not_renew_patience_with_an_unavailable_server(
     reply: Reply, away: float, period: float
 ) -> None:
     ran = Recorder(40, server_with(rest=reply), trouble=lambda now: AWAY if now % period < away else None)
@@ -1044,7 +1042,7 @@ def test_a_shared_quota_that_comes_and_goes_does_not_renew_patience_with_a_serve
 
 
 @pytest.mark.parametrize("how", ["stop", "stop before", "deadline", "deadline that is past", "cancel"])
-def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str) -> None:
+def test_a_run_that_waits_for_its_first_snapshot_of_the_quota_can_be_ended(how: str) -> None:
     class Hanging(TroubledLeases):
         async def snapshot(self) -> Budget:
             await asyncio.sleep(5000.0)
@@ -1058,8 +1056,8 @@ def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str)
             Settings(api_token=Secret("key"), deadline=deadline),
             Quota(MemoryLeases(RATE), Hanging(RATE, lambda _: None)),
         )
-        stop, told = StopSignal(), list[Event]()
-        run = Run(drivers(9), settings, server, quota, stop=stop, observe=told.append)
+        stop, events = StopSignal(), list[Event]()
+        run = Run(drivers(9), settings, server, quota, stop=stop, observe=events.append)
         if how == "stop before":
             stop.stop(STOP)
         task = asyncio.create_task(run.run())
@@ -1074,13 +1072,13 @@ def test_a_run_that_waits_for_its_first_look_at_the_quota_can_be_ended(how: str)
         assert {outcome.status for outcome in run.outcomes.values()} == {Status.NOT_ATTEMPTED}
         assert len(run.outcomes) == 9
         if how != "cancel":
-            assert [type(event) for event in told] == [Stopping, RunStarted, *[RowDone] * 9]
+            assert [type(event) for event in events] == [Stopping, RunStarted, *[RowDone] * 9]
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     virtual_clock.run(main())
 
 
-def test_a_stop_while_the_shared_quota_is_away_ends_the_run_at_once() -> None:
+def test_a_stop_while_the_shared_quota_is_unavailable_ends_the_run_at_once() -> None:
     ending = Ending(EndingKind.INTERRUPTED)
     ran = Recorder(
         40, server_with(), trouble=lambda _: AWAY, at=lambda stop, loop: loop.call_later(7.3, stop.stop, ending)
@@ -1090,10 +1088,10 @@ def test_a_stop_while_the_shared_quota_is_away_ends_the_run_at_once() -> None:
     assert not ran.left_behind
 
 
-# --- runs beside one another
+# --- runs side by side
 
 
-class Beside:
+class SideBySide:
     """Runs of ``count`` drivers at once that share their slots, each with its server."""
 
     def __init__(self, count: int, *servers: ModelServer) -> None:
@@ -1114,8 +1112,8 @@ class Beside:
 
 
 def test_a_run_without_a_network_does_not_stop_the_others() -> None:
-    """Its addresses may be others, or its proxy; only what the server asks for concerns all."""
-    (first_at, first), (last_at, last) = Beside(40, server_with(rest=UNREACHABLE), server_with()).ended
+    """Its address or proxy may differ. Only waits that the server asks for apply to all."""
+    (first_at, first), (last_at, last) = SideBySide(40, server_with(rest=UNREACHABLE), server_with()).ended
     assert first is not None
     assert last is not None
     assert (first.kind, last.kind) == (EndingKind.FINISHED, EndingKind.GAVE_UP)
@@ -1123,16 +1121,16 @@ def test_a_run_without_a_network_does_not_stop_the_others() -> None:
     assert last_at > 600.0
 
 
-def test_runs_share_the_pace_of_a_server_that_trickles() -> None:
-    """Three of them, each at a third of it: hardly more 429s than of one run, and no slower."""
+def test_runs_share_the_pace_of_a_trickling_server() -> None:
+    """Three runs, each at a third of the pace: hardly more 429s than one run, and no slower."""
     server = ModelServer(make_limiter("gcra", 100, P), delays(1))
-    ended = Beside(84, server, server, server).ended
+    ended = SideBySide(84, server, server, server).ended
     assert {ending and ending.kind for _, ending in ended} == {EndingKind.FINISHED}
     assert server.refusals <= 50
     assert max(at for at, _ in ended) <= 3.0 * P
 
 
-# --- whatever happens
+# --- any sequence of events
 
 AT_ONCE = Reply(429, message="HTTP 429", retry_after=0.0)
 REPLIES = st.sampled_from([OK, BUSY, REJECTED, THROTTLED, AT_ONCE, UNREACHABLE, SILENCE, UNUSABLE, REVOKED])
@@ -1145,10 +1143,10 @@ REPLIES = st.sampled_from([OK, BUSY, REJECTED, THROTTLED, AT_ONCE, UNREACHABLE, 
     stop_after=st.none() | st.floats(0.0, 90.0),
     seed=st.integers(0, 99),
 )
-def test_whatever_happens_rows_add_up_and_no_token_is_lost_or_swapped(
+def test_rows_add_up_and_no_token_is_lost_or_swapped_in_any_case(
     count: int, replies: list[Reply | None], stop_after: float | None, seed: int
 ) -> None:
-    """One outcome a driver, on its own row; each token the server issued, and whose reply came, is in one of them."""
+    """Each driver has one outcome on its own row; each token that arrived is in one of them."""
     rng = random.Random(seed)
     server = server_with(*replies, limiter=SlidingLog(20, P), latency=lambda: (rng.uniform(0, 2), rng.uniform(0, 2)))
 
@@ -1173,7 +1171,7 @@ def test_whatever_happens_rows_add_up_and_no_token_is_lost_or_swapped(
 
 @contextmanager
 def judgements() -> Iterator[list[Reply]]:
-    """The replies that anybody judges from now on, in order."""
+    """The replies that are judged from now on, in order."""
     judged: list[Reply] = []
 
     def judge(reply: Reply) -> verdicts.Verdict:
@@ -1190,7 +1188,7 @@ def judgements() -> Iterator[list[Reply]]:
 
 @pytest.mark.parametrize("rest", [OK, BUSY, THROTTLED, UNREACHABLE, SILENCE, UNUSABLE, REVOKED, REJECTED])
 def test_a_reply_is_judged_once(rest: Reply | None) -> None:
-    """However the run ends: usage, backpressure, circuit breaker, row and ending share one verdict."""
+    """Usage, backpressure, circuit breaker, row and ending share one verdict, however the run ends."""
     mixed = [OK, THROTTLED, BUSY, OK, SILENCE, REJECTED, UNREACHABLE, OK, *[SILENCE] * 5, *[BUSY] * 3]
     server = server_with(*mixed, rest=rest, limiter=Unlimited())
     with judgements() as judged:
@@ -1200,7 +1198,7 @@ def test_a_reply_is_judged_once(rest: Reply | None) -> None:
 
 
 def test_one_signal_stops_several_runs_and_each_has_its_own_ending() -> None:
-    """One that is over already keeps its ending; one that starts later sends nothing."""
+    """A run that has ended keeps its ending; one that starts later sends nothing."""
 
     async def main() -> None:
         stop, ending = StopSignal(), Ending(EndingKind.INTERRUPTED, "by Ctrl-C")
@@ -1220,7 +1218,7 @@ def test_one_signal_stops_several_runs_and_each_has_its_own_ending() -> None:
         await late.run()
         assert done.ending is not None
         assert refused.ending is not None
-        assert (done.ending.kind, refused.ending.kind) == (EndingKind.FINISHED, EndingKind.KEY_REFUSED)
+        assert (done.ending.kind, refused.ending.kind) == (EndingKind.FINISHED, EndingKind.UNAUTHORIZED)
         assert running.ending is late.ending is stop.ending is ending
         assert running.outcomes[2].token
         assert len(running.outcomes) == len(late.outcomes) == 250
@@ -1229,14 +1227,14 @@ def test_one_signal_stops_several_runs_and_each_has_its_own_ending() -> None:
     virtual_clock.run(main())
 
 
-def test_whether_a_token_may_exist_is_a_fact_of_the_outcome() -> None:
-    """Of a row that keeps its earlier token as well; and it agrees with what the hint says."""
+def test_an_outcome_records_whether_a_token_may_exist() -> None:
+    """Also for a row that keeps its earlier token; the hint agrees with it."""
     for before in (None, EARLIER, FAILED, UNKNOWN):
         for reply in (OK, REJECTED, REVOKED, BUSY, SILENCE, THROTTLED, UNREACHABLE):
             ran = Recorder(2, server_with(OK, rest=reply, limiter=Unlimited()), before=before, give_up_after=20.0)
             for outcome in ran.outcomes:
-                said = "a token may exist" in outcome.hint
-                assert outcome is before or outcome.maybe_issued == (outcome.status is Status.UNKNOWN or said)
+                hinted = "a token may exist" in outcome.hint
+                assert outcome is before or outcome.maybe_issued == (outcome.status is Status.UNKNOWN or hinted)
 
 
 def test_codes_are_letters_and_digits_letter_first_and_never_the_same() -> None:

@@ -1,4 +1,4 @@
-"""How much a run has sent, and how fast."""
+"""How many requests a run sent, and how fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What replies mean: a table, no clock."""
+"""The verdict on each kind of reply."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from batch_issuer.pipeline.verdicts import VerdictKind, judge
         (Reply(400), VerdictKind.REJECTED, Hint.REFUSED),
         (Reply(400, web_page=True), VerdictKind.REJECTED, Hint.ADDRESS),
         (Reply(400, request_id="r"), VerdictKind.REJECTED, Hint.REFUSED),
-        (Reply(401, request_id="r"), VerdictKind.KEY_REFUSED, Hint.KEY_INVALID),
-        (Reply(403, request_id="r"), VerdictKind.KEY_REFUSED, Hint.KEY_FORBIDDEN),
+        (Reply(401, request_id="r"), VerdictKind.UNAUTHORIZED, Hint.API_TOKEN_INVALID),
+        (Reply(403, request_id="r"), VerdictKind.UNAUTHORIZED, Hint.API_TOKEN_FORBIDDEN),
         (Reply(404, request_id="r"), VerdictKind.REJECTED, Hint.UNKNOWN_DRIVER),
         (Reply(404), VerdictKind.REJECTED, Hint.ADDRESS),
         (Reply(405), VerdictKind.REJECTED, Hint.ADDRESS),
@@ -48,6 +48,6 @@ def test_verdict_table(reply: Reply, kind: VerdictKind, hint: Hint | None) -> No
 
 
 @given(st.integers(100, 599), st.booleans())
-def test_a_token_is_kept_from_a_200_only(status: int, has_token: bool) -> None:
+def test_only_a_200_brings_a_token(status: int, has_token: bool) -> None:
     reply = Reply(status, token="t" if has_token else "")
     assert (judge(reply).kind is VerdictKind.ISSUED) == (status == 200 and has_token)

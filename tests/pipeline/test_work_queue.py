@@ -1,4 +1,4 @@
-"""Rows that wait for their turn, on a virtual clock."""
+"""The queue of rows, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.model_server import attempts
 from batch_issuer.pipeline.work_queue import WorkQueue
 
 
-def test_a_row_whose_backoff_is_over_goes_before_the_others_unless_untried_ones_shall() -> None:
+def test_a_row_after_its_backoff_comes_first_unless_untried_ones_are_preferred() -> None:
     async def main() -> None:
         first, second, third, fourth = attempts(4)
         queue = WorkQueue([second, third, fourth])
@@ -27,7 +27,7 @@ def test_a_row_whose_backoff_is_over_goes_before_the_others_unless_untried_ones_
     virtual_clock.run(main())
 
 
-def test_any_row_may_be_drawn_and_those_that_back_off_only_if_there_is_no_other() -> None:
+def test_any_row_may_be_drawn_but_one_in_a_backoff_only_if_there_is_no_other() -> None:
     async def main() -> None:
         some = attempts(4)
         queue = WorkQueue(some[1:])
@@ -41,7 +41,7 @@ def test_any_row_may_be_drawn_and_those_that_back_off_only_if_there_is_no_other(
     virtual_clock.run(main())
 
 
-def test_who_waits_for_a_row_wakes_when_one_comes_or_its_backoff_is_over() -> None:
+def test_waiting_for_a_row_ends_when_one_is_added_or_its_backoff_is_over() -> None:
     async def main() -> None:
         loop, (first, second) = asyncio.get_running_loop(), attempts(2)
         queue = WorkQueue([])
@@ -58,7 +58,7 @@ def test_who_waits_for_a_row_wakes_when_one_comes_or_its_backoff_is_over() -> No
 
 @settings(max_examples=100)
 @given(st.permutations(range(8)), st.integers(0, 8))
-def test_lined_up_or_drained_they_are_in_the_order_of_the_roster(order: list[int], late: int) -> None:
+def test_sorted_or_drained_rows_are_in_the_order_of_the_roster(order: list[int], late: int) -> None:
     async def main() -> None:
         some = attempts(8)
         queue = WorkQueue([])

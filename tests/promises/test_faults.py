@@ -52,14 +52,14 @@ OPTIONS = (
     "process",
 )
 GIVES_UP = PATIENCE + 40.0
-"""Seconds that a run takes at most: once it lost patience, what is in flight is waited for; and before, slots were."""
+"""Longest run in seconds: after it gives up it waits for requests in flight, and before that for the quota."""
 
-HINTS = [hint.cure for hint in Hint]
+HINTS = [hint.fix for hint in Hint]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A fault, the requests that it strikes, and what a run has to come to."""
+    """A fault, the requests it affects, and the result that a run must have."""
 
     fault: Fault
     where: str
@@ -69,7 +69,7 @@ class Cell:
         return f"{self.fault.name}-{self.where}-{'stays' if self.stays else 'recovers'}"
 
     def strikes(self, number: int) -> bool:
-        """Whether it strikes a request by its number."""
+        """Whether it affects a request, by its number."""
         first, last = {"first": (1, 1), "middle": (6, 8), "last": (COUNT, COUNT), "every 4th": (4, COUNT)}[self.where]
         if self.where == "every 4th" and number % 4:
             return False
@@ -77,13 +77,13 @@ class Cell:
 
     @property
     def exit_code(self) -> int:
-        """Of the run that meets it."""
+        """The exit code of a run with this fault."""
         alone = self.where == "last"  # there is no other row any more that could show that it is not this one's trouble
         lasts = self.stays and self.where != "every 4th"
         match self.fault.kind:
             case Kind.HARMLESS:
                 return 0
-            case Kind.KEY_REFUSED:
+            case Kind.UNAUTHORIZED:
                 return 3
             case Kind.REJECTED | Kind.EXPIRED:
                 return 1
@@ -101,7 +101,7 @@ CELLS = [Cell(*each) for each in product(FAULTS, ("first", "middle", "last", "ev
 
 
 class Site:
-    """A sandbox and a gateway before it, in an event loop with virtual time in which the command runs, too."""
+    """A sandbox behind a gateway, and the command, in an event loop with virtual time."""
 
     def __init__(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, runner: asyncio.Runner, authority: trustme.CA | None
@@ -138,7 +138,7 @@ class Site:
         self.roster.write_text(f"Driver ID,Depot\n{rows}")
 
     def command(self, name: str, path: Path, *options: str) -> int:
-        """Its exit code."""
+        """Run it; returns the exit code."""
         self._before = len(self.sandbox.ledger)
         return main([name, str(path), "--base-url", self.gateway.url, *options], self._environ)
 
@@ -147,7 +147,7 @@ class Site:
             return list(csv.DictReader(file, strict=True))
 
     def issued(self, since: int = 0) -> dict[str, list[LedgerEntry]]:
-        """What the sandbox issued since it had so many requests, whether or not anybody heard of it."""
+        """What the sandbox issued after this many requests, including lost replies."""
         found: dict[str, list[LedgerEntry]] = {}
         for entry in self.sandbox.ledger[since:]:
             if entry.token:
@@ -155,9 +155,9 @@ class Site:
         return found
 
     def assert_agrees(self, rows: list[dict[str, str]]) -> None:
-        """Each token stands on the row of the driver to whom it was issued, with the code that was sent for it.
+        """Each token is in the row of its driver, with its code.
 
-        Where the last command had one issued and never heard of it, the row says that one may exist.
+        If the last command lost a token that was issued, the row reports that one may exist.
         """
         ledger, lately = self.issued(), self.issued(self._before)
         for row in rows:
@@ -170,7 +170,7 @@ class Site:
                 assert "a token may exist" in row["auth_hint"]
 
     def assert_keeps_secrets(self, shown: str, rows: list[dict[str, str]]) -> None:
-        """They are neither in what was said nor in any other column."""
+        """They are neither in the output nor in any other column."""
         secrets = {
             self._key,
             *(secret for entry in self.sandbox.ledger for secret in (entry.code, entry.token) if secret),
@@ -182,8 +182,8 @@ class Site:
         assert "this is a bug" not in text
 
 
-def assert_makes_sense(row: dict[str, str]) -> None:
-    """A row without a token says in one line what happened, and who mends it, how."""
+def assert_has_error_and_hint(row: dict[str, str]) -> None:
+    """A row without a token has an error of one line, and a hint."""
     error, hint = row["auth_error"], row["auth_hint"]
     if row["auth_status"] == "issued" and not error:
         assert not hint
@@ -191,9 +191,9 @@ def assert_makes_sense(row: dict[str, str]) -> None:
     assert error
     assert error.isprintable()
     assert len(error) <= 300
-    who, _, cure = hint.partition(": ")
-    assert who in {hint.who for hint in Hint}
-    assert any(cure.startswith(known) for known in HINTS)
+    where, _, fix = hint.partition(": ")
+    assert where in {hint.where for hint in Hint}
+    assert any(fix.startswith(known) for known in HINTS)
 
 
 @contextmanager
@@ -217,14 +217,14 @@ def site(
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_every_fault_ends_in_a_true_result_soon_with_a_cure(
+def test_every_fault_ends_soon_with_a_correct_result_and_a_hint(
     cell: Cell,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     authority: trustme.CA,
 ) -> None:
-    """And once the fault is over, ``retry`` finishes the file."""
+    """Once the fault is over, ``retry`` finishes the file."""
     random.seed(str(cell))
     kind, tls = cell.fault.kind, cell.fault.kind is Kind.NO_TLS
     with site(tmp_path, monkeypatch, authority if tls else None, one_each=bool(cell.fault.route)) as place:
@@ -233,25 +233,25 @@ def test_every_fault_ends_in_a_true_result_soon_with_a_cure(
 
         assert place.command("issue", place.roster, *OPTIONS) == cell.exit_code
         took = place.loop.time()
-        said, rows = "".join(capsys.readouterr()), place.rows()
+        output, rows = "".join(capsys.readouterr()), place.rows()
 
         place.assert_agrees(rows)
-        place.assert_keeps_secrets(said, rows)
+        place.assert_keeps_secrets(output, rows)
         assert [row["Driver ID"] for row in rows] == [str(1000 + number) for number in range(COUNT)]
         for row in rows:
-            assert_makes_sense(row)
+            assert_has_error_and_hint(row)
         assert peak(place.gateway.arrivals, PERIOD) <= LIMIT
         assert took <= GIVES_UP
         if cell.exit_code in (3, 4):
-            assert "Stopped: " in said
-            assert "What to do: " in said
-            assert "To go on: batch-issuer retry" in said
+            assert "\nerror: " in output
+            assert "\nhint: " in output
+            assert "\nTo resume:\n  batch-issuer retry" in output
         if cell.exit_code in (0, 4):
             assert {row["auth_status"] for row in rows} <= {"issued", "unknown", "not_attempted", "failed"}
-        if kind is Kind.KEY_REFUSED:
+        if kind is Kind.UNAUTHORIZED:
             assert sum(cell.strikes(number + 1) for number in range(len(place.gateway.arrivals))) <= 16
         if cell.stays and cell.where == "first" and (kind in (Kind.FOREIGN, Kind.NO_TLS)):
-            assert "this is not the Samsara API" in said
+            assert "the server is not the Samsara API" in output
             assert took < 10.0
             assert max(len(place.gateway.arrivals), place.gateway.connections) == 3
 
@@ -264,16 +264,16 @@ def test_every_fault_ends_in_a_true_result_soon_with_a_cure(
         assert peak(place.gateway.arrivals, PERIOD) <= LIMIT
 
 
-def test_the_matrix_has_the_size_that_was_promised() -> None:
+def test_the_matrix_has_its_full_size() -> None:
     assert len(CELLS) >= 300
     assert len(set(map(str, CELLS))) == len(CELLS)
 
 
 @pytest.mark.soak
-def test_two_thousand_drivers_with_every_fault_mixed_in_are_finished_by_retry(
+def test_retry_finishes_two_thousand_drivers_with_every_fault_mixed_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], authority: trustme.CA
 ) -> None:
-    """15 % of the requests meet one fault or another; each run ends as it has to, and the next goes on with it."""
+    """15 % of the requests meet some fault; each run ends as expected, and the next one resumes it."""
     drivers, rng = 2000, random.Random(6)
     options = ("--timeout", "5s", "--give-up-after", "2m", "--quota", "process")
 

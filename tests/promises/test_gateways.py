@@ -1,4 +1,4 @@
-"""Behind rate limiters that nobody here wrote: a run gets every token, nearly as soon as can be.
+"""Behind rate limiters by others, a run gets every token, nearly as fast as possible.
 
 P is scaled to 6 s. "Ideal" is what a client would take that knows the gateway: nginx lets 10 through at once, then one
 each P/100; HAProxy 100 at once, and as many more in each P, evenly.
@@ -39,7 +39,7 @@ def nginx_that_delays(upstream: str, rate: Rate) -> AbstractContextManager[str]:
 
 
 class Watched:
-    """The real client, its 429s counted."""
+    """The real client, with its 429s counted."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -57,7 +57,7 @@ class Result(NamedTuple):
 
 
 async def issued_through(url: str, upstream: Sandbox, count: int) -> Result:
-    """A run through a gateway that gets every token, each issued once upstream."""
+    """A run through a gateway; it gets every token, each issued once upstream."""
     settings = Settings(
         api_token=Secret(upstream.api_token), base_url=url, rate=RATE, quota="process", give_up_after=5 * P
     )
@@ -83,10 +83,10 @@ def measured(gateway: Callable[[str, Rate], AbstractContextManager[str]], count:
 @pytest.mark.parametrize(
     ("gateway", "at_once", "passed"), [(nginx, 30, 10), (nginx_that_delays, 30, 10), (haproxy, 150, 100)]
 )
-def test_the_gateway_limits_as_its_documentation_says_and_names_no_wait(
+def test_the_gateway_limits_as_documented_without_a_retry_after(
     gateway: Callable[[str, Rate], AbstractContextManager[str]], at_once: int, passed: int
 ) -> None:
-    """What the tests below rest on: of many requests at once the first few pass, the others get a bare 429."""
+    """The basis of the tests below: of many requests at once the first few pass, the others get a bare 429."""
 
     async def main(url: str, key: str) -> list[tuple[int, str | None]]:
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
@@ -126,12 +126,12 @@ def test_250_drivers_behind_a_gateway(gateway: Callable[[str, Rate], AbstractCon
 def test_a_server_that_is_not_installed_is_a_failure_where_servers_are_required(
     required: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else its tests are skipped; both say what to install."""
+    """Elsewhere its tests are skipped; both messages name what to install."""
     monkeypatch.setenv("REQUIRE_SERVERS", required)
     with pytest.raises(outcome, match="apt-get install"):
         needed("no-such-server")
 
 
-def test_a_gateway_that_cannot_run_is_a_failure_that_shows_its_words() -> None:
+def test_a_gateway_that_cannot_run_is_a_failure_that_shows_its_output() -> None:
     with pytest.raises(AssertionError, match="expects <name> and <addr>"), haproxy("http://", RATE):
         pass

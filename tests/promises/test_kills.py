@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="neither fork nor SIGKILL")
 
 NEVER = 10**6
-"""A moment that no run comes to: it counts its steps and lives."""
+"""A moment that no run reaches: it counts its steps and survives."""
 
 MULTILINE = [cell for cell in AWKWARD if "\n" in cell]
 
@@ -31,8 +31,8 @@ MULTILINE = [cell for cell in AWKWARD if "\n" in cell]
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(60, marks=pytest.mark.soak)])
-def test_kills_at_random_lose_nothing_that_was_handled(kills: int, commands: Commands, tmp_path: Path) -> None:
-    """Each run is gone on with until every driver has its one token; further tokens are those lost in flight."""
+def test_random_kills_lose_no_handled_token(kills: int, commands: Commands, tmp_path: Path) -> None:
+    """Each run is resumed until every driver has its one token; other tokens were lost in flight."""
     figures = kill_runs(kills, tmp_path, commands, seed=kills)
     assert figures.kills == kills
     assert figures.runs == kills + figures.rosters
@@ -44,7 +44,7 @@ def test_kills_at_random_lose_nothing_that_was_handled(kills: int, commands: Com
 
 
 def moments(story: Story, *, after: bool) -> range:
-    """Those before each file system step of a first run, or after it as well; no run comes through all of them."""
+    """The moments before each file system step of a first run, or also after it; no run survives all of them."""
     run = story.run("issue", moment=NEVER)
     assert {"open", "write", "fsync", "ftruncate", "replace", "unlink"} <= set(run.steps) <= set(STEPS)
     assert run.steps.count("replace") == 2  # the journal takes its name, and so do the results
@@ -52,7 +52,7 @@ def moments(story: Story, *, after: bool) -> range:
 
 
 def kill_at(story: Story, command: str, moment: int, deaths: int, *options: str) -> None:
-    """Killed at the same moment again and again; then whoever goes on gets through."""
+    """Kill at the same moment repeatedly; then let the next run finish."""
     for death in range(deaths):
         if not story.run(story.next_command(command if not death else "retry"), *options, moment=moment).killed:
             return
@@ -60,11 +60,11 @@ def kill_at(story: Story, command: str, moment: int, deaths: int, *options: str)
 
 
 def assert_nothing_lost(stories: list[Story], ledger: list[LedgerEntry]) -> None:
-    """Nothing is lost in any of them. Some were killed at each stage, and the last one at none."""
+    """No run loses anything. Some were killed at each stage, the last one at none."""
     for story in stories:
         story.check(ledger)
     killed = [run for story in stories for run in story.runs if run.killed]
-    assert any(not run.asked for run in killed)
+    assert any(not run.requested for run in killed)
     assert any(run.in_flight for run in killed)
     assert any(len(run.handled) == len(stories[0].drivers) for run in killed)
     assert not any(run.killed for run in stories[-1].runs)
@@ -77,7 +77,7 @@ def assert_nothing_lost(stories: list[Story], ledger: list[LedgerEntry]) -> None
 def test_killed_at_each_step_of_journal_and_publication(
     after: bool, deaths: int, commands: Commands, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Before each change to a file, or after it too, once or thrice in a row: the same promises."""
+    """Before each change to a file, or also after it, once or three times in a row: the same promises."""
     stories = [Story(tmp_path, commands, sandbox, rows=3)]
     for moment in moments(stories[0], after=after):
         stories.append(Story(tmp_path, commands, sandbox, rows=3))
@@ -86,8 +86,8 @@ def test_killed_at_each_step_of_journal_and_publication(
 
 
 @pytest.mark.soak
-def test_killed_at_each_step_of_a_refresh(commands: Commands, tmp_path: Path) -> None:
-    """Every driver keeps the earlier token until the new one is handled, and has the new one in the end."""
+def test_killed_at_each_step_of_a_renewal(commands: Commands, tmp_path: Path) -> None:
+    """Every driver keeps the earlier token until the new one is handled, and ends with the new one."""
     with (
         live_sandbox(limiter="none", token_lifetime=100.0) as before,
         live_sandbox(limiter="none", token_lifetime=900.0) as sandbox,
@@ -96,7 +96,7 @@ def test_killed_at_each_step_of_a_refresh(commands: Commands, tmp_path: Path) ->
         for moment in moments(stories[0], after=True):
             stories.append(Story(tmp_path, commands, before, rows=3))
             stories[-1].run("issue")
-            stories[-1].sandbox, stories[-1].anew = sandbox, 1
+            stories[-1].sandbox, stories[-1].reissue_from = sandbox, 1
             kill_at(stories[-1], "retry", moment, 1)
     assert_nothing_lost(stories, [*before.ledger, *sandbox.ledger])
     renewed = {(entry.identifier, digest(entry.code, entry.token)) for entry in sandbox.ledger}
@@ -107,7 +107,7 @@ def test_killed_at_each_step_of_a_refresh(commands: Commands, tmp_path: Path) ->
 
 
 def journal_writes(commands: Commands, sandbox: Sandbox, folder: Path) -> list[int]:
-    """The moments after each line that a run writes; what comes before them takes its name whole."""
+    """The moments after each line that a run writes; the lines before them are renamed into place together."""
     steps = Story(folder, commands, sandbox, rows=2).run("issue", moment=NEVER).steps
     moments = [2 * number for number, name in enumerate(steps, 1) if name == "write"][1:]
     assert len(moments) == 4  # two for each row, one before and one after
@@ -126,16 +126,16 @@ def last_line(story: Story) -> bytes:
 
 
 def tear(story: Story, left: int) -> None:
-    """Leave ``left`` bytes of the last line, and look at the journal again."""
+    """Leave ``left`` bytes of the last line, and check the journal again."""
     line = last_line(story)
     os.truncate(story.partial, story.partial.stat().st_size - len(line) + left)
     if b",issued," in line:
         story.torn.add(story.drivers[int(line.partition(b",")[0]) - 2])
-    story.look(story.runs[-1])
+    story.check_files(story.runs[-1])
 
 
 def some_of(line: bytes) -> list[int]:
-    """Within the row number, within a cell of two lines, within the outcome, and between CR and LF."""
+    """Inside the row number, inside a cell of two lines, inside the outcome, and between CR and LF."""
     return [1, line.index(b"\n") + 1, len(line) * 3 // 4, len(line) - 1]
 
 
@@ -146,10 +146,10 @@ def some_of(line: bytes) -> list[int]:
         pytest.param(lambda line: range(0, len(line), 7), marks=pytest.mark.soak, id="many"),
     ],
 )
-def test_torn_last_line_costs_no_other_row_anything(
+def test_a_torn_last_line_affects_no_other_row(
     lengths: Callable[[bytes], Sequence[int]], commands: Commands, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """What was written before it counts; its own row is as it was before, and whoever goes on gets through."""
+    """Earlier lines count; its own row is unchanged, and the next run finishes."""
     stories = []
     for moment in journal_writes(commands, sandbox, tmp_path):
         for left in lengths(last_line(killed_story(moment, commands, sandbox, tmp_path))):
@@ -161,29 +161,29 @@ def test_torn_last_line_costs_no_other_row_anything(
     assert any(story.torn for story in stories)
 
 
-def test_loss_of_a_handled_token_would_be_noticed(commands: Commands, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Were the last written token not in the journal, or another in its place, no run could go on unnoticed."""
+def test_the_loss_of_a_handled_token_is_detected(commands: Commands, sandbox: Sandbox, tmp_path: Path) -> None:
+    """If the last token written were missing from the journal, or replaced, the checks would fail."""
     moment = journal_writes(commands, sandbox, tmp_path)[2]  # the row after it was counted by then
     story = killed_story(moment, commands, sandbox, tmp_path)
     assert len(story.runs[0].handled) == 1
     story.partial.write_bytes(story.partial.read_bytes().replace(b",issued,sandbox-", b",issued,sandbox+"))
     with pytest.raises(AssertionError):
-        story.look(story.runs[0])
+        story.check_files(story.runs[0])
 
 
-# --- what nobody goes on with
+# --- leftovers
 
 
 @pytest.mark.parametrize("command", ["retry", "purge"])
-def test_refresh_killed_at_the_birth_of_its_journal_leaves_nothing_behind_for_good(
+def test_a_renewal_killed_while_creating_its_journal_leaves_nothing_behind(
     command: str, commands: Commands, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """The next command on the results removes it, also when that has nothing to do: it holds tokens."""
+    """The next command on the results removes it even if there is nothing to do, because it contains tokens."""
     renew = ("retry", "--min-validity", "1h")
     stories = [Story(tmp_path, commands, sandbox, rows=2) for _ in range(2)]
     for story in stories:
         story.run("issue")
-        story.anew = 1
+        story.reissue_from = 1
     before_its_name = 2 * stories[0].run(*renew, moment=NEVER).steps.index("replace") + 1
     assert stories[1].run(*renew, moment=before_its_name).killed
     results = stories[1].results

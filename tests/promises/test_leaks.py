@@ -1,7 +1,7 @@
-"""Where secrets may be and where not: whole scenarios, and then a search of all that they showed and left behind.
+"""Where secrets may be and where not: whole scenarios, then a search of everything that they showed and left behind.
 
-The API key and passwords are nowhere. Tokens and codes are in the results, their journal and what is kept of these:
-not on stdout or stderr, not in the quota's files, locks, file names, command lines, logs, exceptions or reprs.
+The API token and passwords are nowhere. Tokens and codes are in the results, their journal and copies of these, but not
+on stdout or stderr, not in the quota's files, locks, file names, command lines, logs, exceptions or reprs.
 
 A new scenario is a function of a `Stage` and a line in `SCENARIOS`.
 """
@@ -79,7 +79,7 @@ PARALLEL = 6
 
 @cache
 def forms(secret: str) -> tuple[bytes, ...]:
-    """What a secret looks like wherever it may have got to: whole, in part, or coded; as `squeezed` leaves it."""
+    """The forms of a secret to search for: whole, in part, or encoded; after `squeezed`."""
     raw = secret.encode()
     found = {raw, quote(secret, safe="").encode(), raw.hex().encode(), json.dumps(secret)[1:-1].encode()}
     found |= {raw[8:20], raw[-12:]} if len(raw) >= 24 else set()
@@ -91,26 +91,26 @@ def forms(secret: str) -> tuple[bytes, ...]:
 
 
 def squeezed(data: bytes) -> bytes:
-    """Without regard to case, and to what a secret that is broken over lines, quoted or in UTF-16 has in between."""
+    """Without case, and without what wrapping, quoting or UTF-16 puts between characters."""
     return re.sub(rb"[\s\0\"'\\]", b"", data).lower()
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Something that was left or shown, and where."""
+    """Something left or shown, and where."""
 
     where: str
     data: bytes
-    may_hold_tokens: bool = False
+    may_contain_tokens: bool = False
 
 
 Known = dict[str, set[str]]
-"""Secrets by kind: ``API key``, ``password``, ``token``, ``code``."""
+"""Secrets by kind: ``API token``, ``password``, ``token``, ``code``."""
 
 
 def found_in(piece: Piece, known: Known) -> set[str]:
     """The kinds of secrets in it."""
-    # A database says the same words in hundreds of pages; each is looked at once.
+    # A database repeats the same text in hundreds of pages; each is searched once.
     text = b"\0".join(set(re.findall(rb"[!-~]{8,}", squeezed(piece.where.encode() + b"\xff" + piece.data))))
     return {
         kind for kind, secrets in known.items() for secret in secrets if any(form in text for form in forms(secret))
@@ -118,25 +118,25 @@ def found_in(piece: Piece, known: Known) -> set[str]:
 
 
 def leaks(pieces: Iterable[Piece], known: Known) -> list[str]:
-    """Where there is which kind of secret that must not be there; the secret itself is not told."""
-    told = []
+    """Kinds of secrets in places where they must not be; the secrets themselves are not shown."""
+    output = []
     for piece in pieces:
-        allowed = {"token", "code"} if piece.may_hold_tokens else set()
+        allowed = {"token", "code"} if piece.may_contain_tokens else set()
         in_name = found_in(Piece(piece.where, b""), known)
-        told += [f"{kind} in a file name" for kind in in_name]
-        told += [f"{kind} in {piece.where}" for kind in found_in(piece, known) - in_name - allowed if not in_name]
-    return sorted(set(told))
+        output += [f"{kind} in a file name" for kind in in_name]
+        output += [f"{kind} in {piece.where}" for kind in found_in(piece, known) - in_name - allowed if not in_name]
+    return sorted(set(output))
 
 
 # --- the stage: a folder of its own for each scenario, processes that are watched
 
 
 class Stage:
-    """Where a scenario plays.
+    """The folders and processes of a scenario.
 
     Attributes:
         work: the folder of the roster and the results.
-        environ: of the processes; it has the API key.
+        environ: of the processes; it has the API token.
         known: the secrets there are.
     """
 
@@ -146,13 +146,13 @@ class Stage:
 
     def __init__(self, root: Path, key: str = KEY) -> None:
         self.root = root
-        self.work, self.told, self.state = (root / name for name in ("work", "told", "state"))
-        for folder in (self.work, self.told, self.state, root / "home", root / "tmp"):
+        self.work, self.output, self.state = (root / name for name in ("work", "output", "state"))
+        for folder in (self.work, self.output, self.state, root / "home", root / "tmp"):
             folder.mkdir(parents=True)
         self.roster = self.work / "depot.csv"
         self.results = self.work / "depot.results.csv"
         self.partial = self.work / "depot.results.csv.partial"
-        self.known: Known = {"API key": {key}, "password": {PASSWORD}, "token": set(), "code": set()}
+        self.known: Known = {"API token": {key}, "password": {PASSWORD}, "token": set(), "code": set()}
         self.environ = {
             "PATH": os.environ["PATH"],
             "HOME": str(root / "home"),
@@ -170,7 +170,7 @@ class Stage:
 
     @contextmanager
     def sandbox(self, **options: Any) -> Iterator[Sandbox]:
-        """A sandbox whose tokens and codes are known at the end; no request limit unless asked for."""
+        """A sandbox; its tokens and codes are known at the end. No request limit by default."""
         with live_sandbox(**{"api_token": KEY, "limiter": "none", **options}) as sandbox:
             try:
                 yield sandbox
@@ -183,11 +183,11 @@ class Stage:
 
     @contextmanager
     def start(self, *arguments: str | Path, python: Sequence[str] = ("-m", "batch_issuer")) -> Iterator[Started]:
-        """A process in the folder of the roster, watched as long as it runs; it ends with the block."""
+        """A process in the folder of the roster, watched while it runs; it ends with the block."""
         self._started += 1
         with (
-            (self.told / f"{self._started}.stdout").open("wb") as out,
-            (self.told / f"{self._started}.stderr").open("wb") as err,
+            (self.output / f"{self._started}.stdout").open("wb") as out,
+            (self.output / f"{self._started}.stderr").open("wb") as err,
         ):
             command = [sys.executable, *python, *map(str, arguments)]
             process = subprocess.Popen(
@@ -212,7 +212,7 @@ class Stage:
         python: Sequence[str] = ("-m", "batch_issuer"),
         patience: float = PATIENCE,
     ) -> str:
-        """Run a command to its end; what it wrote to stderr."""
+        """Run a command to its end; returns its stderr."""
         with self.start(*arguments, python=python) as started:
             started.end(code, patience)
         return started.stderr()
@@ -224,27 +224,27 @@ class Stage:
         before: str = "",
         options: Sequence[str] = (),
     ) -> str:
-        """Run commands one after the other in one process, which saves the start of Python; its stderr.
+        """Run commands one after the other in one process, which saves starting Python; returns its stderr.
 
         codes: their exit codes must be these, if given.
         """
         listed = self.root / "home" / "commands.json"
         listed.write_text(json.dumps([list(map(str, command)) for command in commands]))
         patience = PATIENCE + len(commands)  # each takes a tenth of a second or two
-        told = self.run(listed, python=[*options, "-c", before + MANY], patience=patience)
-        ended = re.findall(r"^exit code (\d+)$", (self.told / f"{self._started}.stdout").read_text(), re.MULTILINE)
-        assert list(map(int, ended)) == list(codes) or not codes, f"exit codes {ended}, see {self.told}"
-        return told
+        output = self.run(listed, python=[*options, "-c", before + MANY], patience=patience)
+        ended = re.findall(r"^exit code (\d+)$", (self.output / f"{self._started}.stdout").read_text(), re.MULTILINE)
+        assert list(map(int, ended)) == list(codes) or not codes, f"exit codes {ended}, see {self.output}"
+        return output
 
     def _watch(self, pid: int, ended: threading.Event) -> None:
-        """Until the process has ended look at all that others can see of it."""
+        """Until the process ends, read everything that others can see of it."""
         while not ended.is_set():
             for process in list(_family(pid)):
                 for name in ("cmdline", "comm"):
                     with suppress(OSError):
                         self._sampled.add((f"{name} of a process", Path(f"/proc/{process}/{name}").read_bytes()))
             for piece in self._files():
-                if not piece.may_hold_tokens:
+                if not piece.may_contain_tokens:
                     self._sampled |= {(piece.where, part) for part in _parts(piece.data)}
             ended.wait(0.04)
 
@@ -258,7 +258,7 @@ class Stage:
                 yield Piece(where, data, bool(self.RESULTS.fullmatch(where) or self.RESCUED.fullmatch(where)))
 
     def pieces(self) -> list[Piece]:
-        """All that was left and shown."""
+        """Everything left and shown."""
         sampled: dict[str, list[bytes]] = {}
         for where, data in self._sampled:
             sampled.setdefault(where, []).append(data)
@@ -292,7 +292,7 @@ class Started:
     def stderr(self) -> str:
         return self.stderr_path.read_text()
 
-    def wait_until_told(self, text: str) -> None:
+    def wait_for_output(self, text: str) -> None:
         wait_until(lambda: text in self.stderr() or self.process.poll() is not None, f"{text!r} on stderr")
         assert text in self.stderr(), f"see {self.stderr_path}"
 
@@ -338,20 +338,20 @@ def reply(status: int | str, body: object, *headers: str) -> bytes:
 
 
 def echoes(key: str, code: str) -> list[bytes]:
-    """Answers that show, in all the places there are, what was sent to them; the last one closes the connection."""
-    told = f"Bearer {key} may not use code={code}, {key.upper()} {code.lower()}"
-    error = {"message": told, "requestId": f"{key}{code}", "token": key}
+    """Answers that repeat the request in every possible place; the last one closes the connection."""
+    output = f"Bearer {key} may not use code={code}, {key.upper()} {code.lower()}"
+    error = {"message": output, "requestId": f"{key}{code}", "token": key}
     return [
         reply("400 Bad Request", error),
         reply("404 Not Found", error, f"X-Key: {key}", f"Set-Cookie: key={key}; code={code}"),
         reply(f"422 {key} {code}", error),
         reply("405 No", error, f"Allow: {key}", f"WWW-Authenticate: Bearer realm={key}"),
-        reply("413 No", told.encode(), "Content-Type: text/plain"),
-        reply("451 No", f"<html>{told}</html>".encode(), "Content-Type: text/html"),
-        reply("500 No", {"message": [told], "requestId": {"key": key}}),
+        reply("413 No", output.encode(), "Content-Type: text/plain"),
+        reply("451 No", f"<html>{output}</html>".encode(), "Content-Type: text/html"),
+        reply("500 No", {"message": [output], "requestId": {"key": key}}),
         reply("502 No", {"message": f"{key}\n{code}\x1b[2J\r{key}{code}"}),
         reply("503 No", error, f"Retry-After: {key}"),
-        reply("504 No", {"message": "x" * 250 + told * 9}),
+        reply("504 No", {"message": "x" * 250 + output * 9}),
         reply("301 No", error, f"Location: http://{key}.example.com/{key}?code={code}#{code}"),
         reply("302 No", b"", f"Location: http://{key.lower()}:{code}@127.0.0.1/{code}"),
         reply("307 No", b"", f"Location: //{code}.{key}/"),
@@ -359,50 +359,50 @@ def echoes(key: str, code: str) -> list[bytes]:
         reply("200 OK", {"data": {"token": f"{key} {code}", "expirationTime": code}, **error}),
         reply("200 OK", {"data": {"token": None}, **error}),
         reply("200 OK", {"data": key, **error}),
-        reply("200 OK", told.encode()),
+        reply("200 OK", output.encode()),
         reply("200 OK", error, f"Content-Encoding: {key}"),
         reply("200 OK", error, f"Bad Header {key} {code}: x"),
         f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{key}{code}\r\n".encode(),
-        f"{told}\r\n\r\n".encode(),
+        f"{output}\r\n\r\n".encode(),
     ]
 
 
 async def echo_each(exchange: Exchange) -> None:
-    """One of the `echoes`, by the number of the driver; under another address it refuses the key."""
+    """One of the `echoes`, by the number of the driver; at another address it refuses the API token."""
     _, _, key = exchange.request.headers["authorization"].partition(" ")
-    ask = sent(exchange.request.body)
-    answers = echoes(key, ask["code"])
+    request = sent(exchange.request.body)
+    answers = echoes(key, request["code"])
     if "/refused/" in exchange.request.line:
         await exchange.send(answers[0].replace(b"400 Bad Request", b"401 Unauthorized"))
     else:
-        await exchange.send(answers[ask["driverId"] % len(answers)])
+        await exchange.send(answers[request["driverId"] % len(answers)])
     exchange.writer.close()
 
 
 def tokens_for(stage: Stage) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
-    """An answer that issues a token and says too much beside it; these tokens are known."""
+    """An answer that issues a token and repeats secrets; these tokens are known."""
 
     async def answer(exchange: Exchange) -> None:
-        ask = sent(exchange.request.body)
-        token = f"ZmFrZS{ask['driverId']}{ask['code'][::-1]}=="
+        request = sent(exchange.request.body)
+        token = f"ZmFrZS{request['driverId']}{request['code'][::-1]}=="
         stage.known["token"].add(token)
         data = {"token": token, "expirationTime": int((time.time() + 900) * 1000)}
-        document = {"data": data, "message": f"{token} {ask['code']}", "requestId": f"{ask['code']}"}
+        document = {"data": data, "message": f"{token} {request['code']}", "requestId": f"{request['code']}"}
         await exchange.send(reply(200, document, f"X-Token: {token}", f"Set-Cookie: token={token}"))
 
     return answer
 
 
-def proxy_before(port: int) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
-    """A proxy that leads to a port; asked for example.com it shows the password as it came, and in plain."""
+def proxy_in_front_of(port: int) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
+    """A proxy to a port; for example.com it shows the password, encoded and plain."""
 
     async def answer(exchange: Exchange) -> None:
         if "example.com" not in exchange.request.line:
             await tunnel(port)(exchange)
             return
-        told = f"{exchange.request.raw.decode('latin-1')} user:{PASSWORD}"
+        output = f"{exchange.request.raw.decode('latin-1')} user:{PASSWORD}"
         line = exchange.request.headers["proxy-authorization"]
-        await exchange.send(reply(f"407 {line}", {"message": told}, f"Proxy-Authenticate: Basic realm={PASSWORD}"))
+        await exchange.send(reply(f"407 {line}", {"message": output}, f"Proxy-Authenticate: Basic realm={PASSWORD}"))
         exchange.writer.close()
 
     return answer
@@ -412,7 +412,7 @@ def proxy_before(port: int) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
 
 
 def success(stage: Stage) -> None:
-    """A run, and a look at what it left, with all that Python can tell switched on."""
+    """A run and commands on its files, with all of Python's diagnostics on."""
     stage.write_roster(10, "No ID,,", "Twice,700001,", "Unknown,7404404,")
     stage.environ["PYTHONASYNCIODEBUG"] = "1"
     with stage.sandbox(latency=(0.0, 0.1)) as sandbox:
@@ -434,7 +434,7 @@ def success(stage: Stage) -> None:
 
 
 def every_fault_in_one_run(stage: Stage) -> None:
-    """Each once, then the key is revoked; what it left is shown, and gone on with until the server has had enough."""
+    """Each once, then the API token is revoked; the files are shown, and resumed until the server refuses."""
     stage.write_roster(40)
     faults = "reset,lost,slow,truncated,html,badjson,shape,hang,400,404,405,413,422,429,500,502,503,504"
     with (
@@ -452,7 +452,7 @@ def every_fault_in_one_run(stage: Stage) -> None:
 
 
 def one_fault_for_every_row(fault: str, stage: Stage) -> None:
-    """Until their attempts are spent, or the run gives up; then a look at it, and again with another ending."""
+    """Until their attempts are used up, or the run gives up; then `status`, and again with another ending."""
     stage.write_roster(6)
     options = (*QUICK, "--timeout", "200ms", "--give-up-after", "2s")
     with stage.sandbox(script=f"ok*2,{fault}*") as sandbox:
@@ -466,25 +466,25 @@ def one_fault_for_every_row(fault: str, stage: Stage) -> None:
 
 
 def a_server_that_echoes(key: str, stage: Stage) -> None:
-    """It says the key and the code in every part of its answers, until the run gives up; then the key is refused."""
+    """It repeats the API token and the code in its answers until the run gives up; then it refuses the API token."""
     stage.write_roster(len(echoes("", "")))
     stage.environ["PYTHONASYNCIODEBUG"] = "1"
-    stage.known["API key"], stage.environ["SAMSARA_API_TOKEN"] = {key}, key
+    stage.known["API token"], stage.environ["SAMSARA_API_TOKEN"] = {key}, key
     with live_server(stage, echo_each) as server:
         run = (*QUICK, "--timeout", "2s", "--give-up-after", "1s")
-        told = stage.run_many(
+        output = stage.run_many(
             ["issue", stage.roster, "--base-url", server.url, *run],
             ["status", stage.results],
             ["status", stage.results, "--json"],
             ["retry", stage.results, "--base-url", f"{server.url}/refused", *run],
             codes=[4, 1, 1, 3],
         )
-    assert "***" in told
+    assert "***" in output
 
 
 @contextmanager
 def waiting_in_vain(stage: Stage, *command: str | Path) -> Iterator[Started]:
-    """A run that has twelve tokens, and has sent at least one request that gets no answer."""
+    """A run with twelve tokens and at least one request that gets no reply."""
     with (
         stage.sandbox(script="ok*12,hang*") as sandbox,
         stage.start(*command, "--base-url", sandbox.url, *QUICK) as started,
@@ -494,7 +494,7 @@ def waiting_in_vain(stage: Stage, *command: str | Path) -> Iterator[Started]:
 
 
 def signals_and_kills(stage: Stage) -> None:
-    """SIGKILL; gone on with by ``issue``, stopped by Ctrl-C; by ``retry``, left by a second Ctrl-C; and finished."""
+    """SIGKILL; resumed by ``issue``, stopped by Ctrl-C; by ``retry``, ended by a second Ctrl-C; and finished."""
     stage.write_roster(50)
     with waiting_in_vain(stage, "issue", stage.roster) as started:
         os.kill(started.process.pid, signal.SIGKILL)
@@ -504,7 +504,7 @@ def signals_and_kills(stage: Stage) -> None:
         started.end(128 + signal.SIGINT)
     with waiting_in_vain(stage, "retry", stage.results) as started:
         started.process.send_signal(signal.SIGINT)
-        started.wait_until_told("Stopping")
+        started.wait_for_output("Stopping")
         started.process.send_signal(signal.SIGINT)
         started.end(128 + signal.SIGINT)
     with stage.sandbox() as sandbox:
@@ -514,15 +514,15 @@ def signals_and_kills(stage: Stage) -> None:
 
 
 def kept_aside(stage: Stage) -> None:
-    """What killed runs left is kept aside; two runs meet at one place."""
+    """Journals of killed runs are kept aside; two runs use the same results."""
     stage.write_roster(20)
-    for more in ((), ("--restart",)):
+    for more in ((), ("--overwrite",)):
         with waiting_in_vain(stage, "issue", stage.roster, *more):
             assert "another run" in stage.run("retry", stage.results, "--sandbox", code=2)
     with stage.sandbox() as sandbox:
         run = ("--base-url", sandbox.url, *QUICK)
-        stage.run("issue", stage.roster, *run, "--restart")
-        stage.run("issue", stage.roster, *run, "--restart", "--overwrite")
+        stage.run("issue", stage.roster, *run, "--overwrite")
+        stage.run("issue", stage.roster, *run, "--overwrite")
 
 
 def write_table(path: Path, rows: Iterable[Sequence[str]]) -> Path:
@@ -532,13 +532,13 @@ def write_table(path: Path, rows: Iterable[Sequence[str]]) -> Path:
 
 
 def shifted(row: list[str], start: int, by: int) -> list[str]:
-    """A row as it looks when cells were put in at a place, or taken out, and the rest moved; as wide as before."""
+    """A row after cells were inserted or deleted and the others shifted; as wide as before."""
     moved = [*row[:start], *[""] * by, *row[start:]] if by > 0 else [*row[:start], *row[start - by :], *[""] * -by]
     return moved[: len(row)]
 
 
 def looks(path: Path, *run: str) -> list[list[str | Path]]:
-    """All that can be done with a results file."""
+    """Every command on a results file."""
     return [
         ["status", path],
         ["status", path, "--json"],
@@ -551,7 +551,7 @@ def looks(path: Path, *run: str) -> list[list[str | Path]]:
 
 
 def moved_cells(path: Path, variants: Iterable[tuple[int, int]]) -> Iterator[Path]:
-    """Copies of results in which cells of one row or of all were moved: tokens where statuses and errors should be."""
+    """Copies of results with shifted cells in one or all rows: tokens where statuses and errors should be."""
     header, *body = table(path)
     for start, by in variants:
         for rows in (1, len(body)):
@@ -561,9 +561,9 @@ def moved_cells(path: Path, variants: Iterable[tuple[int, int]]) -> Iterator[Pat
 
 
 def edited_cells(path: Path) -> Iterator[Path]:
-    """Copies in which cells name other drivers, rows were copied, columns have changed places, a quote is open."""
+    """Copies in which cells name other drivers, rows were copied, columns were swapped, a quote is open."""
     header, *body = table(path)
-    status, token, code, who = map(header.index, ("auth_status", "auth_token", "auth_code", "auth_identifier"))
+    status, token, code, identifier = map(header.index, ("auth_status", "auth_token", "auth_code", "auth_identifier"))
     swap = {token: status, status: token}
 
     def edited(column: int, cell: str) -> list[list[str]]:
@@ -574,7 +574,7 @@ def edited_cells(path: Path) -> Iterator[Path]:
         "driver-of-the-next-row": edited(1, body[1][1]),
         "token-as-driver": edited(1, body[0][token]),
         "token-as-status": edited(status, body[0][token]),
-        "code-as-identifier": edited(who, body[0][code]),
+        "code-as-identifier": edited(identifier, body[0][code]),
         "no-code": edited(code, ""),
         "copied": [header, *body, body[0]],
         "too-wide": [header, *body[1:], [*body[0], body[0][token]]],
@@ -584,19 +584,19 @@ def edited_cells(path: Path) -> Iterator[Path]:
     }.items():
         yield write_table(path.with_name(f"{name}.results.csv"), rows)
     text = path.read_text(encoding="utf-8-sig")
-    for name, spoilt in {
+    for name, corrupted in {
         "half": text[: text.index(body[2][code]) + 20],
         "quote": text.replace(body[1][token], '"' + body[1][token]),
     }.items():
-        path.with_name(f"{name}.results.csv").write_text(spoilt)
+        path.with_name(f"{name}.results.csv").write_text(corrupted)
         yield path.with_name(f"{name}.results.csv")
 
 
 EVERY_CHANGE = tuple(product(range(len(AUTH_COLUMNS) + 2), [by for by in range(-8, 9) if by]))
 
 
-def spoilt_results(variants: Sequence[tuple[int, int]], stage: Stage) -> None:
-    """Results that somebody has spoilt, and all that can be done with them."""
+def corrupted_results(variants: Sequence[tuple[int, int]], stage: Stage) -> None:
+    """Every command on corrupted results."""
     stage.write_roster(4, "Unknown,7404404,", "No ID,,")
     with stage.sandbox() as sandbox:
         run = ("--base-url", sandbox.url, *QUICK)
@@ -617,7 +617,7 @@ def expired_and_purged(stage: Stage) -> None:
 
 
 def a_proxy_with_a_password(stage: Stage) -> None:
-    """Refused by it, then through it to a server that says too much."""
+    """Refused by it, then through it to a server that repeats secrets."""
     stage.write_roster(5)
     authority = trustme.CA()
     context = server_tls(authority, "localhost")
@@ -626,7 +626,7 @@ def a_proxy_with_a_password(stage: Stage) -> None:
     stage.environ["PYTHONASYNCIODEBUG"] = "1"
     with (
         live_server(stage, tokens_for(stage), context) as server,
-        live_server(stage, proxy_before(server.port)) as proxy,
+        live_server(stage, proxy_in_front_of(server.port)) as proxy,
     ):
         stage.environ["HTTPS_PROXY"] = f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}"
         refused = ["issue", stage.roster, "--base-url", "https://example.com", *QUICK, "--give-up-after", "300ms"]
@@ -659,7 +659,7 @@ def a_redis_with_a_password(stage: Stage) -> None:
 
 
 def a_redis_that_cannot_be_used(stage: Stage) -> None:
-    """Its address is wrong in many ways; it is not there; it refuses the password; it goes away midway."""
+    """A wrong address in many ways; no server; a refused password; a server that stops midway."""
     stage.write_roster(40)
     (stage.root / "redis").mkdir()
     right = PASSWORD[::-1]
@@ -700,7 +700,7 @@ def a_folder_that_vanishes(stage: Stage) -> None:
 
 
 def a_disk_that_is_full(stage: Stage) -> None:
-    """Room was reserved for the results, none is left for the journal; then there is none for the results either."""
+    """Space was reserved for the results, none is left for the journal; then none for the results either."""
     stage.write_roster(60)
     full = """
 import errno, os, resource
@@ -715,11 +715,13 @@ def once(*arguments):
     return write(*arguments)
 replacement.write_csv = once
 """
-    with stage.sandbox(script=f"ok*30{',500,ok' * 30}", latency=(0.01, 0.02)) as sandbox:
+    with stage.sandbox(script=f"ok*30{',500,500,ok' * 30}", latency=(0.01, 0.02)) as sandbox:
         run = ("--base-url", sandbox.url, *QUICK, "--concurrency", "4", "--quota", "process")
-        told = stage.run_many(["issue", stage.roster, *run], ["retry", stage.results, *run], before=full, codes=[4, 4])
-    assert "File too large" in told
-    assert "all is in" in told
+        output = stage.run_many(
+            ["issue", stage.roster, *run], ["retry", stage.results, *run], before=full, codes=[4, 4]
+        )
+    assert "File too large" in output
+    assert "all is kept in" in output
 
 
 # Each in turn raises with all the secrets that its arguments hold.
@@ -782,21 +784,23 @@ CRASHING_PLACES = (
     "batch_issuer.results.destination:read_results",
     "batch_issuer.reporting.progress:Progress._count",
     "batch_issuer.reporting.progress:Progress._state",
-    "batch_issuer.cli.issuing:tell",
-    "batch_issuer.cli.messages:counted",
+    "batch_issuer.cli.issuing:print_results",
+    "batch_issuer.cli.messages:counts_text",
     "batch_issuer.cli.commands:status_lines",
 )
 
 
 def bugs(stage: Stage) -> None:
-    """Something inside raises what nobody expects, with all secrets in its text."""
+    """Internal code raises an unexpected exception with all secrets in its text."""
     stage.write_roster(4)
     stage.environ |= {"PYTHONASYNCIODEBUG": "1", "PLACES": " ".join(CRASHING_PLACES)}
     with stage.sandbox(latency=(0.02, 0.04), faults={"lost": 0.3}, seed=1) as sandbox:
         run = (stage.roster, "--base-url", sandbox.url, *QUICK)
-        again = ["issue", *run, "-o", "more.results.csv", "--overwrite", "--restart"]
-        told = stage.run_many(["issue", *run], again, ["status", stage.results], before="import json, sys\n" + CRASHES)
-    assert told.count("an unexpected problem (RuntimeError at ") > len(CRASHING_PLACES) // 2
+        again = ["issue", *run, "-o", "more.results.csv", "--overwrite"]
+        output = stage.run_many(
+            ["issue", *run], again, ["status", stage.results], before="import json, sys\n" + CRASHES
+        )
+    assert output.count("unexpected error (RuntimeError at ") > len(CRASHING_PLACES) // 2
 
 
 @dataclass(frozen=True)
@@ -820,7 +824,7 @@ SCENARIOS = (
     Scenario("a server that echoes another kind of key", partial(a_server_that_echoes, ODD_KEY), False, soak=True),
     Scenario("signals and kills", signals_and_kills),
     Scenario("kept aside", kept_aside, soak=True),
-    Scenario("spoilt results", partial(spoilt_results, [(2, -1), (2, 1), (2, 3), (3, 3), (3, 4), (1, -1)])),
+    Scenario("corrupted results", partial(corrupted_results, [(2, -1), (2, 1), (2, 3), (3, 3), (3, 4), (1, -1)])),
     Scenario("expired and purged", expired_and_purged, soak=True),
     Scenario("a proxy with a password", a_proxy_with_a_password),
     Scenario("a proxy that cannot be used", a_proxy_that_cannot_be_used, issues=False, soak=True),
@@ -829,7 +833,7 @@ SCENARIOS = (
     Scenario("a folder that vanishes", a_folder_that_vanishes),
     Scenario("a full disk", a_disk_that_is_full),
     Scenario("bugs", bugs),
-    Scenario("results spoilt in every way", partial(spoilt_results, EVERY_CHANGE), soak=True),
+    Scenario("results corrupted in every way", partial(corrupted_results, EVERY_CHANGE), soak=True),
     *(Scenario(f"{fault} for every row", partial(one_fault_for_every_row, fault), soak=True) for fault in FAULTS),
 )
 
@@ -838,7 +842,7 @@ SCENARIOS = (
 def played(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Stage]]]:
-    """The scenarios that this session asks for, all of them at once."""
+    """The scenarios that are selected in this session, run at once."""
 
     def play(scenario: Scenario, root: Path) -> Stage:
         stage = Stage(root)
@@ -860,17 +864,17 @@ def _plays(item: pytest.Item) -> bool:
     [pytest.param(one, id=one.name, marks=[pytest.mark.soak] if one.soak else []) for one in SCENARIOS],
 )
 def test_no_secret_is_left_or_shown_outside_the_results(scenario: Scenario, played: dict[str, Future[Stage]]) -> None:
-    """The key and the passwords nowhere, tokens and codes in the results files only; and no traceback is shown."""
+    """The API token and the passwords are nowhere, tokens and codes in results files only; no traceback is shown."""
     stage = played[scenario.name].result()
     pieces = stage.pieces()
     assert "\n".join(leaks(pieces, stage.known)) == ""
     assert any(piece.where == "cmdline of a process" for piece in pieces) or sys.platform != "linux"
-    told = [piece for piece in pieces if piece.where.startswith("told/")]
-    assert [piece.where for piece in told if b"Traceback" in piece.data] == []
+    output = [piece for piece in pieces if piece.where.startswith("output/")]
+    assert [piece.where for piece in output if b"Traceback" in piece.data] == []
     if scenario.play is not bugs:
-        assert [piece.where for piece in told if b"this is a bug" in piece.data] == []
+        assert [piece.where for piece in output if b"this is a bug" in piece.data] == []
     if scenario.issues:  # what the search sees where it may be
-        seen = [found_in(piece, stage.known) for piece in pieces if piece.may_hold_tokens]
+        seen = [found_in(piece, stage.known) for piece in pieces if piece.may_contain_tokens]
         assert set.union(*seen) == {"token", "code"}
 
 
@@ -887,8 +891,8 @@ class Heard:
 
 
 def listen(job: Any, folder: Path, **options: Any) -> Heard:
-    """Do a job as a program does that logs everything, in asyncio's debug mode."""
-    known: Known = {"API key": {KEY}, "password": {PASSWORD}, "token": set(), "code": set()}
+    """Run a job as a program that logs everything, in asyncio's debug mode."""
+    known: Known = {"API token": {KEY}, "password": {PASSWORD}, "token": set(), "code": set()}
     stream, root = io.StringIO(), logging.getLogger()
     handler, level = logging.StreamHandler(stream), root.level
     error: BaseException | None = None
@@ -906,7 +910,7 @@ def listen(job: Any, folder: Path, **options: Any) -> Heard:
     root.setLevel(logging.DEBUG)
     try:
         asyncio.run(main(), debug=True)
-    except (Exception, asyncio.CancelledError) as caught:  # noqa: BLE001 - whatever it is, it is looked at
+    except (Exception, asyncio.CancelledError) as caught:  # noqa: BLE001 - any exception is searched
         error = caught
     finally:
         root.removeHandler(handler)
@@ -926,7 +930,7 @@ async def issued_and_retried(settings: Settings, folder: Path, _: Sandbox) -> No
 
 
 async def an_observer_that_fails(settings: Settings, folder: Path, _: Sandbox) -> None:
-    """With an error that shows all it was told."""
+    """With an error that shows everything it received."""
 
     def observe(event: object) -> None:
         raise RuntimeError(f"{event} {event!r}")
@@ -939,7 +943,7 @@ async def a_clock_that_fails(settings: Settings, folder: Path, _: Sandbox) -> No
         raise RuntimeError("no time")
 
     with Destination(folder / "depot.results.csv") as destination:
-        batch = destination.begin(fleet(), Validity.until(300))
+        batch = destination.begin(fleet(), Validity.at_least(300))
         async with open_client(settings) as client, open_quota(settings) as quota:
             with closing(destination.open_journal(batch)) as journal:
                 await Run(batch.drivers, settings, client, quota, journal, wall_clock=clock).run()
@@ -963,7 +967,7 @@ async def a_folder_removed_midway(settings: Settings, folder: Path, sandbox: San
     await task
 
 
-async def spoilt_and_retried(settings: Settings, folder: Path, _: Sandbox) -> None:
+async def corrupted_and_retried(settings: Settings, folder: Path, _: Sandbox) -> None:
     path = folder / "depot.results.csv"
     await issue_file(fleet(), settings, path)
     header, *body = table(path)
@@ -987,28 +991,28 @@ LIBRARY: dict[Any, type[BaseException] | None] = {
     a_clock_that_fails: RuntimeError,
     cancelled_midway: asyncio.CancelledError,
     a_folder_removed_midway: StorageError,
-    spoilt_and_retried: ResultsError,
+    corrupted_and_retried: ResultsError,
     begun_where_tokens_are: ResultsError,
     a_redis_that_is_not_there: SettingsError,
 }
 
 
 def texts_of(error: BaseException) -> Iterator[Piece]:
-    """All that a program may make of an exception, but for the values of local variables."""
+    """Every text of an exception, except the values of local variables."""
     yield Piece("str of the exception", str(error).encode())
     yield Piece("repr of the exception", repr(error).encode())
     yield Piece("its traceback", "".join(traceback.format_exception(error)).encode())
     if isinstance(error, BatchIssuerError):
-        yield Piece("its tip", f"{error.message} {error.tip} {error.args}".encode())
+        yield Piece("its hint", f"{error.message} {error.hint} {error.args}".encode())
     for before in (error.__cause__, error.__context__):
         yield from texts_of(before) if before else ()
 
 
 @pytest.mark.parametrize("job", LIBRARY, ids=lambda job: job.__name__.replace("_", " "))
-def test_a_program_that_logs_everything_learns_no_secret_from_the_library(
+def test_a_program_that_logs_everything_logs_no_secret(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither from exceptions nor from loggers at DEBUG, nor in asyncio's debug mode."""
+    """Neither exceptions, nor loggers at DEBUG, nor asyncio's debug mode show one."""
     monkeypatch.setattr("batch_issuer.quota.redis_leases.RETRY_INTERVAL", 0.01)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     heard, kind = listen(job, tmp_path), LIBRARY[job]
@@ -1020,7 +1024,7 @@ def test_a_program_that_logs_everything_learns_no_secret_from_the_library(
 
 
 async def everything_represented(settings: Settings, folder: Path, sandbox: Sandbox) -> dict[str, object]:
-    """All that a caller can get hold of, full of secrets."""
+    """Every object that a caller can get, full of secrets."""
     path, events = folder / "depot.results.csv", []
     settings = replace(
         settings, quota=f"redis://user:{PASSWORD}@127.0.0.1/0", proxy=Secret(f"http://user:{PASSWORD}@x")
@@ -1028,7 +1032,7 @@ async def everything_represented(settings: Settings, folder: Path, sandbox: Sand
     plain = replace(settings, quota="process", proxy=None)
     result = await issue_file(fleet(), plain, path)
     with Destination(path) as destination:
-        batch = destination.reopen(Validity.until(3600, real=False))
+        batch = destination.reopen(Validity.at_least(3600, real=False))
         assert batch.drivers[0].before
         journal = destination.open_journal(batch)
         results = read_results(path)
@@ -1044,8 +1048,8 @@ async def everything_represented(settings: Settings, folder: Path, sandbox: Sand
     return described
 
 
-def test_no_repr_tells_a_secret(tmp_path: Path) -> None:
-    """Of settings, drivers, outcomes, replies, events, reports, results, and of all that works with them."""
+def test_no_repr_shows_a_secret(tmp_path: Path) -> None:
+    """Settings, drivers, outcomes, replies, events, reports, results, and all objects that use them."""
     described: dict[str, Any] = {}
 
     async def job(*arguments: Any) -> None:
@@ -1083,8 +1087,8 @@ PLANTS: dict[str, Callable[[str], bytes]] = {
     "repr of bytes": lambda secret: repr(secret.encode()).encode(),
     "JSON": lambda secret: json.dumps({"message": f"\u00e9 {secret}"}).encode(),
     "UTF-16": lambda secret: secret.encode("utf-16"),
-    "its end cut off": lambda secret: f"{secret[:20]}...".encode(),
-    "its beginning cut off": lambda secret: f"...{secret[-12:]}".encode(),
+    "without its end": lambda secret: f"{secret[:20]}...".encode(),
+    "without its beginning": lambda secret: f"...{secret[-12:]}".encode(),
     "in binary": lambda secret: b"\xff\x00\x01" + secret.encode() + b"\x80\x02",
 }
 
@@ -1094,18 +1098,18 @@ PLANTS: dict[str, Callable[[str], bytes]] = {
     "secret", [KEY, ODD_KEY, PASSWORD, TOKEN, CODE], ids=["key", "odd key", "password", "token", "code"]
 )
 def test_the_search_finds_a_secret_in_every_form_among_much_else(secret: str, plant: Callable[[str], bytes]) -> None:
-    known: Known = {"API key": {secret}}
+    known: Known = {"API token": {secret}}
     text = b"".join(b"line %d of a log\n" % number for number in range(500))
-    assert leaks([Piece("a log", text + plant(secret) + text)], known) == ["API key in a log"]
+    assert leaks([Piece("a log", text + plant(secret) + text)], known) == ["API token in a log"]
     assert leaks([Piece("a log", text + plant(secret[::-1]) + text)], known) == []
 
 
-def test_what_may_hold_tokens_may_not_hold_the_key() -> None:
-    known: Known = {"API key": {KEY}, "token": {TOKEN}, "code": {CODE}}
+def test_files_with_tokens_must_not_contain_the_api_token() -> None:
+    known: Known = {"API token": {KEY}, "token": {TOKEN}, "code": {CODE}}
     piece = Piece("results", f"{KEY},{TOKEN},{CODE}".encode())
-    assert leaks([piece], known) == ["API key in results", "code in results", "token in results"]
-    assert leaks([replace(piece, may_hold_tokens=True)], known) == ["API key in results"]
-    assert leaks([Piece(f"{TOKEN}.results.csv", b"", may_hold_tokens=True)], known) == ["token in a file name"]
+    assert leaks([piece], known) == ["API token in results", "code in results", "token in results"]
+    assert leaks([replace(piece, may_contain_tokens=True)], known) == ["API token in results"]
+    assert leaks([Piece(f"{TOKEN}.results.csv", b"", may_contain_tokens=True)], known) == ["token in a file name"]
 
 
 LEAKING = """
@@ -1128,7 +1132,7 @@ with subprocess.Popen([sys.executable, "-c", child, key], stdin=subprocess.PIPE)
 
 
 def test_the_stage_sees_what_a_process_and_its_children_show_and_leave(tmp_path: Path) -> None:
-    """Also what was there only while it ran."""
+    """Including what existed only while it ran."""
     stage = Stage(tmp_path / "stage")
     stage.known["token"].add(TOKEN)
     stage.environ["TOKEN"] = TOKEN
@@ -1137,14 +1141,14 @@ def test_the_stage_sees_what_a_process_and_its_children_show_and_leave(tmp_path:
         return set(leaks(stage.pieces(), stage.known))
 
     with stage.start(python=["-c", LEAKING]) as started:
-        expected = {"API key in cmdline of a process"} if sys.platform == "linux" else set()
+        expected = {"API token in cmdline of a process"} if sys.platform == "linux" else set()
         wait_until(lambda: seen() >= expected | {"token in work/for-a-moment.lock"}, "samples")
         (stage.work / "seen").touch()
         started.end(0)
     assert seen() == expected | {
-        "API key in told/1.stderr",
+        "API token in output/1.stderr",
         "token in a file name",
-        "token in told/1.stdout",
+        "token in output/1.stdout",
         "token in work/depot.results.csv.log",
         "token in work/for-a-moment.lock",
     }

@@ -48,14 +48,14 @@ def rate(limit: int, period: float) -> list[str]:
 
 
 def duration(processes: list[Issuer], sandbox: Sandbox) -> float:
-    """Seconds from the first request to the last reply of some processes."""
+    """Seconds from the first request to the last reply of these processes."""
     times = [entry.at for issuer in processes for entry in issuer.entries(sandbox)]
     return max(times) - min(times) + LATENCY[1]
 
 
 def assert_all_issued(processes: list[Issuer], sandbox: Sandbox, patience: float = 60.0) -> None:
     for issuer in processes:
-        assert issuer.process.end(patience) == 0, issuer.told
+        assert issuer.process.end(patience) == 0, issuer.stderr
         assert issuer.has_all(sandbox)
 
 
@@ -67,11 +67,11 @@ def assert_promise(sandbox: Sandbox, limit: int) -> None:
 # --- four at once
 
 
-def _four_beside_one(folder: Path, sharing: list[str], period: float) -> float:
-    """Four processes with 63 drivers each; and as a measure one with all of them, for another organization.
+def _time_of_four_processes(folder: Path, sharing: list[str], period: float) -> float:
+    """Four processes with 63 drivers each; and for comparison one with all of them, for another organization.
 
     Returns:
-        How long the four took, in terms of the one.
+        The time of the four, divided by that of the one.
     """
     folder.mkdir()
     with (
@@ -96,23 +96,23 @@ def _four_beside_one(folder: Path, sharing: list[str], period: float) -> float:
 
 @pytest.mark.soak
 def test_four_processes_take_no_longer_than_one_and_share_fairly(tmp_path: Path, sharing: list[str]) -> None:
-    """The server counts the limit and no more, refuses nothing, and no process starves."""
+    """The server never counts more than the limit, refuses nothing, and no process starves."""
     # What else the machine has to do makes four processes slower, never faster: the best of three counts.
-    assert any(_four_beside_one(tmp_path / str(attempt), sharing, 3.0) <= 1.05 for attempt in range(3))
+    assert any(_time_of_four_processes(tmp_path / str(attempt), sharing, 3.0) <= 1.05 for attempt in range(3))
 
 
 @pytest.mark.soak
 def test_four_processes_at_the_true_rate(tmp_path: Path, sharing: list[str]) -> None:
     faulthandler.cancel_dump_traceback_later()  # it takes longer than a test that hangs
-    assert _four_beside_one(tmp_path / "once", sharing, 60.0) <= 1.05
+    assert _time_of_four_processes(tmp_path / "once", sharing, 60.0) <= 1.05
 
 
 # --- death, and what looks like it
 
 
 @HOST_NOW_REDIS_LATER
-def test_one_killed_and_one_stopped_midway(tmp_path: Path, sharing: list[str]) -> None:
-    """What they had under way stays counted; the others go on, and so does the one that was stopped."""
+def test_one_process_is_killed_and_one_stopped_midway(tmp_path: Path, sharing: list[str]) -> None:
+    """Their requests in flight stay counted; the others continue, and so does the one that was stopped."""
     limit, period = 40, 2.5
     with (
         live_sandbox(limit=limit, per=period, latency=LATENCY, seed=2) as sandbox,
@@ -136,7 +136,7 @@ def test_one_killed_and_one_stopped_midway(tmp_path: Path, sharing: list[str]) -
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_is_killed_or_stopped_at_any_moment(tmp_path: Path, sharing: list[str], seed: int) -> None:
+def test_processes_killed_or_stopped_at_any_moment(tmp_path: Path, sharing: list[str], seed: int) -> None:
     limit, period = 60, 1.0
     rng = random.Random(seed)
     with (
@@ -163,10 +163,10 @@ ALL_KINDS = pytest.mark.parametrize(
 
 
 @ALL_KINDS
-def test_one_that_is_stopped_for_longer_than_a_period_sends_no_burst_and_loses_no_token(
+def test_a_process_stopped_for_longer_than_a_period_sends_no_burst_and_loses_no_token(
     tmp_path: Path, sharing: list[str]
 ) -> None:
-    """SIGSTOP, then SIGCONT: timeouts are overdue then, and the replies that came meanwhile are read all the same."""
+    """SIGSTOP, then SIGCONT: timeouts are overdue then, but replies that arrived meanwhile are still read."""
     limit, period = 20, 1.0
     with (
         live_sandbox(limit=limit, per=period, latency=(0.1, 0.2), seed=5) as sandbox,
@@ -185,7 +185,7 @@ def test_one_that_is_stopped_for_longer_than_a_period_sends_no_burst_and_loses_n
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 @ALL_KINDS
-def test_a_wall_clock_that_jumps_by_an_hour_in_mid_run_has_no_effect_on_the_rate(
+def test_a_wall_clock_that_jumps_by_an_hour_does_not_affect_the_rate(
     tmp_path: Path, sharing: list[str], jump: float
 ) -> None:
     limit, period = 20, 1.0
@@ -204,10 +204,10 @@ def test_a_wall_clock_that_jumps_by_an_hour_in_mid_run_has_no_effect_on_the_rate
 # --- one after the other
 
 
-def test_a_second_run_waits_for_what_the_first_used_whatever_its_clocks_show(
+def test_a_second_run_waits_for_the_quota_of_the_first_whatever_its_clocks_show(
     tmp_path: Path, sharing: list[str]
 ) -> None:
-    """It says so before it begins. On one host the wall clock is set back in mid-run; two hosts agree on no clock."""
+    """It reports so before it starts. On one host the wall clock is set back; two hosts share no clock."""
     limit, period = 30, 2.0
     on_one_host = sharing == ["--quota", "host"]
     wrong = WrongClocks(wall=-HOUR, after=period / 2) if on_one_host else WrongClocks(wall=HOUR, monotonic=-HOUR)
@@ -222,8 +222,8 @@ def test_a_second_run_waits_for_what_the_first_used_whatever_its_clocks_show(
         second.go()
         assert_all_issued([second], sandbox)
     assert_promise(sandbox, limit)
-    assert "20 drivers to send" in second.told
-    assert "30 of 30 slots in use by another run: about" in second.told
+    assert "Requesting 20 login tokens at 30/2s: about " in second.stderr
+    assert "Other runs have used 30 of 30 requests.\n" in second.stderr
     assert duration(two, sandbox) < 1.25 * period
 
 
@@ -239,7 +239,7 @@ connection.execute("COMMIT")
 """
 
 
-def test_a_process_stopped_in_the_midst_of_a_transaction_is_told_and_waited_for(tmp_path: Path) -> None:
+def test_a_process_stopped_inside_a_transaction_is_reported_and_waited_for(tmp_path: Path) -> None:
     limit, period = 10, 1.0
     with (
         live_sandbox(limit=limit, per=period, latency=LATENCY, seed=4) as sandbox,
@@ -248,12 +248,12 @@ def test_a_process_stopped_in_the_midst_of_a_transaction_is_told_and_waited_for(
         issuer.go()
         wait_until(lambda: len(sandbox.ledger) >= 3, "a few requests")
         with PythonProcess("-c", _STOPPED_IN_THE_MIDST, state_file(state_folder())) as holder:
-            wait_until(lambda: "another process holds the lock" in issuer.told, "the run says what it waits for")
+            wait_until(lambda: "another process has locked" in issuer.stderr, "the run to report what it waits for")
             sent = len(sandbox.ledger)
             assert issuer.process.is_running()
             holder.send_signal(signal.SIGCONT)
             assert holder.end() == 0
         assert sent < 15
         assert_all_issued([issuer], sandbox)
-    assert issuer.told.count("another process holds the lock") == 1
+    assert issuer.stderr.count("another process has locked") == 1
     assert_promise(sandbox, limit)

@@ -1,4 +1,4 @@
-"""When the disk fails no token is lost: the run stops, says so, and is finished once the trouble is gone."""
+"""A failing disk loses no token: the run stops, reports it, and can be finished once the problem is gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.disks import NO_MOUNT, FailingDisk, assert_kept, assert_told, assert_valid, confined, rescued
+from support.disks import NO_MOUNT, FailingDisk, assert_has_hint, assert_kept, assert_valid, confined, rescued
 from support.rosters import lines, tokens_in, umask, write_roster
 from support.sandbox import live_sandbox, tokens_of
 
@@ -47,13 +47,13 @@ IS_ROOT = os.geteuid() == 0
 
 @dataclass
 class ResultsFolder:
-    """A folder for results, with those of an earlier run if wanted; a roster elsewhere, and a server."""
+    """A folder for results, with earlier ones on request; a roster elsewhere, and a server."""
 
     folder: Path
     roster: Path
     sandbox: Sandbox
     capsys: pytest.CaptureFixture[str]
-    told: str = ""
+    output: str = ""
     before: int = field(init=False)
     old: bytes = b""
 
@@ -80,22 +80,22 @@ class ResultsFolder:
         environ = {"SAMSARA_API_TOKEN": self.sandbox.api_token}
         command, *others = map(str, arguments)
         code = main([command, "--base-url", self.sandbox.url, *SWIFT, *others], environ)
-        self.told = self.capsys.readouterr().err
+        self.output = self.capsys.readouterr().err
         return code
 
     @property
     def ledger(self) -> list[LedgerEntry]:
-        """Of the last run."""
+        """The ledger of the last run."""
         return self.sandbox.ledger[self.before :]
 
     @property
     def sent(self) -> int:
-        """Requests of all runs for this place."""
+        """Requests of all runs for these results."""
         return len(self.sandbox.ledger) - self.at_first
 
     def with_old_results(self) -> None:
-        """Put the results of an earlier run in their place, alone."""
-        for path in (*self.folder.iterdir(), *rescued(self.told)):
+        """Restore the results of an earlier run, and nothing else."""
+        for path in (*self.folder.iterdir(), *rescued(self.output)):
             path.unlink()
         if not self.old:
             assert self.issue() == 0
@@ -104,25 +104,25 @@ class ResultsFolder:
         self.out.chmod(0o600)
 
     def assert_safe(self, code: int, hit: bool) -> None:
-        """What holds after any ending, with a disk that failed or not."""
-        assert code in ((0, 2, 4) if hit else (0,)), self.told
+        """What must hold after any ending, whether or not the disk failed."""
+        assert code in ((0, 2, 4) if hit else (0,)), self.output
         assert_valid(self.folder)
-        assert_kept(self.out, self.told, tokens_of(self.ledger))
+        assert_kept(self.out, self.output, tokens_of(self.ledger))
         if code == 2:
             assert self.ledger == []
             assert [path.name for path in self.folder.iterdir()] == [self.out.name]
         if code:
-            assert_told(self.told)
+            assert_has_hint(self.output)
         if self.out.read_bytes() != self.old:
             assert code != 2
             assert len(lines(self.out)) == len(lines(self.roster, bom=b""))
             assert tokens_in(self.out) == tokens_of(self.ledger)
 
     def assert_can_be_finished(self, code: int) -> None:
-        """Now that the trouble is gone, one more command gives each row a token; nothing lies beside the results."""
+        """Once the problem is gone, one more command gives each row a token, and no other file is left."""
         for path in self.folder.glob("depot.results.[0-9].csv"):  # complete, under the name that was free
             path.unlink()
-        assert (self.issue() if code == 2 else self.retry()) == 0, self.told
+        assert (self.issue() if code == 2 else self.retry()) == 0, self.output
         assert_complete(self.out, self.sandbox)
 
 
@@ -181,7 +181,7 @@ def fail_each_call(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch, calls:
         for nth in count(1):
             place.with_old_results()
             disk = FailingDisk(place.folder, calls, number, nth, lasting=lasting)
-            with disk.spoilt(monkeypatch):
+            with disk.failing(monkeypatch):
                 code = place.issue()
             place.assert_safe(code, disk.hit)
             if "write" in calls and code != 0:
@@ -193,7 +193,7 @@ def fail_each_call(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch, calls:
 
 
 @pytest.mark.parametrize(("calls", "number"), FAULTS)
-def test_whichever_call_fails_once_or_for_good_no_token_is_lost_and_the_run_can_be_finished(
+def test_no_token_is_lost_whichever_call_fails_once_or_permanently(
     calls: tuple[str, ...], number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_each_call(place, monkeypatch, calls, number)
@@ -202,23 +202,23 @@ def test_whichever_call_fails_once_or_for_good_no_token_is_lost_and_the_run_can_
 @pytest.mark.soak
 @pytest.mark.parametrize("number", ALL_ERRORS)
 @pytest.mark.parametrize("calls", ALL_CALLS)
-def test_whichever_call_fails_with_whatever_error_no_token_is_lost(
+def test_no_token_is_lost_whichever_call_fails_with_any_error(
     calls: tuple[str, ...], number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if calls == ("posix_fallocate",) and number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        pytest.skip("such a file system promises nothing, which is no obstacle")
+        pytest.skip("such a file system cannot reserve space, which is accepted")
     fail_each_call(place, monkeypatch, calls, number)
 
 
-def test_a_journal_that_goes_on_after_a_line_that_failed_has_no_gap(
+def test_a_journal_that_continues_after_a_failed_line_has_no_gap(
     place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is it removed when publishing fails too."""
+    """Nor is it removed if publishing fails, too."""
     for nth in count(2):
         place.with_old_results()
         lines = FailingDisk(place.folder, ["write"], errno.ENOSPC, nth, lasting=False)
         results = FailingDisk(place.folder, ["file"], errno.ENOSPC, 1, lasting=True)
-        with lines.spoilt(monkeypatch), results.spoilt(monkeypatch):
+        with lines.failing(monkeypatch), results.failing(monkeypatch):
             code = place.issue()
         assert code == 4
         assert place.partial.exists()
@@ -228,31 +228,29 @@ def test_a_journal_that_goes_on_after_a_line_that_failed_has_no_gap(
             break
 
 
-def test_a_run_whose_lines_cannot_be_flushed_stops_long_before_its_end(
-    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """EIO from the first fsync after a request: exit 4, and what came by then is kept."""
+def test_a_run_that_cannot_flush_its_journal_stops_early(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EIO from the first fsync after a request: exit 4, and tokens received until then are kept."""
     place.roster = write_roster(place.roster.parent, 1000)
     disk = FailingDisk(place.folder, ["fsync"], errno.EIO, 3, lasting=False)
-    with disk.spoilt(monkeypatch):
+    with disk.failing(monkeypatch):
         code = place.issue("--rate", "200/s", "--burst", "1")
     assert code == 4
-    assert "Input/output error" in place.told
+    assert "Input/output error" in place.output
     assert 0 < len(place.ledger) < 500
     place.assert_safe(code, hit=True)
 
 
 @pytest.mark.parametrize("command", ["retry", "purge"])
-def test_a_refresh_that_fails_leaves_the_results_as_they_were(
+def test_a_failed_renewal_leaves_the_results_unchanged(
     command: str, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are never half of the old and half of the new."""
+    """They are never a mix of old and new."""
     place.with_old_results()
     expired = place.old.replace(b",20", b",19")  # the years
     for nth in count(1):
         place.out.write_bytes(expired)
         disk = FailingDisk(place.folder, ["file", "fsync", "replace", "rename"], errno.EIO, nth, lasting=True)
-        with disk.spoilt(monkeypatch):
+        with disk.failing(monkeypatch):
             code = place.retry() if command == "retry" else main(["purge", str(place.out)], {})
         if not disk.hit:
             assert code == 0
@@ -262,14 +260,14 @@ def test_a_refresh_that_fails_leaves_the_results_as_they_were(
             assert place.out.read_bytes() == expired
         assert_valid(place.folder)
         if command == "retry":
-            assert_kept(place.out, place.told, tokens_of(place.ledger))
+            assert_kept(place.out, place.output, tokens_of(place.ledger))
         place.partial.unlink(missing_ok=True)
 
 
 # --- room
 
 
-def test_room_for_the_results_is_reserved_before_the_first_request_and_what_is_not_needed_given_back(
+def test_disk_space_is_reserved_before_the_first_request_and_the_rest_freed(
     place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reserved = spy_on_room(place, monkeypatch)
@@ -284,7 +282,7 @@ def test_room_for_the_results_is_reserved_before_the_first_request_and_what_is_n
 
 
 @pytest.mark.parametrize("cell", ["x" * 900, "\u8eca" * 300, '"' * 300, "\U0001f69a\n" * 200, "'=" * 200])
-def test_the_room_is_enough_whatever_the_roster_holds(
+def test_the_reserved_space_is_enough_for_any_roster(
     cell: str, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quoted = cell.replace('"', '""')
@@ -296,7 +294,7 @@ def test_the_room_is_enough_whatever_the_roster_holds(
 
 
 def spy_on_room(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Bytes reserved, and requests sent until then."""
+    """Bytes reserved, and requests sent before that."""
     reserved: list[tuple[int, int]] = []
     real = os.posix_fallocate
 
@@ -309,10 +307,10 @@ def spy_on_room(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> list[t
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
-def test_a_file_system_that_promises_no_room_is_no_obstacle(
+def test_a_file_system_that_cannot_reserve_space_is_accepted(
     number: int, place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FailingDisk(place.folder, ["posix_fallocate"], number, 1, lasting=True).spoilt(monkeypatch):
+    with FailingDisk(place.folder, ["posix_fallocate"], number, 1, lasting=True).failing(monkeypatch):
         assert place.issue() == 0
     assert_complete(place.out, place.sandbox)
 
@@ -328,16 +326,16 @@ def test_results_that_are_open_in_excel_are_refused_before_the_first_request(
         patch.setattr(os, "open", refusing(os.open, place.out, "opened"))
         codes = [place.issue(), place.retry(), main(["purge", str(place.out)], {})]
     assert codes == [2, 2, 2]
-    assert "open in another program such as Excel" in place.told
+    assert "open in another program such as Excel" in place.output
     assert place.sent == len(lines(place.out))  # by the earlier run
     assert place.out.read_bytes() == place.old
     assert list(place.folder.iterdir()) == [place.out]
 
 
-def test_results_opened_in_excel_meanwhile_get_a_free_name_next_to_them(
+def test_results_opened_in_excel_during_the_run_get_a_free_name_in_the_folder(
     place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit 4 and both names are told; the names count up, and nothing is ever overwritten."""
+    """Exit 4, both names are reported; the names count up, and nothing is ever overwritten."""
     place.with_old_results()
     (place.folder / "depot.results.1.csv").write_bytes(b"precious")
     (place.folder / "depot.results.3.csv").symlink_to("nowhere")
@@ -346,8 +344,8 @@ def test_results_opened_in_excel_meanwhile_get_a_free_name_next_to_them(
         for number in (2, 4, 5):
             free = place.folder / f"depot.results.{number}.csv"
             assert place.issue() == 4
-            assert str(place.out) in place.told
-            assert str(free) in place.told
+            assert str(place.out) in place.output
+            assert str(free) in place.output
             assert tokens_in(free) == tokens_of(place.ledger)
             assert len(lines(free)) == 3
             assert stat.S_IMODE(free.stat().st_mode) == 0o600
@@ -357,10 +355,8 @@ def test_results_opened_in_excel_meanwhile_get_a_free_name_next_to_them(
     assert not (place.folder / "nowhere").exists()
 
 
-def test_no_file_is_renamed_while_it_is_open_which_windows_refuses(
-    place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python opens files there without letting others rename or delete them meanwhile, the process itself included."""
+def test_no_open_file_is_renamed_which_windows_refuses(place: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, a file that Python has open cannot be renamed or deleted, not even by the same process."""
 
     def as_on_windows(real: Callable[..., Any]) -> Callable[..., Any]:
         def rename(source: Any, target: Any) -> None:
@@ -373,8 +369,8 @@ def test_no_file_is_renamed_while_it_is_open_which_windows_refuses(
 
     for name in ("replace", "rename"):
         monkeypatch.setattr(os, name, as_on_windows(getattr(os, name)))
-    assert place.issue() == 0, place.told
-    assert place.issue("--restart") == 0, place.told
+    assert place.issue() == 0, place.output
+    assert place.issue() == 0, place.output
 
 
 def open_files() -> set[str]:
@@ -386,7 +382,7 @@ def open_files() -> set[str]:
 
 
 def refusing(real: Callable[..., Any], path: Path, _what: str) -> Callable[..., Any]:
-    """A function of `os` that may not touch a path, whichever argument it is."""
+    """A function of `os` that fails for a path, whichever argument it is."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         if path in arguments or str(path) in arguments:
@@ -401,7 +397,7 @@ def refusing(real: Callable[..., Any], path: Path, _what: str) -> Callable[..., 
 
 @dataclass
 class Scene:
-    """The folders of one run of the command, for everybody to see, and its server."""
+    """The folders of one run of the command, accessible to all users, and its server."""
 
     base: Path
     sandbox: Sandbox
@@ -433,7 +429,7 @@ class Scene:
 
 
 def wide_roster(folder: Path) -> Path:
-    """Long cells: then the journal, which repeats them, outgrows the results."""
+    """With long cells, so that the journal, which repeats them, becomes larger than the results."""
     path = write_roster(folder, 0)
     lines = "".join(f"{'x' * 300},{700000 + n}\n" for n in range(ROWS))
     path.write_text(f"Remark,Driver ID\n{lines}")
@@ -456,45 +452,45 @@ def scene() -> Iterator[Scene]:
 
 
 @pytest.fixture
-def scene_of_nobody() -> Iterator[Scene]:
-    """Modes mean nothing to root."""
+def unprivileged_scene() -> Iterator[Scene]:
+    """Not as root, for whom modes do not count."""
     with scene_of(NOBODY if IS_ROOT else None) as found:
         yield found
 
 
-def assert_stopped_in_time(scene: Scene, code: int, told: str, out: Path | None = None) -> None:
-    assert code == 4, told
-    assert_told(told)
+def assert_stopped_in_time(scene: Scene, code: int, output: str, out: Path | None = None) -> None:
+    assert code == 4, output
+    assert_has_hint(output)
     assert 0 < len(scene.sandbox.ledger) < ROWS
-    assert_kept(out or scene.out, told, scene.issued)
+    assert_kept(out or scene.out, output, scene.issued)
 
 
 def finish(scene: Scene, commands: Commands, results: Path | None = None) -> None:
-    """The trouble is gone: ``retry`` makes it complete."""
+    """Once the problem is gone, ``retry`` completes the results."""
     run = confined(commands, scene.sandbox, "retry", results or scene.out, *SWIFT, **scene.environ())
-    assert run.end() == 0, run.told
+    assert run.end() == 0, run.output
     assert_complete(results or scene.out, scene.sandbox)
     assert len(lines(results or scene.out)) == ROWS
 
 
 @pytest.mark.parametrize("limit", [soak(100), 20_000])
-def test_a_file_size_limit_that_leaves_no_room_is_found_out_before_the_first_request(
+def test_a_file_size_limit_below_the_results_is_detected_before_the_first_request(
     limit: int, scene: Scene, commands: Commands
 ) -> None:
     run = confined(commands, scene.sandbox, *scene.issue, limits={resource.RLIMIT_FSIZE: limit})
-    assert run.end() == 2, run.told
+    assert run.end() == 2, run.output
     assert scene.sandbox.ledger == []
     assert list(scene.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("quota", [soak("process"), "host"])
-def test_a_file_size_limit_met_by_the_journal_stops_the_run_and_what_was_issued_is_published(
+def test_a_file_size_limit_hit_by_the_journal_stops_the_run_and_the_tokens_are_published(
     quota: str, scene: Scene, commands: Commands
 ) -> None:
     limits = {resource.RLIMIT_FSIZE: ROWS * 950}
     run = confined(commands, scene.sandbox, *scene.issue, *BRISK, "--quota", quota, limits=limits)
-    assert_stopped_in_time(scene, run.end(), run.told)
-    assert "File too large" in run.told
+    assert_stopped_in_time(scene, run.end(), run.output)
+    assert "File too large" in run.output
     assert tokens_in(scene.out) == scene.issued
     assert len(lines(scene.out)) == ROWS
     finish(scene, commands)
@@ -502,52 +498,48 @@ def test_a_file_size_limit_met_by_the_journal_stops_the_run_and_what_was_issued_
 
 @pytest.mark.parametrize("limit", [soak(4), 5, soak(6), soak(7), soak(8), 9, 10])
 def test_without_file_descriptors_at_the_start_nothing_is_sent(limit: int, scene: Scene, commands: Commands) -> None:
-    """The limit is met at one place or another; wherever it is, the command says so and what to do."""
+    """Wherever the limit is hit, the command reports it with a hint."""
     limits = {resource.RLIMIT_NOFILE: limit}
     run = confined(commands, scene.sandbox, *scene.issue, "--give-up-after", "0.1s", limits=limits)
     code = run.end()
     assert scene.sandbox.ledger == []
-    assert code in (2, 4), run.told
-    assert_told(run.told)
-    if code == 4:  # it waited for connections, so there are results that say why
+    assert code in (2, 4), run.output
+    assert_has_hint(run.output)
+    if code == 4:  # it waited for connections, so there are results with an error
         assert {row["auth_status"] for row in lines(scene.out)} == {"not_attempted"}
 
 
-def test_file_descriptors_that_run_out_meanwhile_end_the_run_with_all_tokens_kept(commands: Commands) -> None:
-    """No further connection can be made once the server has closed the one there was."""
+def test_running_out_of_file_descriptors_ends_the_run_and_keeps_all_tokens(commands: Commands) -> None:
+    """No new connection can be opened after the server has closed the only one."""
     with scene_of(None, script=f"{'ok*5,reset,' * 7}ok*") as scene:
         run = confined(
             commands, scene.sandbox, *scene.issue, "--concurrency", "1", "--give-up-after", "0.1s", **scene.environ()
         )
         run.wait_for(scene.sandbox, 3)
         resource.prlimit(run.pid, resource.RLIMIT_NOFILE, (3, resource.prlimit(run.pid, resource.RLIMIT_NOFILE)[1]))
-        assert_stopped_in_time(scene, run.end(), run.told)
-        assert "Too many open files" in run.told
+        assert_stopped_in_time(scene, run.end(), run.output)
+        assert "Too many open files" in run.output
         finish(scene, commands)
 
 
-def test_a_folder_that_is_removed_meanwhile_ends_the_run_and_the_tokens_are_elsewhere(
-    scene: Scene, commands: Commands
-) -> None:
+def test_a_folder_removed_during_the_run_ends_it_and_the_tokens_are_rescued(scene: Scene, commands: Commands) -> None:
     run = confined(commands, scene.sandbox, *scene.issue, **scene.environ())
     run.wait_for(scene.sandbox, 5)
     shutil.rmtree(scene.folder)
-    assert_stopped_in_time(scene, run.end(), run.told)
-    (found,) = rescued(run.told)
+    assert_stopped_in_time(scene, run.end(), run.output)
+    (found,) = rescued(run.output)
     assert stat.S_IMODE(found.stat().st_mode) == 0o600
     finish(scene, commands, found)
 
 
-def test_a_folder_that_is_renamed_meanwhile_ends_the_run_and_the_tokens_are_elsewhere(
-    scene: Scene, commands: Commands
-) -> None:
-    """What is left in the renamed folder is CSV, and can be gone on with too."""
+def test_a_folder_renamed_during_the_run_ends_it_and_the_tokens_are_rescued(scene: Scene, commands: Commands) -> None:
+    """The file in the renamed folder is CSV and can be resumed, too."""
     run = confined(commands, scene.sandbox, *scene.issue, **scene.environ())
     run.wait_for(scene.sandbox, 5)
     moved = scene.base / "moved"
     scene.folder.rename(moved)
-    assert_stopped_in_time(scene, run.end(), run.told)
-    (found,) = rescued(run.told)
+    assert_stopped_in_time(scene, run.end(), run.output)
+    (found,) = rescued(run.output)
     assert tokens_in(found) == scene.issued
     assert not scene.folder.exists()
     assert_valid(moved)
@@ -555,34 +547,36 @@ def test_a_folder_that_is_renamed_meanwhile_ends_the_run_and_the_tokens_are_else
 
 
 @pytest.mark.parametrize("taken", [0o500, 0o000])
-def test_permissions_taken_away_meanwhile_cost_no_token(taken: int, scene_of_nobody: Scene, commands: Commands) -> None:
-    """With 0500 the journal can still be written, with 0 nobody could find it; the results cannot take their place."""
-    scene = scene_of_nobody
+def test_permissions_removed_during_the_run_lose_no_token(
+    taken: int, unprivileged_scene: Scene, commands: Commands
+) -> None:
+    """With 0500 the journal can still be written, with 0 not even found; the results cannot be renamed into place."""
+    scene = unprivileged_scene
     run = confined(commands, scene.sandbox, *scene.issue, **scene.environ())
     run.wait_for(scene.sandbox, 5)
     scene.folder.chmod(taken)
     code = run.end()
     scene.folder.chmod(0o700)
     assert code == 4
-    assert_told(run.told)
-    assert_kept(scene.out, run.told, scene.issued)
+    assert_has_hint(run.output)
+    assert_kept(scene.out, run.output, scene.issued)
     assert_valid(scene.folder)
     finish(scene, commands)
 
 
-def test_a_place_that_is_write_protected_is_refused_before_the_first_request(
-    scene_of_nobody: Scene, commands: Commands
+def test_a_write_protected_folder_is_refused_before_the_first_request(
+    unprivileged_scene: Scene, commands: Commands
 ) -> None:
-    scene = scene_of_nobody
+    scene = unprivileged_scene
     earlier = confined(commands, scene.sandbox, *scene.issue, *SWIFT, **scene.environ())
-    assert earlier.end() == 0, earlier.told
+    assert earlier.end() == 0, earlier.output
     before = scene.out.read_bytes()
     for path, mode in ((scene.out, 0o444), (scene.folder, 0o555)):
         path.chmod(mode)
         for command in ((*scene.issue, "--overwrite"), ("retry", scene.out, "--min-validity", "1h", *SWIFT)):
             run = confined(commands, scene.sandbox, *command, **scene.environ())
-            assert run.end() == 2, run.told
-            assert_told(run.told)
+            assert run.end() == 2, run.output
+            assert_has_hint(run.output)
         path.chmod(0o700)
     assert len(scene.sandbox.ledger) == ROWS
     assert scene.out.read_bytes() == before
@@ -599,34 +593,32 @@ def start_on_disk(scene: Scene, commands: Commands, size: int) -> Any:
 def end_on_disk(run: Any) -> int:
     code: int = run.end()
     if code == NO_MOUNT:
-        pytest.skip("this kernel lets nobody mount here")
+        pytest.skip("this kernel does not allow mounting")
     return code
 
 
 @pytest.mark.parametrize("size", [soak(4096), 16_384, 45_000])
-def test_a_disk_that_is_full_at_the_start_is_found_out_before_the_first_request(
-    size: int, scene: Scene, commands: Commands
-) -> None:
-    """Full with the lock, with the room for the results, or with the journal's first lines."""
+def test_a_full_disk_is_detected_before_the_first_request(size: int, scene: Scene, commands: Commands) -> None:
+    """Full after the lock, the reserved space, or the journal's first lines."""
     run = start_on_disk(scene, commands, size)
-    assert end_on_disk(run) == 2, run.told
-    assert "No space left on device" in run.told
-    assert_told(run.told)
+    assert end_on_disk(run) == 2, run.output
+    assert "No space left on device" in run.output
+    assert_has_hint(run.output)
     assert scene.sandbox.ledger == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into the process through /proc")
 @pytest.mark.parametrize("way", ["journal", "another file"])
-def test_a_disk_that_fills_up_meanwhile_stops_the_run_and_what_was_issued_is_published(
+def test_a_disk_that_fills_up_stops_the_run_and_the_tokens_are_published(
     way: str, scene: Scene, commands: Commands
 ) -> None:
-    """Filled by the journal itself, or by somebody else. Once there is room `retry` finishes it there."""
+    """Filled by the journal or by another program. Once there is space, `retry` finishes the results there."""
     run = start_on_disk(scene, commands, 80_000 if way == "journal" else 500_000)
     with the_disk_of(run, scene) as disk:
         if way != "journal":
             fill(disk / "another file")
-        assert_stopped_in_time(scene, end_on_disk(run), run.told, disk / scene.out.name)
-        assert "No space left on device" in run.told
+        assert_stopped_in_time(scene, end_on_disk(run), run.output, disk / scene.out.name)
+        assert "No space left on device" in run.output
         with contextlib.suppress(FileNotFoundError):
             (disk / "another file").unlink()
         assert [path.name for path in disk.iterdir()] == [scene.out.name]
@@ -638,7 +630,7 @@ def test_a_disk_that_fills_up_meanwhile_stops_the_run_and_what_was_issued_is_pub
 
 @contextlib.contextmanager
 def the_disk_of(run: Any, scene: Scene) -> Iterator[Path]:
-    """Where the disk of another process can be seen, even when that is over."""
+    """The path to the disk of another process, even after it has ended."""
     try:
         run.wait_for(scene.sandbox, 3)
         descriptor = os.open(f"/proc/{run.pid}/root{scene.folder}", os.O_RDONLY)
@@ -652,7 +644,7 @@ def the_disk_of(run: Any, scene: Scene) -> Iterator[Path]:
 
 
 def fill(path: Path) -> None:
-    """Use up what is left of a disk."""
+    """Fill a disk."""
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -663,7 +655,7 @@ def fill(path: Path) -> None:
 
 @dataclass
 class Births:
-    """Files made by `os.open` below a folder, with the flags and the mode they were born with."""
+    """Files created by `os.open` in a folder, with their flags and initial mode."""
 
     below: Path
     found: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -680,7 +672,7 @@ class Births:
         return spy
 
     def look(self) -> None:
-        """No file there is open to others at any time; those that SQLite makes are found in this way."""
+        """No file there is ever accessible to others; this also finds files that SQLite creates."""
         for folder, _, names in os.walk(self.below):
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
@@ -688,20 +680,20 @@ class Births:
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o777])
-def test_files_are_private_from_birth_whatever_the_umask(
+def test_files_are_created_private_whatever_the_umask(
     mask: int, place: ResultsFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Results, journal, lock, the rescued file, one set aside and the quota's state."""
+    """Results, journal, lock, rescued file, journal kept aside, and the quota's state."""
     place.roster.chmod(0o600)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     births = Births(tmp_path)
     disk = FailingDisk(place.folder, ["write", "file"], errno.ENOSPC, 3, lasting=True)
     with umask(mask), monkeypatch.context() as patch:
         patch.setattr(os, "open", births.spied(os.open))
-        with disk.spoilt(monkeypatch):
+        with disk.failing(monkeypatch):
             assert place.issue("--quota", "host") == 4
         assert place.partial.exists()
-        assert place.issue("--quota", "host", "--restart") == 0
+        assert place.issue("--quota", "host") == 0
         births.look()
     assert stat.S_IMODE(place.out.stat().st_mode) == 0o600
     (aside,) = place.folder.glob("*.partial.*")
@@ -717,7 +709,7 @@ def test_files_are_private_from_birth_whatever_the_umask(
 
 
 def planted(place: ResultsFolder, name: str, *, dangling: bool) -> Path:
-    """A symbolic link to a file that is nobody's business here."""
+    """A symbolic link to a file that must stay untouched."""
     victim = place.roster.parent / "victim.csv"
     if not dangling:
         victim.write_bytes(b"precious")
@@ -727,13 +719,13 @@ def planted(place: ResultsFolder, name: str, *, dangling: bool) -> Path:
 
 @pytest.mark.parametrize("dangling", [False, True])
 @pytest.mark.parametrize("suffix", ["", ".partial", ".lock"])
-def test_a_symbolic_link_in_the_place_of_a_file_is_refused_and_not_followed(
+def test_a_symbolic_link_in_place_of_a_file_is_refused_and_not_followed(
     suffix: str, dangling: bool, place: ResultsFolder
 ) -> None:
     victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
+    assert place.run("issue", place.roster, "-o", place.out) == 2
+    assert_has_hint(place.output)
     assert place.issue() == 2
-    assert_told(place.told)
-    assert place.issue("--restart") == 2
     assert place.retry() == 2
     assert main(["purge", str(place.out)], {}) == 2
     assert place.sent == 0
@@ -743,7 +735,7 @@ def test_a_symbolic_link_in_the_place_of_a_file_is_refused_and_not_followed(
 
 @pytest.mark.parametrize("dangling", [False, True])
 @pytest.mark.parametrize("suffix", [".writing", ".partial.writing"])
-def test_a_symbolic_link_in_the_place_of_a_temporary_file_is_removed_and_not_followed(
+def test_a_symbolic_link_in_place_of_a_temporary_file_is_removed_and_not_followed(
     suffix: str, dangling: bool, place: ResultsFolder
 ) -> None:
     victim = planted(place, f"{place.out.name}{suffix}", dangling=dangling)
@@ -752,17 +744,17 @@ def test_a_symbolic_link_in_the_place_of_a_temporary_file_is_removed_and_not_fol
     assert victim.read_bytes() == b"precious" if not dangling else not victim.exists()
 
 
-def test_what_a_killed_run_left_of_its_temporary_files_is_no_obstacle(place: ResultsFolder) -> None:
+def test_temporary_files_left_by_a_killed_run_do_not_block(place: ResultsFolder) -> None:
     for suffix in (".writing", ".partial.writing", ".lock"):
         (place.folder / f"{place.out.name}{suffix}").write_bytes(bytes(5000))
     assert place.issue() == 0
     assert_complete(place.out, place.sandbox)
 
 
-def test_a_symbolic_link_put_there_meanwhile_is_replaced_and_not_followed(
+def test_a_symbolic_link_created_during_the_run_is_replaced_and_not_followed(
     place: ResultsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the last moment: when the finished file is about to take the name of the results."""
+    """At the last moment: just before the finished file is renamed."""
     victim = place.roster.parent / "victim.csv"
     victim.write_bytes(b"precious")
     real = os.replace
@@ -780,18 +772,18 @@ def test_a_symbolic_link_put_there_meanwhile_is_replaced_and_not_followed(
     assert victim.read_bytes() == b"precious"
 
 
-# --- who else may look
+# --- access by other users
 
 
-EVERYBODY = "everybody can put files into the folder"
+ALL_USERS = "all users can add and remove files in"
 
 
 @pytest.fixture
-def for_all_to_see() -> Iterator[Path]:
-    """A folder that whoever may pass reaches."""
+def accessible_folder() -> Iterator[Path]:
+    """A folder that all users can reach."""
     with tempfile.TemporaryDirectory() as folder:
         if not all(above.stat().st_mode & stat.S_IXOTH for above in Path(folder).parents):
-            pytest.skip("the system's temporary folder is for one person only")
+            pytest.skip("the system's temporary folder is private")
         yield Path(folder)
 
 
@@ -801,39 +793,39 @@ def for_all_to_see() -> Iterator[Path]:
         ((0o755, 0o700, 0o600), ""),
         ((0o755, 0o750, 0o600), ""),
         ((0o755, 0o711, 0o600), ""),
-        ((0o700, 0o777, 0o600), ""),  # nobody gets that far
+        ((0o700, 0o777, 0o600), ""),  # the parent folder is private
         ((0o755, 0o755, 0o600), ""),
-        ((0o755, 0o777, 0o600), EVERYBODY),
+        ((0o755, 0o777, 0o600), ALL_USERS),
         ((0o755, 0o1777, 0o600), ""),
-        ((0o700, 0o700, 0o644), "on a file system without permissions"),
-        ((0o700, 0o700, 0o640), "on a file system without permissions"),
+        ((0o700, 0o700, 0o644), "has no permissions"),
+        ((0o700, 0o700, 0o640), "has no permissions"),
     ],
 )
-def test_who_else_may_get_at_the_files_is_warned_of(
-    modes: tuple[int, int, int], warning: str, for_all_to_see: Path
+def test_a_warning_reports_access_by_other_users(
+    modes: tuple[int, int, int], warning: str, accessible_folder: Path
 ) -> None:
-    """By the modes of the folder above, of the folder, and of a file in it."""
-    file = for_all_to_see / "folder" / "file"
+    """From the modes of the parent folder, of the folder, and of a file in it."""
+    file = accessible_folder / "folder" / "file"
     file.parent.mkdir()
     file.touch()
-    for path, mode in zip((for_all_to_see, file.parent, file), modes, strict=True):
+    for path, mode in zip((accessible_folder, file.parent, file), modes, strict=True):
         path.chmod(mode)
     found = exposure(file)
     assert warning in found
     assert bool(found) == bool(warning)
 
 
-def test_a_warning_is_printed_unless_the_user_wants_quiet(for_all_to_see: Path, place: ResultsFolder) -> None:
-    place.folder = for_all_to_see / "results"
+def test_the_warning_is_printed_unless_quiet(accessible_folder: Path, place: ResultsFolder) -> None:
+    place.folder = accessible_folder / "results"
     place.folder.mkdir()
-    for_all_to_see.chmod(0o755)
+    accessible_folder.chmod(0o755)
     place.folder.chmod(0o777)
     assert place.issue() == 0
-    assert f"Warning: {EVERYBODY} {place.folder}" in place.told
+    assert f"warning: {ALL_USERS} {place.folder}" in place.output
     assert place.retry() == 0
-    assert "Warning: " in place.told
+    assert "warning: " in place.output
     assert place.issue("--quiet") == 0
-    assert place.told == ""
+    assert place.output == ""
     place.folder.chmod(0o700)
     assert place.issue() == 0
-    assert "Warning" not in place.told
+    assert "warning" not in place.output

@@ -7,9 +7,9 @@ from math import inf, isnan
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.congestion import EVENTS, REST, Anything, Line
+from support.congestion import EVENTS, IDLE, Anything, Line
 
-from batch_issuer.quota.congestion import INITIAL_THRESHOLD, MIN_REST, TRUSTED_WINDOW, CongestionControl
+from batch_issuer.quota.congestion import INITIAL_THRESHOLD, MIN_IDLE, TRUSTED_WINDOW, CongestionControl
 from batch_issuer.quota.estimate import round_trips
 from batch_issuer.settings.run_settings import Rate
 
@@ -20,12 +20,12 @@ def test_the_first_request_is_a_canary() -> None:
     line = Line()
     assert line.fill() == 1
     line.now += 1e6
-    assert line.wait == inf  # however long its reply takes
+    assert line.wait == inf  # no matter how long its reply takes
 
 
 @pytest.mark.parametrize("ceiling", [1, 2, 4, 16])
-def test_the_window_grows_by_one_with_each_reply_and_then_with_each_window_of_replies(ceiling: int) -> None:
-    """Slow start up to the threshold, congestion avoidance beyond it, and never more than the ceiling."""
+def test_the_window_grows_by_one_per_reply_and_then_per_window_of_replies(ceiling: int) -> None:
+    """Slow start up to the threshold, then congestion avoidance, never beyond the ceiling."""
     threshold = min(int(INITIAL_THRESHOLD), ceiling)
     line, replies = Line(ceiling), dict.fromkeys(range(1, ceiling + 1), 0)
     for _ in range(500):
@@ -36,8 +36,8 @@ def test_the_window_grows_by_one_with_each_reply_and_then_with_each_window_of_re
     assert line.fill() == ceiling
 
 
-def test_a_server_that_bore_the_usual_window_is_asked_for_as_many_as_the_user_allows() -> None:
-    """By one with each reply again: a --concurrency of 64 is reached in seconds, not after a thousand replies."""
+def test_a_server_that_never_refused_may_get_as_many_requests_as_the_user_allows() -> None:
+    """Again by one per reply: a --concurrency of 64 is reached in seconds, not after a thousand replies."""
     line = Line(64)
     line.grow_to(int(TRUSTED_WINDOW))
     for _ in range(48):
@@ -46,7 +46,7 @@ def test_a_server_that_bore_the_usual_window_is_asked_for_as_many_as_the_user_al
     assert line.fill() == 64
 
 
-def test_one_that_refused_on_the_way_is_not() -> None:
+def test_a_server_that_refused_once_may_not() -> None:
     line = Line(64)
     line.grow_to(8)
     line.refuse(3.0)
@@ -58,26 +58,26 @@ def test_one_that_refused_on_the_way_is_not() -> None:
 
 
 @pytest.mark.parametrize("ceiling", [1, 5, 16, 64, 400])
-def test_the_plan_counts_the_round_trips_that_the_window_takes(ceiling: int) -> None:
+def test_the_estimate_counts_the_round_trips_of_the_growing_window(ceiling: int) -> None:
     for count in (1, 2, 20, 100, 1000, 5000):
         line, trips, left = Line(ceiling), 0, count
         while left > 0:
             trips += 1
             left -= line.fill()
-            line.reply(len(line.under_way))
+            line.reply(len(line.in_flight))
         assert trips == pytest.approx(round_trips(count, ceiling), rel=0.05, abs=1)
 
 
-def test_a_rate_without_end_makes_no_rest_of_the_time_a_reply_takes() -> None:
+def test_at_a_huge_rate_the_time_of_a_reply_is_not_idling() -> None:
     control = CongestionControl(Rate(1_000_000, 1.0), 16)
     for _ in range(5):
         control.sent(0.0)
         control.answered(0.0, 0.0, healthy=True)
-    control.sent(MIN_REST / 2)
-    assert control.wait(MIN_REST / 2) == 0.0
+    control.sent(MIN_IDLE / 2)
+    assert control.wait(MIN_IDLE / 2) == 0.0
 
 
-def test_replies_that_show_a_server_with_a_problem_do_not_grow_it() -> None:
+def test_unhealthy_replies_do_not_grow_the_window() -> None:
     line = Line()
     for _ in range(5):
         line.fill()
@@ -85,32 +85,32 @@ def test_replies_that_show_a_server_with_a_problem_do_not_grow_it() -> None:
     assert line.fill() == 1
 
 
-def test_what_got_lost_may_lose_more_so_a_canary_goes_next() -> None:
+def test_after_a_lost_request_a_canary_is_next() -> None:
     line = Line(replies=5)
     assert line.fill() == 6
-    line.under_way.pop()
+    line.in_flight.pop()
     line.control.lost(line.now)
     assert line.wait == inf
     line.drop_all()
     assert line.fill() == 1
 
 
-def test_after_a_rest_it_begins_anew_but_not_while_a_reply_is_waited_for() -> None:
-    for pause, expected in ((0.9 * REST, 6), (1.1 * REST, 1)):
+def test_after_idling_it_starts_over_but_not_while_a_reply_is_outstanding() -> None:
+    for pause, expected in ((0.9 * IDLE, 6), (1.1 * IDLE, 1)):
         line = Line(replies=5)
         line.now += pause
         assert line.fill() == expected
     line = Line(replies=4)
     line.send(2)
     line.reply()
-    line.now += 10 * REST
+    line.now += 10 * IDLE
     assert line.fill() == 6
 
 
 # --- the gate
 
 
-def test_a_429_closes_the_gate_for_as_long_as_asked_and_then_a_canary_goes_first() -> None:
+def test_a_429_closes_the_gate_as_long_as_asked_and_then_a_canary_is_first() -> None:
     line = Line(replies=5)
     line.send()
     line.refuse(7.0)
@@ -126,8 +126,8 @@ def test_a_429_closes_the_gate_for_as_long_as_asked_and_then_a_canary_goes_first
 
 
 @pytest.mark.parametrize("refused", [1, 2, 8])
-def test_the_threshold_is_half_the_window_and_one_refusal_of_many_counts_once(refused: int) -> None:
-    """Slow start ends at 4 or 5 after 429s to 1 of 8 as to all of them."""
+def test_the_threshold_is_half_the_window_and_several_refusals_at_once_count_once(refused: int) -> None:
+    """Slow start ends at 4 or 5 after 429s to one of 8 requests or to all of them."""
     line = Line()
     line.grow_to(8)
     line.now += 0.1
@@ -143,7 +143,7 @@ def test_the_threshold_is_half_the_window_and_one_refusal_of_many_counts_once(re
     assert windows[-1] <= 5
 
 
-def test_replies_to_what_was_sent_before_the_gate_closed_neither_open_it_nor_grow_the_window() -> None:
+def test_replies_to_requests_sent_before_the_gate_closed_neither_open_it_nor_grow_the_window() -> None:
     for gate_opens_first in (False, True):
         line = Line()
         line.grow_to(8)
@@ -155,22 +155,22 @@ def test_replies_to_what_was_sent_before_the_gate_closed_neither_open_it_nor_gro
         assert line.fill() == 1
 
 
-# --- whatever happens
+# --- any sequence of events
 
 
 @settings(max_examples=300)
 @given(st.integers(1, 16), st.lists(EVENTS, max_size=150), st.sampled_from(["reply", "sick", "refuse", "lost"]))
-def test_whatever_happens_it_is_never_stuck_and_never_beyond_the_ceiling(
+def test_it_is_never_stuck_and_never_beyond_the_ceiling(
     ceiling: int, events: list[tuple[str, int, float | None]], last: str
 ) -> None:
-    """Waits are never negative nor no number; once all have their verdicts and time has passed, a request may leave."""
+    """Waits are numbers of 0 or more; after all replies and enough time, a request may leave."""
     line = Anything(ceiling)
     for event in (*events, *[(last, 0, 0.3)] * 16):
         line.apply(*event)
         assert not isnan(line.wait)
         assert line.wait >= 0
-        assert len(line.under_way) <= ceiling
-        assert line.wait < inf or line.under_way
-    assert not line.under_way
+        assert len(line.in_flight) <= ceiling
+        assert line.wait < inf or line.in_flight
+    assert not line.in_flight
     line.now += line.wait + 1e-6
     assert line.wait == 0

@@ -1,4 +1,4 @@
-"""Slots: each is held as long as the promise needs, and the runs of an organization share them fairly."""
+"""Slots: each is held as long as the promise requires, and the runs of an organization share them fairly."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from batch_issuer.settings.run_settings import Rate
 def test_a_slot_is_held_until_a_period_after_the_reply() -> None:
     guard, only = Guard(), Rate(1, P)
     assert guard.acquire("1", "run", 1, 1, 0.0)[0]
-    assert not guard.acquire("2", "run", 1, 1, 1000.0)[0]  # no reply yet, however long
+    assert not guard.acquire("2", "run", 1, 1, 1000.0)[0]  # no reply yet, no matter how long
     guard.release("1", hold_time(End.ANSWERED, only), 1000.0)
     assert not guard.acquire("2", "run", 1, 1, 1000.0 + P)[0]
     assert guard.acquire("2", "run", 1, 1, 1000.0 + 1.01 * P)[0]
 
 
-def test_a_lost_request_holds_its_slot_longer_and_an_unsent_one_not_at_all() -> None:
+def test_a_lost_request_holds_its_slot_longer_and_an_unsent_one_frees_it_at_once() -> None:
     for end, held in ((End.LOST, P * 1.001 + LOST_GRACE), (End.ANSWERED, P * 1.001), (End.UNSENT, 0.0)):
         guard = Guard()
         guard.acquire("1", "run", 1, 1, 0.0)
@@ -50,7 +50,7 @@ def test_a_lost_request_holds_its_slot_longer_and_an_unsent_one_not_at_all() -> 
         assert guard.acquire("3", "run", 1, 1, 5.0 + held + 0.01)[0]
 
 
-def test_a_request_ends_once_and_one_that_holds_no_slot_changes_nothing() -> None:
+def test_a_request_ends_once_and_one_without_a_slot_changes_nothing() -> None:
     guard = Guard()
     guard.acquire("1", "run", 2, 2, 0.0)
     for lease in ("1", "1", "of somebody else"):
@@ -60,11 +60,11 @@ def test_a_request_ends_once_and_one_that_holds_no_slot_changes_nothing() -> Non
     assert guard.snapshot("run", 10.0, mine=True).in_use == 0
 
 
-# --- the guard, against a count of its own
+# --- the guard, against an independent count
 
 
 class Book:
-    """What is held, written down by somebody else: for each slot its run, and the time until which it is cooling."""
+    """An independent record of each slot in use: its run, and until when it cools."""
 
     def __init__(self) -> None:
         self.in_flight: dict[str, str] = {}
@@ -88,7 +88,7 @@ ACTIONS = st.one_of(
 @settings(max_examples=300)
 @given(st.lists(ACTIONS, max_size=120), st.integers(1, 6))
 def test_slots_in_use_never_exceed_the_limit_nor_get_lost(actions: list[tuple[str, str, int]], limit: int) -> None:
-    """Whatever several runs do, a count kept beside the guard agrees with it, and no slot idles that one run wants."""
+    """An independent count agrees with the guard, and no slot is free while a single run wants it."""
     guard, book, rate = Guard(), Book(), Rate(limit, 10.0)
     now, opens_at, numbers = 0.0, 0.0, count()
     asked: dict[str, float] = {}
@@ -120,7 +120,7 @@ def test_slots_in_use_never_exceed_the_limit_nor_get_lost(actions: list[tuple[st
             asked[what] = now
             if granted:
                 book.in_flight[lease] = what
-                if number == 1:  # it wants no more
+                if number == 1:  # it wants no more slots
                     asked.pop(what)
         for run in RUNS:
             seen = [guard.snapshot(run, now, mine=mine) for mine in (True, False)]
@@ -135,7 +135,7 @@ def test_slots_in_use_never_exceed_the_limit_nor_get_lost(actions: list[tuple[st
 
 
 def guard_full_until(release: float, *runs: str) -> Guard:
-    """One with slots that the ``runs`` hold, all of them cooling."""
+    """A guard with cooling slots of the ``runs``."""
     guard = Guard()
     for number, run in enumerate(runs):
         guard.hold(str(number), run)
@@ -143,22 +143,22 @@ def guard_full_until(release: float, *runs: str) -> Guard:
     return guard
 
 
-def test_a_run_asks_again_when_a_slot_is_free_and_often_enough_to_be_remembered() -> None:
+def test_a_run_retries_when_a_slot_becomes_free_and_often_enough_to_stay_active() -> None:
     guard = guard_full_until(10.0, "a", "a")
     assert guard.acquire("x", "a", 2, 5, 9.9)[1] == pytest.approx(0.1)
     assert guard.acquire("x", "a", 2, 5, 4.0)[1] < ACTIVE_FOR
 
 
-def test_a_run_beside_another_looks_again_soon() -> None:
-    """The other may leave, and what it holds, or what is kept for it, may come free before its time."""
-    wants_too, holds_too, has_requests_under_way = (guard_full_until(10.0, *runs) for runs in ("aa", "ab", "a"))
+def test_a_run_next_to_another_retries_soon() -> None:
+    """The other run may end, so its slots or those kept for it may become free early."""
+    wants_too, holds_too, has_requests_in_flight = (guard_full_until(10.0, *runs) for runs in ("aa", "ab", "a"))
     wants_too.acquire("x", "b", 2, 5, 4.0)
-    has_requests_under_way.hold("other", "b")
-    for guard in (wants_too, holds_too, has_requests_under_way):
+    has_requests_in_flight.hold("other", "b")
+    for guard in (wants_too, holds_too, has_requests_in_flight):
         assert guard.acquire("x", "a", 2, 5, 4.0)[1] <= POLL_INTERVAL
 
 
-def test_a_run_that_has_to_leave_free_slots_to_others_looks_again_soon() -> None:
+def test_a_run_that_must_leave_free_slots_to_others_retries_soon() -> None:
     guard = guard_full_until(10.0, "a")
     guard.acquire("x", "b", 1, 5, 0.0)
     assert guard.acquire("x", "a", 2, 5, 0.0)[:2] == (False, POLL_INTERVAL)
@@ -168,7 +168,7 @@ def test_a_run_that_has_to_leave_free_slots_to_others_looks_again_soon() -> None
 
 
 class Sharing(NamedTuple):
-    """A limit, slots held and requests waiting, by run; some hold slots and want nothing, some want and hold none."""
+    """A limit, and by run the slots held and the requests waiting; a run may have only one of both."""
 
     limit: int
     held: dict[str, int]
@@ -180,14 +180,14 @@ class Sharing(NamedTuple):
 
     @property
     def share(self) -> int:
-        """An equal part of the slots that are free or held by runs which want more."""
+        """An equal part of the slots that are free or held by runs that want more."""
         idle = sum(slots for run, slots in self.held.items() if run not in self.waiting)
         return (self.limit - idle) // len(self.waiting)
 
     def needed_by_others(self, run: str) -> int:
-        """Slots that the others lack of their shares and have requests for."""
-        lacking = {other: max(0, self.share - self.held.get(other, 0)) for other in self.waiting if other != run}
-        return sum(min(self.waiting[other], slots) for other, slots in lacking.items())
+        """Slots that the other runs need to have their shares, and have requests for."""
+        missing = {other: max(0, self.share - self.held.get(other, 0)) for other in self.waiting if other != run}
+        return sum(min(self.waiting[other], slots) for other, slots in missing.items())
 
 
 @st.composite
@@ -202,14 +202,14 @@ def sharings(draw: st.DrawFn) -> Sharing:
 
 
 @given(sharings())
-def test_nobody_takes_a_slot_beyond_the_limit(now: Sharing) -> None:
+def test_no_run_gets_a_slot_beyond_the_limit(now: Sharing) -> None:
     for run in now.waiting:
         assert now.free > 0 or not may_acquire(now.limit, run, now.held, now.waiting)
 
 
 @given(sharings())
 def test_a_run_below_its_share_gets_a_free_slot(now: Sharing) -> None:
-    """Always, unless so few are free that another one that is below its share, too, has a better claim to it."""
+    """Always, unless so few are free that another run below its share needs it more."""
     for run in now.waiting:
         mine = now.held.get(run, 0)
         poorest = all(mine <= now.held.get(other, 0) for other in now.waiting)
@@ -218,29 +218,29 @@ def test_a_run_below_its_share_gets_a_free_slot(now: Sharing) -> None:
 
 
 @given(sharings())
-def test_a_run_with_its_share_leaves_what_others_need_for_theirs(now: Sharing) -> None:
+def test_a_run_with_its_share_leaves_others_the_slots_for_theirs(now: Sharing) -> None:
     for run in now.waiting:
         if now.held.get(run, 0) >= now.share and may_acquire(now.limit, run, now.held, now.waiting):
             assert now.free - 1 >= now.needed_by_others(run)
 
 
 @given(sharings())
-def test_no_slot_idles_if_only_one_run_wants_it(now: Sharing) -> None:
+def test_no_slot_stays_free_if_only_one_run_wants_it(now: Sharing) -> None:
     for run, wants in now.waiting.items():
         assert may_acquire(now.limit, run, now.held, {run: wants}) == (now.free > 0)
 
 
 @given(sharings())
-def test_no_slot_idles_while_any_run_wants_it(now: Sharing) -> None:
+def test_no_slot_stays_free_while_any_run_wants_it(now: Sharing) -> None:
     assert now.free <= 0 or any(may_acquire(now.limit, run, now.held, now.waiting) for run in now.waiting)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(1, 60), st.randoms(use_true_random=False))
-def test_runs_that_begin_together_share_max_min_fairly(wants: list[int], limit: int, rng: random.Random) -> None:
-    """Whoever asks first and most often: nobody has more than one that still wants some, and no slot is left over."""
+def test_runs_that_start_together_share_max_min_fairly(wants: list[int], limit: int, rng: random.Random) -> None:
+    """In any order of requests: no run has more slots than one that still wants some, and no slot is unused."""
     guard, got, numbers = Guard(), [0] * len(wants), count()
     for run, wanted in enumerate(wants):
-        guard.acquire("", str(run), 0, wanted, 0.0)  # none is free yet; each is known to want some
+        guard.acquire("", str(run), 0, wanted, 0.0)  # none is free yet, but each run is known to want some
     asking = [run for run, _ in enumerate(wants)]
     while asking:
         run = rng.choice(asking)
@@ -255,7 +255,7 @@ def test_runs_that_begin_together_share_max_min_fairly(wants: list[int], limit: 
 
 
 @given(st.floats(0.0, 10.0), st.integers(2, 40))
-def test_a_run_that_has_not_asked_for_long_reserves_nothing(silence: float, limit: int) -> None:
+def test_an_inactive_run_reserves_nothing(silence: float, limit: int) -> None:
     assume(abs(silence - ACTIVE_FOR) > 1e-6)
     guard = Guard()
     assert guard.acquire("first", "silent", limit, limit, 0.0)[0]
@@ -263,7 +263,7 @@ def test_a_run_that_has_not_asked_for_long_reserves_nothing(silence: float, limi
     assert got == (limit - 1 if silence > ACTIVE_FOR else limit - limit // 2)
 
 
-def test_a_run_that_is_over_reserves_nothing() -> None:
+def test_a_run_that_has_ended_reserves_nothing() -> None:
     guard = Guard()
     guard.acquire("first", "over", 10, 10, 0.0)
     guard.leave("over")
@@ -313,7 +313,7 @@ def test_four_runs_at_once_are_as_fast_as_one_and_each_gets_its_share(seed: int)
 
 
 def test_a_run_that_joins_later_waits_for_what_the_first_one_used() -> None:
-    """100 at once, and 10 s later 63 more: they go out as the first ones' slots come free, not into 429s."""
+    """100 at once, and 10 s later 63 more: they leave as slots become free, without 429s."""
     both = Together(100, 0.0, 10.0)
     assert both.server.refusals == 0
     assert both.server.peak(P) == 100
@@ -323,7 +323,7 @@ def test_a_run_that_joins_later_waits_for_what_the_first_one_used() -> None:
 
 
 def test_a_run_that_joins_a_long_one_gets_its_share_of_what_comes_free() -> None:
-    """The first has used all slots; of those that come free a minute later the newcomer gets half, and no fewer."""
+    """The first has used all slots; of those that become free a minute later, the newcomer gets half."""
     both = Together(150, 0.0, 10.0)
     assert both.server.refusals == 0
     second_minute = [sum(P <= at < 2 * P for at in sent) for sent in both.sent]
@@ -331,26 +331,26 @@ def test_a_run_that_joins_a_long_one_gets_its_share_of_what_comes_free() -> None
     assert sum(second_minute) == 100
 
 
-def test_all_runs_wait_at_the_gate_that_one_of_them_has_closed() -> None:
-    """Unless it closed it for itself alone: its network is not theirs."""
+def test_all_runs_wait_at_a_gate_that_one_of_them_closed() -> None:
+    """Unless it closed the gate only for itself, because of its own network."""
 
-    async def sent_by_the_other(*, everybody: bool) -> float:
+    async def sent_by_the_other(*, for_all: bool) -> float:
         guard = Guard()
         one, other = Quota(MemoryLeases(RATE, guard)), Quota(MemoryLeases(RATE, guard))
         permit = await one.admit(5)
         await asyncio.sleep(1.0)
-        if everybody:
+        if for_all:
             one.throttled(permit, 7.0, 7.0)
         else:
             one.answered(permit)
             one.pause(7.0)
         return (await other.admit(5)).sent_at
 
-    assert virtual_clock.run(sent_by_the_other(everybody=True)) == pytest.approx(8.0, abs=0.01)
-    assert virtual_clock.run(sent_by_the_other(everybody=False)) == pytest.approx(1.0, abs=0.01)
+    assert virtual_clock.run(sent_by_the_other(for_all=True)) == pytest.approx(8.0, abs=0.01)
+    assert virtual_clock.run(sent_by_the_other(for_all=False)) == pytest.approx(1.0, abs=0.01)
 
 
-def test_a_run_sees_what_the_others_hold_and_what_it_holds_itself() -> None:
+def test_a_run_sees_the_slots_of_others_and_its_own() -> None:
     async def main() -> tuple[Budget, Budget, Budget]:
         guard = Guard()
         one, other = MemoryLeases(RATE, guard), MemoryLeases(RATE, guard)
@@ -390,7 +390,7 @@ def assert_alike(one: Budget, other: Budget) -> None:
 
 
 @given(BUDGETS, SECONDS)
-def test_time_frees_slots_that_cool_and_nothing_else(budget: Budget, seconds: float) -> None:
+def test_time_frees_only_cooling_slots(budget: Budget, seconds: float) -> None:
     later = budget.later(seconds)
     assert later.in_use == budget.in_flight + sum(left > seconds for left in budget.cooling)
     assert all(left > 0 for left in later.cooling)
@@ -399,7 +399,7 @@ def test_time_frees_slots_that_cool_and_nothing_else(budget: Budget, seconds: fl
 
 
 @given(BUDGETS, BUDGETS, SECONDS)
-def test_budgets_add_up_whichever_comes_first_and_whenever(one: Budget, other: Budget, seconds: float) -> None:
+def test_budgets_add_up_in_any_order_and_at_any_time(one: Budget, other: Budget, seconds: float) -> None:
     both = one + other
     assert both.in_use == one.in_use + other.in_use
     assert list(both.cooling) == sorted(both.cooling)
@@ -410,8 +410,8 @@ def test_budgets_add_up_whichever_comes_first_and_whenever(one: Budget, other: B
 
 
 @given(BUDGETS, st.integers(1, 300), st.floats(0.0, 5.0))
-def test_a_departure_comes_when_the_slots_and_the_gate_let_it(budget: Budget, number: int, latency: float) -> None:
-    """Counted slot by slot: each request takes the one that is free first and holds it for a round trip."""
+def test_a_departure_is_when_slots_and_gate_allow_it(budget: Budget, number: int, latency: float) -> None:
+    """Counted slot by slot: each request takes the first one to be free and holds it for a round trip."""
     rate = Rate(60, P)
     round_trip = latency + cooling_time(rate)
     free = max(0, rate.limit - budget.in_use)
@@ -425,7 +425,9 @@ def test_a_departure_comes_when_the_slots_and_the_gate_let_it(budget: Budget, nu
 
 
 @given(BUDGETS, st.integers(1, 300), SECONDS)
-def test_a_fuller_budget_and_a_later_request_never_leave_earlier(budget: Budget, number: int, more: float) -> None:
+def test_with_more_slots_in_use_or_for_a_later_request_a_departure_is_never_earlier(
+    budget: Budget, number: int, more: float
+) -> None:
     rate = Rate(60, P)
     assert budget.departure(rate, number, 0.1) <= budget.departure(rate, number + 1, 0.1)
     fuller = budget + Budget(1, (min(max(0.001, more), P),), more)

@@ -1,4 +1,4 @@
-"""Which servers trickle, and the pace they are then met at."""
+"""Which servers trickle, and at which pace requests then leave."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.congestion import EVENTS, HAIR, RATE, REST, SPACING, Anything, Line
+from support.congestion import EVENTS, HAIR, IDLE, RATE, SPACING, Anything, Line
 
 from batch_issuer.quota.congestion import CongestionControl
 from batch_issuer.sandbox.limiters import Gcra, SlidingCounter, SlidingLog, Unlimited
@@ -18,14 +18,14 @@ from batch_issuer.sandbox.limiters import Gcra, SlidingCounter, SlidingLog, Unli
 if TYPE_CHECKING:
     from batch_issuer.sandbox import Limiter
 
-# --- does it trickle?
+# --- detecting a trickle
 
 
-def paced_after(*bouts: int, asked: float | None = 0.5, rest: float = 0.0, told_again: float = 0.0) -> bool:
-    """Whether a server is taken to trickle that lets so many requests through before each 429.
+def paced_after(*bouts: int, asked: float | None = 0.5, idle: float = 0.0, closed_again: float = 0.0) -> bool:
+    """Whether departures are paced for a server that accepts ``bouts`` requests before each 429.
 
-    rest: seconds after the gate has opened.
-    told_again: seconds for which the gate closes anew as soon as it has opened.
+    idle: seconds after the gate has opened.
+    closed_again: seconds for which the gate closes again as soon as it has opened.
     """
     line = Line()
     for replies in bouts:
@@ -39,56 +39,56 @@ def paced_after(*bouts: int, asked: float | None = 0.5, rest: float = 0.0, told_
         if line.control.pace.active:
             return True
         line.now += line.control.gate(line.now) + HAIR
-        if told_again:
-            line.control.close_gate(line.now, told_again)
-            line.now += told_again + HAIR
-        line.now += rest
+        if closed_again:
+            line.control.close_gate(line.now, closed_again)
+            line.now += closed_again + HAIR
+        line.now += idle
     return False
 
 
 @pytest.mark.parametrize("asked", [0.5, 0.01, None], ids=["with Retry-After", "a short one", "without"])
 @pytest.mark.parametrize("bouts", [(10, 1, 1), (1, 1, 1), (99, 1, 1), (10, 1, 0, 0, 0, 1)], ids=str)
-def test_no_more_than_time_brought_again_and_again_is_a_trickle(bouts: tuple[int, ...], asked: float | None) -> None:
+def test_repeatedly_no_more_than_the_rate_allows_is_a_trickle(bouts: tuple[int, ...], asked: float | None) -> None:
     assert paced_after(*bouts, asked=asked)
     assert not paced_after(*bouts[:-1], asked=asked)
 
 
-def test_so_it_is_if_the_time_between_brought_more_than_one() -> None:
+def test_it_is_a_trickle_also_with_more_than_one_request_in_between() -> None:
     for bouts in ((10, 2, 2, 2), (10, 1, 2, 1)):
         assert paced_after(*bouts)
         assert not paced_after(*bouts[:-1])
 
 
-def test_a_gate_that_is_told_anew_before_anything_left_is_the_same_closing() -> None:
-    """As from leases that other runs share, which hear of it a moment later: nothing was learnt in between."""
-    assert paced_after(10, 2, 2, 2, told_again=0.002)
+def test_a_gate_closed_again_before_a_request_left_is_the_same_closing() -> None:
+    """As with leases of several runs, which learn of it a moment later."""
+    assert paced_after(10, 2, 2, 2, closed_again=0.002)
 
 
 @pytest.mark.parametrize(
-    ("bouts", "asked", "rest"),
+    ("bouts", "asked", "idle"),
     [
         ((3,) * 20, 0.5, 0.0),
         ((30,) * 20, None, 0.0),
         ((10, 1, 30) * 6, 0.5, 0.0),
-        ((10, 1, 1, 1, 1, 1, 1), 1.01 * REST, 0.0),
+        ((10, 1, 1, 1, 1, 1, 1), 1.01 * IDLE, 0.0),
         ((10, 1, 1, 1, 1, 1, 1), 20.0, 0.0),
         ((0,) * 20, 0.5, 0.0),
         ((0,) * 20, None, 0.0),
-        ((10, 1, 1, 1, 1, 1, 1), 0.5, 1.1 * REST),
+        ((10, 1, 1, 1, 1, 1, 1), 0.5, 1.1 * IDLE),
     ],
     ids=[
-        "it let more through: it is overloaded",
-        "it refuses now and then",
-        "it trickled, and then it did not",
+        "it accepts more, so it is overloaded",
+        "it refuses occasionally",
+        "it trickled, but not any more",
         "it asks for long waits",
         "it asks for very long waits",
         "it refuses everything",
-        "it refuses everything and does not say for how long",
-        "there was a rest after each: what it saved up came first",
+        "it refuses everything, without Retry-After",
+        "each bout follows an idle time",
     ],
 )
-def test_what_is_no_trickle(bouts: tuple[int, ...], asked: float | None, rest: float) -> None:
-    assert not paced_after(*bouts, asked=asked, rest=rest)
+def test_other_servers_do_not_count_as_trickling(bouts: tuple[int, ...], asked: float | None, idle: float) -> None:
+    assert not paced_after(*bouts, asked=asked, idle=idle)
 
 
 # --- against models of servers
@@ -96,7 +96,7 @@ def test_what_is_no_trickle(bouts: tuple[int, ...], asked: float | None, rest: f
 
 class Simulated(NamedTuple):
     control: CongestionControl
-    sent: list[float]  # seconds, all that left
+    sent: list[float]  # seconds, of all requests that left
     refused: list[float]
 
     @property
@@ -107,7 +107,7 @@ class Simulated(NamedTuple):
 def simulated(
     limiter: Limiter, count: int, *, overloaded: float = 0.0, with_retry_after: bool = True, seed: int = 0
 ) -> Simulated:
-    """The control against a server, until ``count`` requests got through; a latency of 10 to 300 ms, no leases."""
+    """The control against a server until ``count`` successes; a latency of 10 to 300 ms, no leases."""
     rng = random.Random(seed)
     control, now, refusals = CongestionControl(RATE, 16), 0.0, 0
     sent: list[float] = []
@@ -130,7 +130,7 @@ def simulated(
             _, sent_at, asks = heapq.heappop(replies)
             if asks is None:
                 control.answered(sent_at, now, healthy=True)
-                refusals = 0  # in a row
+                refusals = 0  # in succession
                 continue
             refused.append(sent_at)
             asked = wait = asks if with_retry_after else None
@@ -143,7 +143,7 @@ def simulated(
 
 @pytest.mark.parametrize("with_retry_after", [True, False])
 @pytest.mark.parametrize("limiter", [Gcra(100, 60.0, 10), SlidingCounter(100, 60.0)], ids=["gcra", "counter"])
-def test_a_server_that_trickles_is_found_out_and_met_at_its_pace(limiter: Limiter, *, with_retry_after: bool) -> None:
+def test_a_trickling_server_is_detected_and_used_at_its_pace(limiter: Limiter, *, with_retry_after: bool) -> None:
     ran = simulated(limiter, 300, with_retry_after=with_retry_after)
     assert ran.control.pace.active
     assert len(ran.refused) < 40
@@ -153,15 +153,15 @@ def test_a_server_that_trickles_is_found_out_and_met_at_its_pace(limiter: Limite
 
 
 @pytest.mark.parametrize("with_retry_after", [True, False])
-def test_a_server_that_is_merely_overloaded_is_not_paced(*, with_retry_after: bool) -> None:
+def test_departures_to_an_overloaded_server_are_not_paced(*, with_retry_after: bool) -> None:
     for seed in range(10):
         ran = simulated(Unlimited(), 300, overloaded=0.03, with_retry_after=with_retry_after, seed=seed)
         assert ran.refused
         assert not ran.control.pace.active
-        assert ran.took < 40.0  # at one a spacing it would be 180
+        assert ran.took < 40.0  # with paced departures it would be 180
 
 
-def test_a_window_that_asks_for_long_waits_is_not_paced() -> None:
+def test_departures_to_a_window_with_long_waits_are_not_paced() -> None:
     ran = simulated(SlidingLog(50, 60.0), 200)
     assert ran.refused
     assert not ran.control.pace.active
@@ -172,7 +172,7 @@ def test_a_window_that_asks_for_long_waits_is_not_paced() -> None:
 
 
 def trickling(burst: int = 10) -> Line:
-    """A line that has found out about a trickle after a burst."""
+    """A line that has detected a trickle after a burst."""
     line = Line()
     for replies in (burst, 1, 1):
         for _ in range(replies):
@@ -186,7 +186,7 @@ def trickling(burst: int = 10) -> Line:
 
 
 def spacing(line: Line) -> float:
-    """Seconds between departures when nothing is saved."""
+    """Seconds between departures when none is saved up."""
     line.control.close_gate(line.now, 1.0)
     found = line.wait - line.control.gate(line.now)
     line.now += 1.0
@@ -200,7 +200,7 @@ def test_the_pace_is_that_of_the_limit_shared_by_the_runs() -> None:
     assert spacing(line) == pytest.approx(3 * SPACING)
 
 
-def test_a_429_makes_it_slower_by_a_fifth_and_replies_make_it_faster_step_by_step() -> None:
+def test_a_429_slows_the_pace_by_a_fifth_and_replies_speed_it_up_in_steps() -> None:
     line = trickling()
     line.now += 60.0
     line.send()
@@ -217,7 +217,7 @@ def test_a_429_makes_it_slower_by_a_fifth_and_replies_make_it_faster_step_by_ste
     assert spacing(line) == pytest.approx(SPACING / 0.9)
 
 
-def test_refusals_without_a_reply_between_them_do_not_make_it_slower_and_slower() -> None:
+def test_refusals_without_a_reply_in_between_do_not_slow_the_pace_again() -> None:
     line = trickling()
     for _ in range(20):
         line.now += 10.0
@@ -226,7 +226,7 @@ def test_refusals_without_a_reply_between_them_do_not_make_it_slower_and_slower(
     assert spacing(line) == pytest.approx(SPACING)
 
 
-def test_however_often_it_changes_the_pace_stays_within_its_bounds() -> None:
+def test_the_pace_stays_within_its_bounds() -> None:
     line = trickling()
     for _ in range(200):
         line.now += 100.0
@@ -244,8 +244,8 @@ def test_however_often_it_changes_the_pace_stays_within_its_bounds() -> None:
 
 
 @pytest.mark.parametrize("burst", [1, 2, 5, 10])
-def test_what_went_unused_is_saved_up_but_less_than_the_server_was_seen_to_save(burst: int) -> None:
-    """After an hour's rest, with replies that come at once."""
+def test_unused_departures_are_saved_up_but_fewer_than_the_server_accepted_in_succession(burst: int) -> None:
+    """After an idle hour, with immediate replies."""
     line, left = trickling(burst), 0
     line.now += 3600.0
     while line.wait == 0:
@@ -256,20 +256,20 @@ def test_what_went_unused_is_saved_up_but_less_than_the_server_was_seen_to_save(
     assert line.wait == pytest.approx(SPACING)
 
 
-def test_nothing_is_saved_while_the_gate_is_closed() -> None:
+def test_no_departures_are_saved_up_while_the_gate_is_closed() -> None:
     line = trickling()
     line.control.close_gate(line.now, 50.0)
     line.now += 50.0
     assert line.wait == pytest.approx(SPACING)
 
 
-# --- whatever happens
+# --- any sequence of events
 
 
 @settings(max_examples=300)
 @given(st.lists(EVENTS, max_size=150), st.integers(1, 10))
-def test_whatever_happens_paced_departures_are_bounded(events: list[tuple[str, int, float | None]], burst: int) -> None:
-    """In any time at most what the limit allows in it and what was saved up."""
+def test_paced_departures_are_bounded(events: list[tuple[str, int, float | None]], burst: int) -> None:
+    """In any time, at most as many as the limit allows plus those saved up."""
     line = Anything(16)
     tricked = trickling(burst)
     line.control, line.now = tricked.control, tricked.now

@@ -1,4 +1,4 @@
-"""The one door: the promise kept whatever the network does, the gate, the plan, and leases that cannot be had."""
+"""The quota of a run: the promise with any network delays, the gate, the estimate, and unavailable leases."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def quota_for(
     concurrency=st.integers(1, 16),
     slowest=st.floats(0.0, 2.0),
 )
-def test_server_never_counts_more_than_the_limit_whatever_the_latency(
+def test_the_server_never_counts_more_than_the_limit_at_any_latency(
     seed: int, limit: int, burst: int | None, concurrency: int, slowest: float
 ) -> None:
-    """Latencies from 0 to 2P each way: no window of a sliding log, and so of no other server, holds more than L."""
+    """Latencies from 0 to 2P each way: no window of a sliding log, and so of any server, has more than L requests."""
     rng = random.Random(seed)
 
     def latency() -> tuple[float, float]:
@@ -65,8 +65,8 @@ def test_server_never_counts_more_than_the_limit_whatever_the_latency(
     assert len(server.arrivals) == 5 * limit
 
 
-def test_this_check_would_notice_a_send_time_limiter() -> None:
-    """The same measurement finds a limiter that only looks at sending times guilty: the property above can fail."""
+def test_the_check_above_detects_a_limiter_by_sending_times() -> None:
+    """A limiter that knows only sending times fails the same measurement, so the test above can fail."""
     rng = random.Random(1)
 
     async def main() -> int:
@@ -103,7 +103,7 @@ def test_a_small_burst_leaves_room_for_other_programs() -> None:
         assert peak(arrivals, seconds) <= 10 + seconds * 100 / P + 1
 
 
-def test_a_server_that_trickles_is_met_by_sending_one_by_one() -> None:
+def test_requests_to_a_trickling_server_are_sent_one_by_one() -> None:
     async def main() -> list[float]:
         server = ModelServer(Gcra(100, P, 10))
         await send_all(quota_for(), server, 90)
@@ -116,8 +116,8 @@ def test_a_server_that_trickles_is_met_by_sending_one_by_one() -> None:
 # --- the gate
 
 
-def test_the_gate_closes_for_everybody() -> None:
-    """After a 429 nobody sends before its Retry-After is over, and then a single canary goes first."""
+def test_the_gate_closes_for_all_runs() -> None:
+    """After a 429, no run sends before its Retry-After is over, and then a single canary is first."""
 
     async def main() -> None:
         quota = quota_for()
@@ -140,8 +140,8 @@ def test_the_gate_closes_for_everybody() -> None:
     virtual_clock.run(main())
 
 
-def test_a_run_that_finds_the_gate_closed_by_another_begins_anew_with_a_canary() -> None:
-    """Also after a pause so short that it would not count as a rest of its own."""
+def test_a_run_that_finds_the_gate_closed_by_another_starts_over_with_a_canary() -> None:
+    """Even after a pause too short to count as idling."""
 
     async def main() -> None:
         guard = Guard()
@@ -160,11 +160,11 @@ def test_a_run_that_finds_the_gate_closed_by_another_begins_anew_with_a_canary()
     virtual_clock.run(main())
 
 
-# --- what is given up
+# --- slots given back
 
 
 def test_a_cancelled_wait_holds_no_slot() -> None:
-    """Whatever it waited for: the gate, and then the one slot that another request holds."""
+    """Whether it waited for the gate or for the only slot, which another request holds."""
 
     async def main() -> None:
         guard = Guard()
@@ -189,7 +189,7 @@ def test_a_cancelled_wait_holds_no_slot() -> None:
     virtual_clock.run(main())
 
 
-def test_a_request_that_got_lost_holds_its_slot_for_longer_than_one_that_was_answered() -> None:
+def test_a_lost_request_holds_its_slot_longer_than_an_answered_one() -> None:
     async def next_departure(*, lost: bool) -> float:
         quota = quota_for(Rate(1, P))
         permit = await quota.admit(2)
@@ -201,8 +201,8 @@ def test_a_request_that_got_lost_holds_its_slot_for_longer_than_one_that_was_ans
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_run_that_is_over_leaves_all_to_others_at_once(*, shared: bool) -> None:
-    """Though it had said that it wanted more."""
+def test_a_run_that_has_ended_leaves_its_slots_to_others_at_once(*, shared: bool) -> None:
+    """Even if it wanted more."""
 
     async def main() -> float:
         guard = Guard()
@@ -216,7 +216,7 @@ def test_a_run_that_is_over_leaves_all_to_others_at_once(*, shared: bool) -> Non
 
 
 class SlowLeases(MemoryLeases):
-    """As from another process or host: an answer takes a while, and a take that is given up in it takes nothing."""
+    """Leases of another process or host: a reply takes a while, and a request cancelled meanwhile takes no slot."""
 
     async def acquire(self, waiting: int) -> Answer:
         await asyncio.sleep(0.3)
@@ -230,10 +230,10 @@ class SlowLeases(MemoryLeases):
     gate=st.sampled_from([None, 0.0, 40.0]),
     slow=st.booleans(),
 )
-def test_whenever_a_wait_is_cancelled_only_requests_that_left_hold_slots(
+def test_after_a_cancelled_wait_only_requests_that_left_hold_slots(
     moments: list[float], burst: int | None, gate: float | None, *, slow: bool
 ) -> None:
-    """Counted in the guard: as many slots are in use as permits were handed out, at any moment."""
+    """By the guard's count, there are always as many slots in use as permits."""
 
     async def main() -> None:
         guard, permits = Guard(), list[Permit]()
@@ -261,8 +261,8 @@ def test_whenever_a_wait_is_cancelled_only_requests_that_left_hold_slots(
     virtual_clock.run(main())
 
 
-def test_a_slot_that_was_given_up_while_the_request_waited_is_not_used() -> None:
-    """Leases that were not used for long may be taken back: the request then waits for another one."""
+def test_a_slot_that_lapsed_while_the_request_waited_is_not_used() -> None:
+    """Leases may lapse after a long time without use: the request then waits for another one."""
 
     class Expired(MemoryLeases):
         expired = 2
@@ -281,13 +281,13 @@ def test_a_slot_that_was_given_up_while_the_request_waited_is_not_used() -> None
     assert permit.lease.id.endswith("3")
 
 
-# --- the plan
+# --- the estimate
 
 
 @pytest.mark.parametrize("count", [1, 50, 100, 101, 250, 1000])
 @pytest.mark.parametrize("burst", [100, 10, 1])
-def test_the_plan_is_what_happens(count: int, burst: int) -> None:
-    """The time told beforehand is within 4 % of a period of the time it takes, or 1 % of it."""
+def test_the_estimate_is_accurate(count: int, burst: int) -> None:
+    """It is within 4 % of a period of the time it takes, or 1 % of that time."""
 
     async def main() -> tuple[float, float]:
         quota = quota_for(burst=burst)
@@ -299,7 +299,7 @@ def test_the_plan_is_what_happens(count: int, burst: int) -> None:
     assert planned == pytest.approx(took, abs=max(0.04 * P, 0.01 * took))
 
 
-def test_the_plan_in_mid_run_counts_slots_that_cool() -> None:
+def test_the_estimate_during_a_run_counts_cooling_slots() -> None:
     async def main() -> tuple[float, float]:
         quota = quota_for()
         server = ModelServer(SlidingLog(100, P))
@@ -313,8 +313,8 @@ def test_the_plan_in_mid_run_counts_slots_that_cool() -> None:
 
 
 @pytest.mark.parametrize("count", [60, 100, 250])
-def test_the_plan_counts_what_other_runs_have_in_use(count: int) -> None:
-    """Told when it begins, from one look at the leases; the other run is over by then."""
+def test_the_estimate_counts_slots_of_other_runs(count: int) -> None:
+    """By one snapshot at the start; the other run has ended by then."""
 
     async def main() -> tuple[float, float]:
         guard, server = Guard(), ModelServer(SlidingLog(100, P))
@@ -331,7 +331,7 @@ def test_the_plan_counts_what_other_runs_have_in_use(count: int) -> None:
     assert planned == pytest.approx(took, abs=0.05 * P)
 
 
-def test_the_plan_knows_that_slots_of_others_cool_on_since_it_looked() -> None:
+def test_the_estimate_knows_that_slots_of_others_cool_after_the_snapshot() -> None:
     async def main() -> list[float]:
         guard = Guard()
         await send_all(quota_for(guard=guard), ModelServer(Unlimited()), 100)
@@ -346,12 +346,12 @@ def test_the_plan_knows_that_slots_of_others_cool_on_since_it_looked() -> None:
     assert virtual_clock.run(main()) == pytest.approx([60.0, 40.0, 20.0], abs=3.0)
 
 
-@pytest.mark.parametrize("everybody", [False, True])
-def test_the_plan_waits_for_the_gate(*, everybody: bool) -> None:
+@pytest.mark.parametrize("for_all", [False, True])
+def test_the_estimate_includes_the_gate(*, for_all: bool) -> None:
     async def main() -> float:
         guard = Guard()
         quota = quota_for(guard=guard)
-        if everybody:
+        if for_all:
             MemoryLeases(RATE, guard).close_gate(300.0)
         else:
             quota.pause(300.0)
@@ -360,7 +360,7 @@ def test_the_plan_waits_for_the_gate(*, everybody: bool) -> None:
     assert virtual_clock.run(main()) >= 300.0
 
 
-def test_nothing_to_send_takes_no_time() -> None:
+def test_sending_nothing_takes_no_time() -> None:
     assert estimate(RATE, 0, 100, 16) == 0.0
     assert estimate(RATE, 0, 100, 16, Budget(100, gate=50.0)) == 0.0
 
@@ -369,7 +369,7 @@ def test_nothing_to_send_takes_no_time() -> None:
 
 
 def test_runs_of_one_organization_in_this_process_share_one_guard() -> None:
-    """Two runs at once, and a third after them, stay within the limit together; another key has its own."""
+    """Two runs at once and a third after them stay within the limit together; another API token has its own."""
 
     async def sent(key: str, server: ModelServer, count: int) -> None:
         async with open_quota(Settings(api_token=Secret(key), rate=Rate(20, P), quota="process")) as quota:
@@ -388,14 +388,14 @@ def test_runs_of_one_organization_in_this_process_share_one_guard() -> None:
     assert took < 3
 
 
-# --- leases shared with other processes, which cannot always be had
+# --- leases shared with other processes, which may be unavailable
 
 
 class Troubled:
-    """Requests through leases that have some ``trouble``, and what was told of it."""
+    """Requests with leases that have some ``trouble``, and the reports about it."""
 
     def __init__(self, count: int, trouble: Callable[[float], QuotaError | None], *, limit: int = 20) -> None:
-        self.told: list[tuple[float, Trouble | None]] = []
+        self.reports: list[tuple[float, Trouble | None]] = []
         self.server = ModelServer(SlidingLog(limit, P))
         self.leases: TroubledLeases
 
@@ -403,7 +403,7 @@ class Troubled:
             loop, rate = asyncio.get_running_loop(), Rate(limit, P)
             self.leases = TroubledLeases(rate, trouble)
             quota = Quota(MemoryLeases(rate), self.leases)
-            quota.on_trouble = lambda trouble: self.told.append((loop.time(), trouble))
+            quota.on_trouble = lambda trouble: self.reports.append((loop.time(), trouble))
             await quota.begin()
             self.sent = await send_all(quota, self.server, count)
             self.took = loop.time()
@@ -413,50 +413,50 @@ class Troubled:
 
     @property
     def changes(self) -> list[Trouble | None]:
-        """What was told, repetitions left out."""
-        troubles = [trouble for _, trouble in self.told]
+        """The reports without repetitions."""
+        troubles = [trouble for _, trouble in self.reports]
         return [trouble for number, trouble in enumerate(troubles) if [trouble] != troubles[:number][-1:]]
 
 
-def test_without_trouble_nothing_is_told() -> None:
+def test_without_trouble_nothing_is_reported() -> None:
     ran = Troubled(50, lambda _: None)
-    assert ran.told == []
+    assert ran.reports == []
     assert ran.server.peak(P) == 20
     assert ran.leases.closed
 
 
 @pytest.mark.parametrize(("since", "until"), [(0.3, 10.0), (0.0, 5.0), (10.0, 100.0), (59.0, 62.5)])
-def test_a_run_waits_while_its_leases_are_away_says_so_and_goes_on(since: float, until: float) -> None:
-    """Nothing leaves meanwhile, but for one that had its slot; told soon, and again when they are back, once."""
+def test_a_run_waits_while_its_leases_are_unavailable_reports_it_and_continues(since: float, until: float) -> None:
+    """Only a request that had its slot leaves meanwhile. It is reported soon, and once when they are back."""
     ran = Troubled(50, lambda now: AWAY if since <= now < until else None)
-    waiting = Trouble(AWAY.message, AWAY.tip, waits=True)
+    waiting = Trouble(AWAY.message, AWAY.hint, waits=True)
     assert ran.changes == [waiting, None]
-    assert ran.told[-1][1] is None
-    assert until <= ran.told[-1][0] <= until + 2.0
+    assert ran.reports[-1][1] is None
+    assert until <= ran.reports[-1][0] <= until + 2.0
     assert not [at for at in ran.sent if since + 0.5 < at < until]
     assert len(ran.server.arrivals) == 50
     assert ran.server.peak(P) <= 20
     assert ran.server.refusals == 0
 
 
-def test_while_it_waits_for_slots_nothing_is_told_of_leases_that_are_away_for_a_moment_unseen() -> None:
-    """All slots cool for a minute: what happens to the leases between two questions is nobody's concern."""
+def test_leases_that_are_briefly_unavailable_during_a_wait_for_slots_are_not_reported() -> None:
+    """All slots cool for a minute, so the leases are not needed in between."""
     ran = Troubled(30, lambda now: AWAY if 20.0001 < now < 20.0002 else None)
-    assert ran.told == []
+    assert ran.reports == []
 
 
 @pytest.mark.parametrize("at", [0.0, 0.4, 30.0, 60.5, 61.0])
-def test_a_run_whose_leases_break_goes_on_with_its_own_which_count_what_it_had_sent(at: float) -> None:
-    """Told once; the promise holds across the break, as the server counts."""
+def test_a_run_with_broken_leases_continues_with_its_own_which_count_its_requests(at: float) -> None:
+    """It is reported once, and the server never counts more than the limit."""
     ran = Troubled(70, lambda now: BROKEN if now >= at else None)
-    assert [trouble for _, trouble in ran.told] == [Trouble(BROKEN.message, BROKEN.tip, waits=False)]
+    assert [trouble for _, trouble in ran.reports] == [Trouble(BROKEN.message, BROKEN.hint, waits=False)]
     assert ran.leases.closed
     assert ran.server.peak(P) == 20
     assert ran.server.refusals == 0
     assert ran.took < 3.2 * P
 
 
-def test_leases_that_were_away_and_then_break_are_not_waited_for_any_more() -> None:
+def test_a_run_stops_waiting_for_unavailable_leases_that_break() -> None:
     ran = Troubled(30, lambda now: AWAY if 0.3 <= now < 5.0 else BROKEN if now >= 5.0 else None)
     assert [trouble and trouble.waits for trouble in ran.changes] == [True, False, None]
     assert ran.server.refusals == 0
@@ -472,7 +472,7 @@ def test_the_gate_of_a_run_stays_closed_when_its_leases_break() -> None:
     assert virtual_clock.run(main()) == pytest.approx(30.0, abs=0.01)
 
 
-def test_what_is_not_known_of_other_runs_counts_as_nothing() -> None:
+def test_unknown_usage_of_other_runs_counts_as_none() -> None:
     async def main(trouble: QuotaError) -> tuple[Budget, float]:
         quota = Quota(MemoryLeases(RATE), TroubledLeases(RATE, lambda _: trouble))
         return await quota.begin(), quota.estimate(100)

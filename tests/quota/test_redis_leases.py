@@ -1,4 +1,4 @@
-"""The quota in Redis: the same rules as in memory, by the server's clock, whatever becomes of server and runs."""
+"""The quota in Redis: the same rules as in memory, by the server's clock, even if the server or runs fail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def server(port: int) -> str:
 
 
 class Clocked:
-    """Runs of one organization in Redis, by a clock that the test sets, with the same runs in memory beside them."""
+    """Runs of one organization in Redis on a clock that the test sets, and the same runs in memory."""
 
     def __init__(self, url: str) -> None:
         self.redis = redis.Redis.from_url(url, decode_responses=True)
@@ -92,7 +92,7 @@ steps = st.lists(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps)
 def test_the_rules_in_redis_are_those_in_memory(server: str, steps: list[tuple[Any, ...]]) -> None:
-    """Whatever runs take, give back and wait for: the same grants, gates and slots in use."""
+    """For any sequence of requests: the same grants, gates and slots in use."""
     both = Clocked(server)
     try:
         _compare(both, steps)
@@ -105,7 +105,7 @@ def _compare(both: Clocked, steps: list[tuple[Any, ...]]) -> None:
     seconds = {End.ANSWERED: cooled, End.LOST: cooled + LOST_GRACE, End.UNSENT: 0.0}
     for what, first, second in steps:
         for run in range(3):  # all of them are alive
-            both.ask("beat", run)
+            both.ask("heartbeat", run)
         if what == "take":
             lease = f"{first:032}-{next(both.numbers)}"
             granted, _, gate, runs = both.guard.acquire(lease, str(first), RATE.limit, second, both.now)
@@ -123,23 +123,23 @@ def _compare(both: Clocked, steps: list[tuple[Any, ...]]) -> None:
             both.ask("gate", first, second)
         elif what == "pass":
             both.now += first
-        seen = both.ask("look", 9)
+        seen = both.ask("snapshot", 9)
         expected = both.guard.snapshot("9", both.now, mine=False)
         assert seen["in_flight"] == expected.in_flight
         assert sorted(seen["releases"] or ()) == pytest.approx(expected.cooling, abs=1e-4)
         assert sorted(seen["waiting"] or ()) == sorted(expected.waiting)
 
 
-def test_only_a_run_that_shows_no_sign_of_life_is_dead(server: str) -> None:
-    """Its unanswered lease has an end then; that of a run that beats has none, however long it takes."""
+def test_only_a_run_without_heartbeats_is_dead(server: str) -> None:
+    """Then its unanswered lease lapses; that of a run with heartbeats never does."""
     both = Clocked(server)
     both.ask("take", 1, f"{1:032}-1", 1)
     both.ask("take", 2, f"{2:032}-1", 1)
     for _ in range(20):
         both.now += 5.0
-        both.ask("beat", 2)
-    seen = both.ask("look", 9)
-    assert (seen["in_flight"], len(seen["releases"] or ())) == (1, 0)  # the dead one's lapsed long ago
+        both.ask("heartbeat", 2)
+    seen = both.ask("snapshot", 9)
+    assert (seen["in_flight"], len(seen["releases"] or ())) == (1, 0)  # that of the dead run lapsed long ago
     assert both.redis.zscore("slots", f"{2:032}-1") == inf
     both.close()
 
@@ -149,7 +149,7 @@ def test_a_dead_run_holds_its_slots_until_the_grace_is_over(server: str) -> None
     for number in range(RATE.limit):
         assert both.ask("take", 1, f"{1:032}-{number}", 10)["granted"]
     both.now = DEAD_AFTER + 1
-    assert not both.ask("take", 2, f"{2:032}-0", 1)["granted"]  # here the death is noticed
+    assert not both.ask("take", 2, f"{2:032}-0", 1)["granted"]  # the death is noticed here
     both.now += cooling_time(RATE) + LOST_GRACE - 0.01
     assert not both.ask("take", 2, f"{2:032}-0", 1)["granted"]
     both.now += 0.02
@@ -158,8 +158,8 @@ def test_a_dead_run_holds_its_slots_until_the_grace_is_over(server: str) -> None
 
 
 @pytest.mark.parametrize("asks_first", [1, 2])
-def test_a_server_that_was_restarted_is_taken_to_have_had_all_slots_in_use(server: str, asks_first: int) -> None:
-    """With its memory of earlier slots or with old ones from its disk; a run that is new finds the gate closed too."""
+def test_after_a_restart_of_the_server_all_slots_count_as_in_use(server: str, asks_first: int) -> None:
+    """Whether it kept its slots or loaded old ones from disk; the gate is closed for new runs, too."""
     both = Clocked(server)
     both.ask("take", 1, f"{1:032}-0", 10)
     both.redis.hset("server", "run_id", "of the one before")
@@ -168,13 +168,13 @@ def test_a_server_that_was_restarted_is_taken_to_have_had_all_slots_in_use(serve
     assert not answer["granted"]
     assert answer["gate"] == pytest.approx(cooling_time(RATE) + LOST_GRACE, abs=1e-3)
     both.now += 1.0
-    answer = both.ask("take", 3, f"{3:032}-1", 10, generation="first")  # one that notices later adds nothing
+    answer = both.ask("take", 3, f"{3:032}-1", 10, generation="first")  # a run that notices it later changes nothing
     assert answer["gate"] == pytest.approx(cooling_time(RATE) + LOST_GRACE - 1.0, abs=1e-3)
     both.close()
 
 
-def test_a_server_that_has_just_started_and_knows_nothing_may_have_forgotten(server: str) -> None:
-    """Nobody gets a slot until what was sent before its start counts no more; one that runs for long is trusted."""
+def test_a_server_that_has_just_started_may_have_lost_slots(server: str) -> None:
+    """No run gets a slot until earlier requests no longer count; a server that runs for long is trusted."""
     both = Clocked(server)
     both.redis.delete("server")
     uptime = int(both.redis.info("server")["uptime_in_seconds"])
@@ -185,7 +185,7 @@ def test_a_server_that_has_just_started_and_knows_nothing_may_have_forgotten(ser
     both.close()
 
 
-def test_a_memory_that_was_wiped_is_noticed_by_a_run_that_remembers(server: str) -> None:
+def test_a_run_notices_that_the_memory_was_wiped(server: str) -> None:
     both = Clocked(server)
     wiped = {"run_id": both.run_id, "generation": "next", "born": "1700000003", "lost_at": "0"}
     both.redis.hset("server", mapping=wiped)
@@ -195,21 +195,21 @@ def test_a_memory_that_was_wiped_is_noticed_by_a_run_that_remembers(server: str)
     both.close()
 
 
-def test_a_run_with_a_shorter_period_frees_nobodys_slots(server: str) -> None:
-    """Nor does one that only looks."""
+def test_a_run_with_a_shorter_period_frees_no_slots_of_others(server: str) -> None:
+    """Nor does a snapshot."""
     both = Clocked(server)
     hour = 3600.0
     both.redis.hset("state", "longest", str(hour))
     for number in range(RATE.limit):
         both.ask("take", 1, f"{1:032}-{number}", 10)
         both.ask("end", 1, f"{1:032}-{number}", hour)
-    both.ask("look", 2)
+    both.ask("snapshot", 2)
     both.now = hour - 1.0
     assert not both.ask("take", 2, f"{2:032}-0", 1)["granted"]
     both.close()
 
 
-def test_a_clock_of_the_server_that_is_set_back_holds_slots_for_no_longer_than_if_just_taken(server: str) -> None:
+def test_if_the_servers_clock_is_set_back_slots_are_kept_no_longer_than_new_ones(server: str) -> None:
     both = Clocked(server)
     both.now = 3600.0
     for number in range(RATE.limit):
@@ -230,10 +230,8 @@ def _cools(server: redis.Redis, lease: str) -> bool:
     return isinstance(free_at, float) and free_at < inf
 
 
-def test_a_run_of_an_hours_difference_in_its_clocks_shares_all_the_same(
-    server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a host's clocks show is not part of any lease."""
+def test_a_run_with_clocks_an_hour_off_shares_the_quota(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lease depends on a host's clocks."""
 
     async def main() -> list[bool]:
         url = Secret(server)
@@ -250,8 +248,8 @@ def test_a_run_of_an_hours_difference_in_its_clocks_shares_all_the_same(
     assert sum(asyncio.run(main())) == RATE.limit
 
 
-def test_a_lease_from_before_a_long_silence_is_not_current(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was stopped may count as dead, so it must not use what it held; a fresh lease is good again."""
+def test_a_lease_from_before_a_long_silence_is_not_valid(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped may count as dead, so it must not use its leases; a new one is valid."""
 
     async def main() -> None:
         leases = await RedisLeases.connected(Secret(server), "silence", RATE)
@@ -259,7 +257,9 @@ def test_a_lease_from_before_a_long_silence_is_not_current(server: str, monkeypa
         assert before is not None
         assert leases.is_valid(before)
         ahead = DEAD_AFTER / 2 + 1
-        monkeypatch.setattr(redis_leases, "_clocks", lambda: (time.monotonic(), time.time() + ahead))  # it slept
+        monkeypatch.setattr(
+            redis_leases, "_clocks", lambda: (time.monotonic(), time.time() + ahead)
+        )  # the computer slept
         assert not leases.is_valid(before)
         leases.release(before, End.UNSENT)
         after = (await leases.acquire(2)).lease
@@ -270,13 +270,13 @@ def test_a_lease_from_before_a_long_silence_is_not_current(server: str, monkeypa
     asyncio.run(main())
 
 
-def test_a_run_that_was_taken_for_dead_does_not_use_earlier_leases(server: str) -> None:
+def test_a_run_that_counted_as_dead_does_not_use_earlier_leases(server: str) -> None:
     async def main() -> None:
         leases = await RedisLeases.connected(Secret(server), "dead", RATE)
         before = (await leases.acquire(2)).lease
         assert before is not None
         with redis.Redis.from_url(server) as other:
-            other.delete("{batch-issuer}:dead:runs")  # as a run does that notices the silence
+            other.delete("{batch-issuer}:dead:runs")  # as a run that notices the silence does
         await leases.acquire(1)
         assert not leases.is_valid(before)
         await leases.close()
@@ -284,8 +284,8 @@ def test_a_run_that_was_taken_for_dead_does_not_use_earlier_leases(server: str) 
     asyncio.run(main())
 
 
-def test_what_could_not_be_written_is_written_when_the_server_is_back(tmp_path: Path) -> None:
-    """Verdicts told while it was away are not lost, and the run leaves nothing behind but cooling slots."""
+def test_pending_updates_are_written_when_the_server_is_back(tmp_path: Path) -> None:
+    """Ends of requests reported meanwhile are not lost, and the run leaves only cooling slots."""
 
     async def main() -> None:
         with redis_server(tmp_path) as port:
@@ -304,7 +304,7 @@ def test_what_could_not_be_written_is_written_when_the_server_is_back(tmp_path: 
     asyncio.run(main())
 
 
-def test_a_cancelled_take_gives_its_lease_back(server: str) -> None:
+def test_a_cancelled_request_for_a_slot_gives_it_back(server: str) -> None:
     async def main() -> None:
         leases = await RedisLeases.connected(Secret(server), "cancelled", RATE)
         task = asyncio.create_task(leases.acquire(1))
@@ -320,7 +320,7 @@ def test_a_cancelled_take_gives_its_lease_back(server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("redis://:top-secret@127.0.0.1:{port}/0", "cannot be reached"),
         ("redis://127.0.0.1:{port}/0?x=1", "option"),
@@ -328,25 +328,25 @@ def test_a_cancelled_take_gives_its_lease_back(server: str) -> None:
         ("redis://127.0.0.1:{port}/0?encoding=no", "option"),
     ],
 )
-def test_a_server_that_cannot_be_used_is_an_error_before_anything_is_sent(address: str, said: str) -> None:
-    """It names the server without the password."""
+def test_an_unusable_server_is_an_error_before_anything_is_sent(address: str, message: str) -> None:
+    """The error names the server without the password."""
 
     async def main() -> None:
         settings_ = Settings(api_token=Secret("key"), quota=address.format(port=free_port()))
         async with open_quota(settings_):
             pass
 
-    with pytest.raises(SettingsError, match=said) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         asyncio.run(main())
-    assert "top-secret" not in f"{caught.value!r} {caught.value.tip}"
+    assert "top-secret" not in f"{caught.value!r} {caught.value.hint}"
 
 
-def test_a_wrong_password_is_told_without_showing_it(tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(tmp_path: Path) -> None:
     with redis_server(tmp_path, password=PASSWORD) as port:
         wrong = Secret(f"redis://:wrong-secret@127.0.0.1:{port}/0")
         with pytest.raises(SettingsError, match="password") as caught:
             asyncio.run(RedisLeases.connected(wrong, "password", RATE))
-    assert "secret" not in f"{caught.value!r} {caught.value.tip}"
+    assert "secret" not in f"{caught.value!r} {caught.value.hint}"
 
 
 async def one_slot(url: str) -> bool:
@@ -356,12 +356,12 @@ async def one_slot(url: str) -> bool:
     return granted
 
 
-def test_a_password_that_is_right_opens_the_server(tmp_path: Path) -> None:
+def test_the_right_password_gives_access(tmp_path: Path) -> None:
     with redis_server(tmp_path, password=PASSWORD) as port:
         assert asyncio.run(one_slot(f"redis://:right-secret@127.0.0.1:{port}/0"))
 
 
-def test_a_server_behind_tls_is_used_if_its_certificate_is_trusted_and_only_then(tmp_path: Path) -> None:
+def test_a_server_with_tls_is_used_only_if_its_certificate_is_trusted(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
@@ -373,12 +373,12 @@ def test_a_server_behind_tls_is_used_if_its_certificate_is_trusted_and_only_then
     with redis_server(tmp_path, *options):
         address = f"rediss://127.0.0.1:{secure}/0"
         assert asyncio.run(one_slot(f"{address}?ssl_ca_certs={tmp_path / 'ca.pem'}"))
-        with pytest.raises(SettingsError, match="no certificate that this computer trusts") as caught:
+        with pytest.raises(SettingsError, match="is not trusted") as caught:
             asyncio.run(one_slot(address))
-        assert "ssl_ca_certs" in caught.value.tip
+        assert "ssl_ca_certs" in caught.value.hint
 
 
 def test_memory_and_redis_leases_have_the_same_methods() -> None:
-    """Both are what `Quota` asks of leases."""
+    """Both implement the protocol that `Quota` uses."""
     names = {name for name in vars(MemoryLeases) if not name.startswith("_")} - {"hold", "mine"}
     assert names <= {*vars(RedisLeases), "rate"}

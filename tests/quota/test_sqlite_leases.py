@@ -1,4 +1,4 @@
-"""Leases in a file give what leases in memory give, whatever becomes of the file, its processes and the clocks."""
+"""Leases in SQLite behave like leases in memory, even if the file, processes or clocks fail."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HAIR = 1e-3  # seconds
 
 
 class Clock:
-    """A monotonic clock that a test moves on."""
+    """A monotonic clock that a test sets."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -60,7 +60,7 @@ class Clock:
 
 
 class FastClock(Clock):
-    """The clock that real processes have in common, ``now`` seconds ahead."""
+    """The clock that real processes share, ``now`` seconds ahead."""
 
     def __init__(self) -> None:
         super().__init__(0.0)
@@ -87,7 +87,7 @@ def leases_in(folder: Path, clock: Callable[[], float], limit: int = 1, organiza
 
 
 def as_another_process(folder: Path, clock: Callable[[], float], limit: int = 1) -> SqliteLeases:
-    """Leases with a connection, a thread and a sign of life of their own, as those of another process."""
+    """Leases with their own connection, thread and owner lock, as in another process."""
     workers = sqlite_database.Worker._by_folder
     ours = workers.pop(folder, None)
     try:
@@ -107,23 +107,23 @@ async def closing(*leases: SqliteLeases) -> AsyncIterator[None]:
 
 
 def on_its_thread(leases: SqliteLeases, job: Callable[[Any], T]) -> T:
-    """What a job with the database comes to, after all that was asked for before."""
+    """The result of a job with the database, after all earlier jobs."""
     return leases._worker.submit(job).result(30)
 
 
 def settled(leases: SqliteLeases) -> None:
-    """Until all that was asked for is done."""
+    """Wait until all jobs are done."""
     on_its_thread(leases, lambda _: None)
 
 
 def die(leases: SqliteLeases) -> None:
-    """What the kernel does when a process is killed."""
+    """Do what the kernel does when a process is killed."""
 
-    def let_go(database: Any) -> None:
+    def release_all(database: Any) -> None:
         database._connection.close()
         database._owner_lock.release()
 
-    on_its_thread(leases, let_go)
+    on_its_thread(leases, release_all)
     leases._worker._by_folder.pop(leases._worker.folder, None)
     leases._worker._thread.shutdown()
 
@@ -155,7 +155,7 @@ def database(folder: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Another process is in the midst of a transaction."""
+    """Another process is in a transaction."""
     with database(folder) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -166,12 +166,12 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def signs_of_life(folder: Path) -> list[str]:
+def owner_locks(folder: Path) -> list[str]:
     return [name for name in files(folder) if name.endswith(".lock")]
 
 
 def wait_until_gone(leases: SqliteLeases) -> None:
-    """Until their thread has ended, and with it the connection and the sign of life."""
+    """Wait until their thread has ended, and with it the connection and the owner lock."""
     threads = leases._worker._thread._threads
     wait_until(lambda: not any(thread.is_alive() for thread in threads), "the thread ends", patience=5.0)
 
@@ -180,7 +180,7 @@ def wait_until_gone(leases: SqliteLeases) -> None:
 
 
 class SameAsInMemory(RuleBasedStateMachine):
-    """Whatever three runs in two processes do, each answer and each budget is that of a `Guard` in memory."""
+    """For any actions of three runs in two processes, each answer and budget equals that of a `Guard` in memory."""
 
     @initialize(limit=st.integers(1, 7))
     def begin(self, limit: int) -> None:
@@ -240,8 +240,8 @@ class SameAsInMemory(RuleBasedStateMachine):
 
     @rule()
     def a_slot_becomes_free(self) -> None:
-        """The very moment at which it does is the same, too."""
-        cooling = self.guard.snapshot("nobody", self.clock.now, mine=False).cooling
+        """At exactly the same moment as in memory."""
+        cooling = self.guard.snapshot("another run", self.clock.now, mine=False).cooling
         if cooling:
             self.clock.now += cooling[0]
 
@@ -280,7 +280,7 @@ class TestSameAsInMemoryForLong(SameAsInMemory.TestCase):
     ("end", "held"), [(End.ANSWERED, COOLING), (End.LOST, COOLING + LOST_GRACE)], ids=["answered", "lost"]
 )
 @in_a_loop
-async def test_a_slot_is_free_a_period_after_the_verdict_and_not_sooner(folder: Path, end: End, held: float) -> None:
+async def test_a_slot_is_free_a_period_after_the_reply_and_not_sooner(folder: Path, end: End, held: float) -> None:
     clock = Clock()
     ours = leases_in(folder, clock)
     async with closing(ours):
@@ -307,43 +307,43 @@ async def main(folder, limit, slots):
     leases = SqliteLeases("ours", Rate(int(limit), 60.0), folder=Path(folder))
     for waiting in range(int(slots), 0, -1):
         assert (await leases.acquire(waiting)).lease is not None
-    print("holding", flush=True)
+    print("ready", flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
-_IN_THE_MIDST = """
+_IN_A_TRANSACTION = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
 connection.execute("INSERT INTO gate VALUES ('ours', 1e9, 1e9)")
-print("holding", flush=True)
+print("ready", flush=True)
 sys.stdin.read()
 """
 
 
 @contextmanager
 def process(script: str, *arguments: object) -> Iterator[PythonProcess]:
-    """A real one, at the point where it says that it holds what the test wants it to."""
+    """A real process, which has reported that it is ready."""
     with PythonProcess("-c", script, *arguments) as started:
-        assert started.line() == "holding"
+        assert started.line() == "ready"
         yield started
 
 
 @in_a_loop
-async def test_slots_of_a_killed_process_lapse_as_lost_ones_from_when_its_death_was_noticed(folder: Path) -> None:
+async def test_slots_of_a_killed_process_lapse_like_lost_ones_after_its_death_was_noticed(folder: Path) -> None:
     clock = FastClock()
     ours = leases_in(folder, clock, limit=3)
     async with closing(ours):
         with process(_HOLDER, folder, 3, 3) as other:
             await answer_without_slot(ours)
-            assert len(signs_of_life(folder)) == 2
+            assert len(owner_locks(folder)) == 2
             other.kill()
             other.end()
-        clock.now += 3600.0  # nobody looked
+        clock.now += 3600.0  # the death was not noticed
         await answer_without_slot(ours)
-        assert len(signs_of_life(folder)) == 1
+        assert len(owner_locks(folder)) == 1
         noticed_at = clock()
         clock.now += COOLING + LOST_GRACE - (clock() - noticed_at) - 1.0
         await answer_without_slot(ours, waiting=3)
@@ -361,12 +361,12 @@ async def test_slots_of_a_live_process_never_lapse_even_if_it_is_stopped(folder:
             for _ in range(3):
                 clock.now += 3600.0
                 await answer_without_slot(ours)
-            assert len(signs_of_life(folder)) == 2
+            assert len(owner_locks(folder)) == 2
             assert (await ours.snapshot()).in_flight == 3
 
 
 @in_a_loop
-async def test_answered_slots_of_a_dead_process_cool_as_if_it_lived(folder: Path) -> None:
+async def test_answered_slots_of_a_dead_process_cool_as_usual(folder: Path) -> None:
     clock = Clock()
     ours, other = leases_in(folder, clock, limit=2), as_another_process(folder, clock, limit=2)
     async with closing(ours):
@@ -394,20 +394,20 @@ async def test_nothing_is_kept_free_for_a_dead_run(folder: Path) -> None:
 
 
 @in_a_loop
-async def test_a_process_killed_in_the_midst_of_a_transaction_leaves_no_trace(folder: Path) -> None:
+async def test_a_process_killed_in_a_transaction_leaves_no_trace(folder: Path) -> None:
     ours = leases_in(folder, Clock(), limit=2)
     async with closing(ours):
         await taken(ours)
-        with process(_IN_THE_MIDST, state_file(folder)) as other:
+        with process(_IN_A_TRANSACTION, state_file(folder)) as other:
             other.kill()
             other.end()
         await taken(ours)
 
 
 class World:
-    """The true time, which no clock of the host shows: its own begins anew at each boot.
+    """The true time, which the host's clock does not show: that starts over at each boot.
 
-    A request may be counted until it is answered, or for the grace after it was given up or its process died.
+    A request may be counted until its reply, or for the grace after it was lost or its process died.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -431,8 +431,8 @@ class World:
         self.leases = leases_in(self.leases._worker.folder, self.clock, self.leases.rate.limit)
 
     async def free_slot(self) -> Lease | None:
-        """It is never free too early."""
-        await self.leases.snapshot()  # notices the dead
+        """A slot, after checking that none is free too early."""
+        await self.leases.snapshot()  # notices dead processes
         lease = (await self.leases.acquire(1)).lease
         held = len(self.in_flight) + sum(until + P > self.true_time for until in self.may_count_until)
         assert lease is None or held < self.leases.rate.limit
@@ -443,7 +443,7 @@ class World:
         if lease is not None:
             self.in_flight.append(lease)
 
-    async def look_for_a_slot(self) -> None:
+    async def check_for_a_slot(self) -> None:
         lease = await self.free_slot()
         if lease is not None:
             self.leases.release(lease, End.UNSENT)
@@ -466,7 +466,7 @@ class World:
                     self.end(step)
                 case float():
                     self.time_passes(step)
-            await self.look_for_a_slot()
+            await self.check_for_a_slot()
 
 
 @settings(max_examples=40, deadline=None)
@@ -478,7 +478,7 @@ class World:
     limit=st.integers(1, 3),
     steps=st.lists(st.sampled_from(["take", *End, "crash", "reboot", 2.0, 30.0, 50.0, 1000.0]), max_size=30),
 )
-def test_no_slot_is_free_early_and_all_are_in_the_end_whatever_crashes_and_reboots(
+def test_with_any_crashes_and_reboots_no_slot_is_free_early_and_all_are_in_the_end(
     limit: int, steps: list[str | float | End]
 ) -> None:
     async def main(folder: Path) -> None:
@@ -492,8 +492,8 @@ def test_no_slot_is_free_early_and_all_are_in_the_end_whatever_crashes_and_reboo
 
 
 @in_a_loop
-async def test_the_gate_stays_closed_over_a_reboot_and_opens_again(folder: Path) -> None:
-    """It is closed for as long as was asked, from the boot at the latest."""
+async def test_the_gate_stays_closed_after_a_reboot_and_opens_again(folder: Path) -> None:
+    """It is closed for the time asked for, counted from the boot at the latest."""
     clock = Clock(5000.0)
     ours = leases_in(folder, clock)
     ours.close_gate(100.0)
@@ -509,10 +509,10 @@ async def test_the_gate_stays_closed_over_a_reboot_and_opens_again(folder: Path)
 
 @in_a_loop
 async def test_the_wall_clock_is_never_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So it may be set back an hour, or ahead."""
+    """So it may be set to any time."""
 
     def read() -> float:
-        raise AssertionError("somebody read the wall clock")
+        raise AssertionError("the wall clock was read")
 
     monkeypatch.setattr(time, "time", read)
     monkeypatch.setattr(time, "time_ns", read)
@@ -527,7 +527,7 @@ async def test_the_wall_clock_is_never_read(folder: Path, monkeypatch: pytest.Mo
         await taken(other)
 
 
-# --- another process stopped in the midst of a transaction
+# --- another process stopped in a transaction
 
 
 @pytest.fixture
@@ -536,15 +536,15 @@ def short_lock_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @in_a_loop
-async def test_a_lock_that_is_held_for_long_is_trouble_for_now(folder: Path, short_lock_wait: None) -> None:  # noqa: ARG001
-    """Not for good: once it is let go all is as before."""
+async def test_a_lock_that_is_held_for_long_is_a_temporary_error(folder: Path, short_lock_wait: None) -> None:  # noqa: ARG001
+    """After its release, everything works as before."""
     ours = leases_in(folder, Clock(), limit=2)
     async with closing(ours):
         first = await taken(ours)
         with locked(folder):
-            for ask in (ours.acquire(1), ours.snapshot()):
-                with pytest.raises(QuotaError, match="holds the lock") as trouble:
-                    await ask
+            for request in (ours.acquire(1), ours.snapshot()):
+                with pytest.raises(QuotaError, match="has locked") as trouble:
+                    await request
                 assert not isinstance(trouble.value, QuotaBrokenError)
                 assert str(state_file(folder)) in trouble.value.message
         await taken(ours)
@@ -553,23 +553,23 @@ async def test_a_lock_that_is_held_for_long_is_trouble_for_now(folder: Path, sho
 
 
 @in_a_loop
-async def test_the_event_loop_goes_on_while_the_lock_is_held(folder: Path) -> None:
+async def test_the_event_loop_continues_while_the_lock_is_held(folder: Path) -> None:
     ours = leases_in(folder, Clock())
     async with closing(ours):
         lease = await taken(ours)
         with locked(folder):
             ours.release(lease, End.ANSWERED)
             ours.close_gate(1.0)
-            ask = asyncio.create_task(ours.acquire(1))
+            request = asyncio.create_task(ours.acquire(1))
             for _ in range(20):
                 await asyncio.sleep(0.001)
-            assert not ask.done()
-        await ask
+            assert not request.done()
+        await request
 
 
 @in_a_loop
-async def test_what_is_reported_while_the_lock_is_held_counts_from_then(folder: Path, short_lock_wait: None) -> None:  # noqa: ARG001
-    """It is written down with the next question, or in the end."""
+async def test_ends_reported_while_the_lock_is_held_count_from_then(folder: Path, short_lock_wait: None) -> None:  # noqa: ARG001
+    """They are written with the next request, or at the end."""
     clock = Clock()
     ours, others = leases_in(folder, clock, limit=3), as_another_process(folder, clock, limit=3)
     async with closing(others):
@@ -591,7 +591,7 @@ async def test_what_is_reported_while_the_lock_is_held_counts_from_then(folder: 
 
 
 @in_a_loop
-async def test_closing_while_the_lock_is_held_ends_and_the_slots_lapse_as_a_dead_runs(
+async def test_closing_while_the_lock_is_held_ends_and_the_slots_lapse_like_those_of_a_dead_run(
     folder: Path,
     short_lock_wait: None,  # noqa: ARG001
 ) -> None:
@@ -616,37 +616,37 @@ async def test_closing_while_the_lock_is_held_ends_and_the_slots_lapse_as_a_dead
 
 @pytest.mark.parametrize("times", [1, 2])
 @in_a_loop
-async def test_a_cancelled_question_leaves_no_slot_taken(folder: Path, times: int) -> None:
-    """Even where the answer was on its way, and where the patience of the one who cancels is short."""
+async def test_a_cancelled_request_leaves_no_slot_taken(folder: Path, times: int) -> None:
+    """Even if the slot was being granted, and if it is cancelled twice."""
     clock = Clock()
     ours, others = leases_in(folder, clock), as_another_process(folder, clock)
     async with closing(ours, others):
         await others.snapshot()
         await ours.snapshot()
         with locked(folder):
-            ask = asyncio.create_task(ours.acquire(1))
+            request = asyncio.create_task(ours.acquire(1))
             await asyncio.sleep(0.01)
             for _ in range(times):
-                ask.cancel()
+                request.cancel()
                 await asyncio.sleep(0.01)
         with pytest.raises(asyncio.CancelledError):
-            await ask
-        settled(ours)  # it was asked
+            await request
+        settled(ours)  # the slot was granted
         settled(ours)  # and given back
         assert (await others.snapshot()).in_use == 0
 
 
 @in_a_loop
-async def test_a_question_cancelled_while_the_quota_breaks_is_cancelled(folder: Path, short_lock_wait: None) -> None:  # noqa: ARG001
+async def test_a_request_cancelled_while_the_quota_fails_is_cancelled(folder: Path, short_lock_wait: None) -> None:  # noqa: ARG001
     ours = leases_in(folder, Clock())
     async with closing(ours):
         await ours.snapshot()
         with locked(folder):
-            ask = asyncio.create_task(ours.acquire(1))
+            request = asyncio.create_task(ours.acquire(1))
             await asyncio.sleep(0.01)
-            ask.cancel()
+            request.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await ask
+                await request
 
 
 # --- one process
@@ -664,12 +664,12 @@ async def test_two_runs_of_one_process_share_slots_and_a_thread(folder: Path) ->
             one.release(first, End.UNSENT)
         two.release(second, End.UNSENT)
         await taken(two, 2)
-        await taken(two)  # the first one's end did not take the database with it
+        await taken(two)  # the end of the first run did not close the database
     wait_until_gone(two)
 
 
 @in_a_loop
-async def test_nothing_of_a_run_is_left_when_it_is_over_but_slots_that_cool(folder: Path) -> None:
+async def test_a_run_leaves_only_cooling_slots(folder: Path) -> None:
     clock = Clock()
     ours = leases_in(folder, clock, limit=3)
     async with closing(ours):
@@ -683,7 +683,7 @@ async def test_nothing_of_a_run_is_left_when_it_is_over_but_slots_that_cool(fold
 
 
 @in_a_loop
-async def test_a_run_whose_end_is_cancelled_leaves_no_thread(folder: Path) -> None:
+async def test_a_run_that_is_cancelled_while_closing_leaves_no_thread(folder: Path) -> None:
     ours = leases_in(folder, Clock())
     await taken(ours)
     with locked(folder):
@@ -695,7 +695,7 @@ async def test_a_run_whose_end_is_cancelled_leaves_no_thread(folder: Path) -> No
     wait_until_gone(ours)
 
 
-_COMES_AND_GOES = """
+_COUNT_LEASES = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
 print(connection.execute("SELECT count(*) FROM lease").fetchone()[0])
@@ -704,13 +704,13 @@ connection.close()
 
 
 def slots_seen_elsewhere(folder: Path) -> int:
-    """By a process that opens the file and closes it again; the last one to do so tidies up."""
-    command = [sys.executable, "-c", _COMES_AND_GOES, str(state_file(folder))]
+    """The number of leases, by a process that opens and closes the file; the last one to close it cleans up."""
+    command = [sys.executable, "-c", _COUNT_LEASES, str(state_file(folder))]
     return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 @in_a_loop
-async def test_a_run_that_begins_while_another_ends_shares_with_other_processes(folder: Path) -> None:
+async def test_a_run_that_starts_while_another_ends_shares_with_other_processes(folder: Path) -> None:
     """A process that closes any descriptor of a file loses all its locks on it: POSIX, and sqlite.org/howtocorrupt."""
     ending, beginning = leases_in(folder, Clock(), limit=9), as_another_process(folder, Clock(), limit=9)
     async with closing(beginning):
@@ -723,16 +723,16 @@ async def test_a_run_that_begins_while_another_ends_shares_with_other_processes(
         assert slots_seen_elsewhere(folder) == 3
 
 
-_BEGINS_AT = """
+_STARTS_AT = """
 import asyncio, sys, time
 from pathlib import Path
 from batch_issuer.settings.run_settings import Rate
 from batch_issuer.quota.sqlite_leases import SqliteLeases
 
 async def main():
-    print("holding", flush=True)
-    begin_at = float(sys.stdin.readline())
-    while time.monotonic() < begin_at:
+    print("ready", flush=True)
+    start_at = float(sys.stdin.readline())
+    while time.monotonic() < start_at:
         pass
     leases = SqliteLeases("ours", Rate(9, 60.0), folder=Path(sys.argv[1]))
     await leases.snapshot()
@@ -744,15 +744,15 @@ asyncio.run(main())
 
 @pytest.mark.soak
 @pytest.mark.parametrize("attempt", range(5))
-def test_processes_that_begin_at_the_same_moment_wait_for_the_one_that_makes_the_file(
+def test_processes_that_start_together_wait_for_the_one_that_creates_the_file(
     folder: Path,
     attempt: int,  # noqa: ARG001
 ) -> None:
     with ExitStack() as stack:
-        together = [stack.enter_context(process(_BEGINS_AT, folder)) for _ in range(6)]
-        begin_at = time.monotonic() + 0.05
+        together = [stack.enter_context(process(_STARTS_AT, folder)) for _ in range(6)]
+        start_at = time.monotonic() + 0.05
         for each in together:
-            each.send(str(begin_at))
+            each.send(str(start_at))
         assert [each.end() for each in together] == [0] * 6
 
 
@@ -761,7 +761,7 @@ def test_processes_that_begin_at_the_same_moment_wait_for_the_one_that_makes_the
 
 @in_a_loop
 async def test_files_are_private_from_birth(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where the umask would let everybody read; also in a folder that another program has left open."""
+    """Even with an open umask, and in a folder that was open before."""
     folder.mkdir(mode=0o755)
     made = []
 
@@ -772,7 +772,7 @@ async def test_files_are_private_from_birth(folder: Path, monkeypatch: pytest.Mo
         return real_open(path, flags, mode, **more)
 
     def connect(path: Path, **options: Any) -> sqlite3.Connection:
-        assert path.exists()  # SQLite would make it with other permissions
+        assert path.exists()  # SQLite would create it with other permissions
         return real_connect(path, **options)
 
     real_open, real_connect = os.open, sqlite3.connect
@@ -793,8 +793,8 @@ async def test_files_are_private_from_birth(folder: Path, monkeypatch: pytest.Mo
 
 
 @in_a_loop
-async def test_the_file_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the API token nor where it is used: not in a name, not in a byte."""
+async def test_the_file_contains_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the API token nor its address, in names and contents."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     settings = Settings(api_token=Secret("samsara_api_Tr0ub4dor"), base_url="https://api.depot.example")
     async with open_quota(settings) as quota:
@@ -808,7 +808,7 @@ async def test_the_file_tells_no_secret(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_each_host_has_a_file_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home may be on several, and their clocks have nothing in common."""
+    """Several hosts with different clocks may share a home folder."""
     found = set()
     for name in ("depot-3.example.com", "depot-4", "../../etc/depot", "büro 5", ""):
         monkeypatch.setattr(platform, "node", lambda name=name: name)
@@ -841,12 +841,12 @@ def a_folder_in_place_of_the_file(folder: Path) -> None:
     state_file(folder).mkdir(parents=True)
 
 
-def no_database(folder: Path) -> None:
+def a_file_that_is_not_a_database(folder: Path) -> None:
     folder.mkdir(parents=True)
-    state_file(folder).write_bytes(b"This is no database." * 1000)
+    state_file(folder).write_bytes(b"This is not a database." * 1000)
 
 
-def a_page_that_is_garbage(folder: Path) -> None:
+def a_garbage_page(folder: Path) -> None:
     asyncio.run(_make_one(folder))
     with state_file(folder).open("r+b") as file:
         file.seek(4096)
@@ -871,7 +871,7 @@ def tables_of_another_program(folder: Path) -> None:
         connection.execute("DROP TABLE lease")
 
 
-def a_file_that_may_not_be_written(folder: Path) -> None:
+def a_read_only_file(folder: Path) -> None:
     asyncio.run(_make_one(folder, 1))
     state_file(folder).chmod(0o400)
     if os.access(state_file(folder), os.W_OK):
@@ -881,36 +881,36 @@ def a_file_that_may_not_be_written(folder: Path) -> None:
 BREAKAGES = [
     a_file_in_place_of_the_folder,
     a_folder_in_place_of_the_file,
-    no_database,
-    a_page_that_is_garbage,
+    a_file_that_is_not_a_database,
+    a_garbage_page,
     half_a_file,
     another_version,
     tables_of_another_program,
-    a_file_that_may_not_be_written,
+    a_read_only_file,
 ]
 
 
 @pytest.mark.parametrize("broken", BREAKAGES)
-def test_a_file_that_cannot_be_used_is_trouble_for_good(folder: Path, broken: Callable[[Path], None]) -> None:
-    """It is told with its path, each time anew, and leaves nothing behind."""
+def test_an_unusable_file_is_a_permanent_error(folder: Path, broken: Callable[[Path], None]) -> None:
+    """The error names its path each time, and no lock file is left."""
     broken(folder)
 
     async def use() -> None:
         ours = leases_in(folder, time.monotonic, limit=300)
         async with closing(ours):
-            for ask in (ours.acquire, ours.acquire, lambda _: ours.snapshot()):
+            for call in (ours.acquire, ours.acquire, lambda _: ours.snapshot()):
                 with pytest.raises(QuotaBrokenError, match="cannot be shared") as trouble:
-                    await ask(1)
+                    await call(1)
                 assert str(state_file(folder)) in trouble.value.message
-                assert trouble.value.tip
+                assert trouble.value.hint
         wait_until_gone(ours)
 
     asyncio.run(use())
-    assert not folder.is_dir() or signs_of_life(folder) == []
+    assert not folder.is_dir() or owner_locks(folder) == []
 
 
 @in_a_loop
-async def test_a_database_that_can_grow_no_more_is_trouble_for_good(folder: Path) -> None:
+async def test_a_full_database_is_a_permanent_error(folder: Path) -> None:
     ours = leases_in(folder, Clock(), limit=10_000)
     async with closing(ours):
         await ours.snapshot()
@@ -919,11 +919,11 @@ async def test_a_database_that_can_grow_no_more_is_trouble_for_good(folder: Path
             await take_many(ours, 1000)
 
 
-# --- what a user sees of it
+# --- what a user sees
 
 
 @pytest.mark.parametrize("broken", BREAKAGES)
-def test_issue_warns_once_and_goes_on_within_its_process(
+def test_issue_warns_once_and_continues_with_a_quota_of_its_own(
     broken: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All rows are issued, within the limit."""
@@ -931,33 +931,35 @@ def test_issue_warns_once_and_goes_on_within_its_process(
     with live_sandbox(limit=10, per=0.1) as sandbox:
         options = ["--base-url", sandbox.url, "--rate", "10/0.1s", "--quiet"]
         assert main(["issue", str(write_roster(tmp_path, 25)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 0
-    told = capsys.readouterr().err
-    assert str(state_file(state_folder())) in told
-    assert told.count("cannot be shared") == 1
-    assert len(told.splitlines()) == 1
+    stderr = capsys.readouterr().err
+    assert str(state_file(state_folder())) in stderr
+    assert stderr.count("cannot be shared") == 1
+    warning, hint = stderr.splitlines()
+    assert warning.startswith("warning: ")
+    assert hint.startswith("hint: ")
     assert len([entry for entry in sandbox.ledger if entry.token]) == 25
     assert sandbox.peak() <= 10
 
 
-def test_issue_gives_up_where_the_lock_is_held_for_longer_than_its_patience(
+def test_issue_gives_up_if_the_lock_is_held_longer_than_its_patience(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     short_lock_wait: None,  # noqa: ARG001
 ) -> None:
-    """Nothing was sent, and the reason is told."""
+    """Nothing is sent, and the reason is printed."""
     asyncio.run(_make_one(state_folder(), 1))
     with live_sandbox() as sandbox, locked(state_folder()):
         options = ["--base-url", sandbox.url, "--give-up-after", "300ms"]
         assert main(["issue", str(write_roster(tmp_path, 3)), *options], {"SAMSARA_API_TOKEN": sandbox.api_token}) == 4
-    told = capsys.readouterr().err
-    assert "Waiting: another process holds the lock" in told
-    assert "Stopped: another process holds the lock" in told
-    assert "3 rows: 3 not_attempted." in told
+    stderr = capsys.readouterr().err
+    assert "Waiting: another process has locked" in stderr
+    assert "error: another process has locked" in stderr
+    assert "0 of 3 rows have a login token: 3 not attempted (" in stderr
     assert sandbox.ledger == []
 
 
-def test_a_disk_that_is_full_in_mid_run_is_told_once_and_the_run_goes_on(tmp_path: Path) -> None:
-    """The largest size of a file stands for the disk; the results are smaller than the database's journal."""
+def test_a_full_disk_during_a_run_is_reported_once_and_the_run_continues(tmp_path: Path) -> None:
+    """A limit of the file size simulates the disk; the results are smaller than the database's journal."""
     limited = ["sh", "-c", 'ulimit -f 200 && exec "$@"', "sh"]
     with live_sandbox(limit=20, per=0.5) as sandbox:
         command = [sys.executable, "-m", "batch_issuer", "issue", str(write_roster(tmp_path, 50)), "--quiet"]
@@ -970,15 +972,17 @@ def test_a_disk_that_is_full_in_mid_run_is_told_once_and_the_run_goes_on(tmp_pat
         )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("cannot be shared") == 1
-    assert len(done.stderr.splitlines()) == 1
+    warning, hint = done.stderr.splitlines()
+    assert warning.startswith("warning: ")
+    assert hint.startswith("hint: ")
     assert len([entry for entry in sandbox.ledger if entry.token]) == 50
     assert sandbox.peak() <= 20
     assert [entry for entry in sandbox.ledger if not entry.counted] == []
 
 
-def test_quota_tells_of_a_broken_file_without_using_it(capsys: pytest.CaptureFixture[str]) -> None:
-    no_database(state_folder())
+def test_quota_reports_a_broken_file(capsys: pytest.CaptureFixture[str]) -> None:
+    a_file_that_is_not_a_database(state_folder())
     assert main(["quota"], {"SAMSARA_API_TOKEN": "samsara_api_x"}) == 4
-    told = capsys.readouterr()
-    assert "cannot be shared" in told.err
-    assert told.out == ""
+    output = capsys.readouterr()
+    assert "cannot be shared" in output.err
+    assert output.out == ""

@@ -57,7 +57,7 @@ SAMPLES: dict[str, tuple[Event, dict[str, Any]]] = {
         {"drivers": 240, "rate": "100/min", "others": 38, "others_waiting": 7, "seconds_left": 121.0},
     ),
     "row_done": (
-        RowDone(Outcome(7, Status.FAILED, error="HTTP 404", hint="mend", http_status=404, request_id="r", attempts=2)),
+        RowDone(Outcome(7, Status.FAILED, error="HTTP 404", hint="fix", http_status=404, request_id="r", attempts=2)),
         {
             "row": 7,
             "status": "failed",
@@ -65,14 +65,14 @@ SAMPLES: dict[str, tuple[Event, dict[str, Any]]] = {
             "request_id": "r",
             "attempts": 2,
             "error": "HTTP 404",
-            "hint": "mend",
+            "hint": "fix",
         },
     ),
     "gate_closed": (GateClosed(2.34567, AWAY, 600.0), {"seconds": 2.346, "reason": "the server asks to wait"}),
     "gate_opened": (GateOpened(), {}),
     "quota_trouble": (
         QuotaTrouble("away", "start it", 600.0),
-        {"message": "away", "tip": "start it", "patience": 600.0},
+        {"message": "away", "hint": "start it", "patience": 600.0},
     ),
     "first_token": (
         FirstToken(3600.0, NOW, 121.5, 6000),
@@ -81,8 +81,8 @@ SAMPLES: dict[str, tuple[Event, dict[str, Any]]] = {
     "clock_off": (ClockOff(-12.5), {"seconds": -12.5}),
     "renewing": (Renewing(3), {"drivers": 3}),
     "stopping": (
-        Stopping(Ending(EndingKind.KEY_REFUSED, "HTTP 401"), 2),
-        {"ending": "key refused", "message": "HTTP 401", "in_flight": 2},
+        Stopping(Ending(EndingKind.UNAUTHORIZED, "HTTP 401"), 2),
+        {"ending": "API token refused", "message": "HTTP 401", "in_flight": 2},
     ),
 }
 ENDED: dict[str, Any] = {"ending": "finished", "message": "all done", "rows": 9, "issued": 8, "results": "a b.csv"}
@@ -154,9 +154,9 @@ def logged(form: Form, *events: Event, organization: str = "") -> list[str]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "night.log"
         with open_log(path, form) as log:
-            tell = log.observer(organization)
+            observe = log.observer(organization)
             for event in events:
-                tell(event)
+                observe(event)
         return log_lines(path)
 
 
@@ -185,7 +185,7 @@ def test_each_event_writes_its_fields_and_no_others_in_their_order(name: str, fo
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_run_ends_with_its_exit_code_and_what_is_known_of_it(form: Form, path: Path) -> None:
+def test_a_run_ends_with_its_exit_code_and_result(form: Form, path: Path) -> None:
     with open_log(path, form) as log:
         log.ended("north", exit_code=0, **ENDED)
         log.ended("", exit_code=2)
@@ -216,13 +216,13 @@ def test_the_forms_look_as_documented() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_has_no_value_is_left_out(form: Form) -> None:
+def test_a_field_without_a_value_is_left_out(form: Form) -> None:
     """Also a time without end, for which JSON has no number."""
     trouble, token = (
         parsed_line(form, line)
         for line in logged(form, QuotaTrouble("m", "t", None), FirstToken(float("inf"), NOW, float("nan"), None))
     )
-    assert tuple(trouble) == ("time", "event", "pid", "message", "tip")
+    assert tuple(trouble) == ("time", "event", "pid", "message", "hint")
     assert tuple(token) == ("time", "event", "pid", "expires_at")
 
 
@@ -232,7 +232,7 @@ def test_the_plan_is_asked_once_for_the_time_left() -> None:
     assert json.loads(line)["seconds_left"] == 5.0
 
 
-def test_the_time_is_that_of_the_world_by_itself(path: Path) -> None:
+def test_the_time_is_the_real_time_by_default(path: Path) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     with EventLog(path, "json", on_trouble=never) as log:
         log.observer()(GateOpened())
@@ -268,7 +268,7 @@ def test_whatever_the_texts_an_event_is_one_line_that_reads_back(
         {"event": "row_done", "row": row, "status": "failed", "request_id": organization, "attempts": 0}
         | {"error": error, "hint": hint},
         {"event": "gate_closed", "seconds": round(seconds, 3), "reason": error},
-        {"event": "quota_trouble", "message": error, "tip": hint},
+        {"event": "quota_trouble", "message": error, "hint": hint},
         {"event": "stopping", "ending": "deadline", "message": hint, "in_flight": 0},
     ]
     assert found == [as_read(form, {"time": NOW_SHOWN} | common | each) for each in fields]
@@ -289,7 +289,7 @@ def test_neither_token_nor_code_nor_identifier_is_ever_written(
 # --- the file
 
 
-def test_the_file_is_private_and_a_later_night_goes_on_in_it(path: Path) -> None:
+def test_the_file_is_private_and_a_later_run_appends_to_it(path: Path) -> None:
     before = os.umask(0)
     try:
         for _ in range(2):
@@ -302,14 +302,14 @@ def test_the_file_is_private_and_a_later_night_goes_on_in_it(path: Path) -> None
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_each_line_is_there_at_once_and_none_after_the_end(path: Path) -> None:
+def test_each_line_is_written_at_once_and_none_after_the_end(path: Path) -> None:
     with open_log(path) as log:
-        tell = log.observer()
+        observe = log.observer()
         for count in range(1, 4):
-            tell(GateOpened())
+            observe(GateOpened())
             assert len(log_lines(path)) == count
     log.close()
-    tell(GateOpened())
+    observe(GateOpened())
     assert len(log_lines(path)) == 3
 
 
@@ -317,9 +317,9 @@ def test_runs_in_several_threads_share_it_and_each_has_its_name(path: Path) -> N
     with open_log(path, "json") as log:
 
         def run(name: str) -> None:
-            tell = log.observer(name)
+            observe = log.observer(name)
             for row in range(100):
-                tell(RowDone(Outcome(row, Status.ISSUED)))
+                observe(RowDone(Outcome(row, Status.ISSUED)))
 
         threads = [threading.Thread(target=run, args=[name]) for name in ("north", "south")]
         for thread in threads:
@@ -356,21 +356,21 @@ def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[P
             if not hasattr(os, "mkfifo"):
                 pytest.skip("no pipes with a name here")
             os.mkfifo(path)
-            yield path, "it is not an ordinary file"
+            yield path, "it is not a regular file"
         case _:
             yield tmp_path / "\0", "it is not a valid file name"
 
 
-def test_a_file_that_cannot_be_opened_is_told_before_anything_is_sent(unusable: tuple[Path, str]) -> None:
+def test_a_file_that_cannot_be_opened_is_reported_before_anything_is_sent(unusable: tuple[Path, str]) -> None:
     path, reason = unusable
     with pytest.raises(SettingsError) as caught:
         open_log(path)
     assert caught.value.message.startswith(f"the log file {path} cannot be opened: {reason}")
-    assert "--log-file" in caught.value.tip
+    assert "--log-file" in caught.value.hint
 
 
 @pytest.mark.parametrize("left", [b"", b"whole\n", b"ha"])
-def test_half_a_line_that_a_killed_run_left_spoils_no_other(left: bytes, path: Path) -> None:
+def test_a_torn_line_of_a_killed_run_corrupts_no_other(left: bytes, path: Path) -> None:
     path.write_bytes(left)
     with open_log(path) as log:
         log.observer()(GateOpened())
@@ -379,7 +379,7 @@ def test_half_a_line_that_a_killed_run_left_spoils_no_other(left: bytes, path: P
     assert logfmt(new)["event"] == "gate_opened"
 
 
-def test_a_line_that_another_run_is_about_to_write_is_not_half_a_line(path: Path) -> None:
+def test_a_line_that_another_run_is_writing_is_not_torn(path: Path) -> None:
     path.write_bytes(b"ha")
     with open_log(path) as log:
         with path.open("ab") as other:
@@ -406,16 +406,16 @@ def row_numbers(path: Path) -> list[int]:
 
 def log_rows(path: Path, count: int, first: int = 0, on_trouble: Callable[[str], None] = never) -> None:
     with open_log(path, "json", on_trouble) as log:
-        tell = log.observer()
+        observe = log.observer()
         for row in range(first, first + count):
-            tell(RowDone(Outcome(row, Status.ISSUED)))
+            observe(RowDone(Outcome(row, Status.ISSUED)))
 
 
 def older(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
 
 
-def test_a_full_file_gives_way_when_it_is_opened_and_only_so_many_old_ones_are_kept(path: Path, small: int) -> None:
+def test_a_full_file_is_rotated_when_opened_and_a_few_old_ones_are_kept(path: Path, small: int) -> None:
     nights = KEPT + 3
     for night in range(nights):
         log_rows(path, 10, first=10 * night)
@@ -441,7 +441,7 @@ def test_a_run_that_has_the_file_open_never_rotates_it(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_while_another_process_rotates_lines_go_on_where_they_are(path: Path) -> None:
+def test_while_another_process_rotates_lines_go_to_the_same_file(path: Path) -> None:
     log_rows(path, 10)
     lock = Lock(path.with_name("night.log.lock"))
     assert lock.acquire()
@@ -453,14 +453,14 @@ def test_while_another_process_rotates_lines_go_on_where_they_are(path: Path) ->
 
 @pytest.mark.skipif(os.name != "posix", reason="what another process has open is not renamed")
 @pytest.mark.usefixtures("small")
-def test_who_has_the_file_open_goes_on_in_it_and_who_opens_it_gets_the_current_one(path: Path) -> None:
+def test_an_open_file_is_written_after_rotation_and_a_new_run_opens_the_current_one(path: Path) -> None:
     with open_log(path, "json") as first:
-        tell = first.observer()
+        observe = first.observer()
         for row in range(10):
-            tell(RowDone(Outcome(row, Status.ISSUED)))
+            observe(RowDone(Outcome(row, Status.ISSUED)))
         with open_log(path, "json") as second:
             second.observer()(RowDone(Outcome(100, Status.ISSUED)))
-            tell(RowDone(Outcome(10, Status.ISSUED)))
+            observe(RowDone(Outcome(10, Status.ISSUED)))
             second.observer()(RowDone(Outcome(101, Status.ISSUED)))
     assert row_numbers(path) == [100, 101]
     assert row_numbers(older(path, 1)) == [*range(11)]
@@ -468,25 +468,25 @@ def test_who_has_the_file_open_goes_on_in_it_and_who_opens_it_gets_the_current_o
 
 @pytest.mark.skipif(os.name != "posix", reason="what another process has open is not deleted")
 @pytest.mark.usefixtures("small")
-def test_a_file_that_later_nights_rotated_away_is_not_written_any_more(path: Path) -> None:
-    """A run that outlives all files kept loses no line: it goes on in the current one."""
+def test_a_file_that_later_runs_rotated_away_is_no_longer_written(path: Path) -> None:
+    """A run that outlives all kept files loses no line: it continues in the current one."""
     with open_log(path, "json") as log:
-        tell = log.observer()
+        observe = log.observer()
         for row in range(10):
-            tell(RowDone(Outcome(row, Status.ISSUED)))
+            observe(RowDone(Outcome(row, Status.ISSUED)))
         for night in range(1, KEPT + 2):
             log_rows(path, 10, first=100 * night)
-        tell(RowDone(Outcome(10, Status.ISSUED)))
+        observe(RowDone(Outcome(10, Status.ISSUED)))
     assert row_numbers(path)[-1] == 10
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file stays where it is")
-def test_a_file_that_a_person_deleted_is_made_anew(path: Path) -> None:
+def test_a_deleted_file_is_created_again(path: Path) -> None:
     with open_log(path) as log:
-        tell = log.observer()
-        tell(GateOpened())
+        observe = log.observer()
+        observe(GateOpened())
         path.unlink()
-        tell(Renewing(1))
+        observe(Renewing(1))
     assert [logfmt(line)["event"] for line in log_lines(path)] == ["renewing"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -504,15 +504,15 @@ print("ready", flush=True)
 sys.stdin.readline()
 for start in range(0, int(count), 10):
     with event_log.EventLog(Path(path), form, on_trouble=sys.exit) as log:
-        tell = log.observer(name)
+        observe = log.observer(name)
         for row in range(start, start + 10):
-            tell(RowDone(Outcome(row, Status.ISSUED, error="x" * (row % 50))))
+            observe(RowDone(Outcome(row, Status.ISSUED, error="x" * (row % 50))))
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="what another process has open is not renamed")
 @pytest.mark.parametrize("form", FORMS)
-def test_nights_that_overlap_lose_no_line_and_tear_none(form: Form, path: Path) -> None:
+def test_overlapping_runs_lose_and_tear_no_line(form: Form, path: Path) -> None:
     """Four processes, twenty runs each, and many rotations: each line is there once and whole, no old file is small."""
     names, count = ("north", "south", "east", "west"), 200
     writers = [
@@ -548,7 +548,7 @@ def test_nights_that_overlap_lose_no_line_and_tear_none(form: Form, path: Path) 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("in_the_way", [f"night.log.{KEPT}", "night.log.lock"])
-def test_a_file_that_cannot_be_rotated_grows_and_that_is_told_once_a_run(
+def test_a_file_that_cannot_be_rotated_keeps_growing_and_is_reported_once_a_run(
     in_the_way: str, path: Path, complaints: list[str]
 ) -> None:
     """The older ones stay where they are."""
@@ -561,13 +561,13 @@ def test_a_file_that_cannot_be_rotated_grows_and_that_is_told_once_a_run(
     assert len(complaints) == 2
     for line in complaints:
         assert line.startswith(f"the log file {path} cannot be rotated: ")
-        assert line.endswith("; it grows on")
+        assert line.endswith("; it keeps growing")
     assert row_numbers(path) == [*range(30)]
     assert [log_lines(older(path, number)) for number in range(1, KEPT)] == [[str(number)] for number in range(1, KEPT)]
 
 
 @pytest.mark.usefixtures("small")
-def test_trying_again_to_rotate_loses_no_older_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_rotation_attempts_lose_no_older_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, where the others can be renamed, but not the one that another run has open."""
     log_rows(path, 10)
     for number in range(1, KEPT + 1):
@@ -586,24 +586,22 @@ def test_trying_again_to_rotate_loses_no_older_file(path: Path, monkeypatch: pyt
     assert left == {number: [str(number - 1)] for number in range(2, KEPT + 1)}
 
 
-def test_a_disk_that_fills_up_is_told_once_and_lines_go_on_when_there_is_room(
-    path: Path, complaints: list[str]
-) -> None:
-    """By a limit that the kernel keeps: the line that hits it is cut short, and spoils none that comes later."""
+def test_a_full_disk_is_reported_once_and_lines_resume_when_there_is_room(path: Path, complaints: list[str]) -> None:
+    """By a limit that the kernel keeps: the line that hits it is cut short, and corrupts none that comes later."""
     resource = pytest.importorskip("resource", reason="limits as POSIX has them")
     with open_log(path, on_trouble=complaints.append) as log:
-        tell = log.observer()
-        tell(GateOpened())
+        observe = log.observer()
+        observe(GateOpened())
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
         try:
             for drivers in range(3):
-                tell(Renewing(drivers))
+                observe(Renewing(drivers))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        tell(Renewing(3))
+        observe(Renewing(3))
     assert complaints == [
-        f"the log file {path} cannot be written: {os.strerror(errno.EFBIG)}; the run goes on without it",
+        f"the log file {path} cannot be written: {os.strerror(errno.EFBIG)}; the run continues without it",
     ]
     whole, cut, last = log_lines(path)
     assert logfmt(whole)["event"] == "gate_opened"
@@ -612,7 +610,7 @@ def test_a_disk_that_fills_up_is_told_once_and_lines_go_on_when_there_is_room(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_no_space_left_is_told_in_the_words_of_the_system(
+def test_no_space_left_is_reported_with_the_text_of_the_system(
     path: Path, complaints: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with open_log(path, on_trouble=complaints.append) as log:
@@ -621,12 +619,14 @@ def test_no_space_left_is_told_in_the_words_of_the_system(
         os.close(full)
         for _ in range(3):
             log.observer()(GateOpened())
-    assert complaints == [f"the log file {path} cannot be written: No space left on device; the run goes on without it"]
+    assert complaints == [
+        f"the log file {path} cannot be written: No space left on device; the run continues without it"
+    ]
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a folder with an open file stays where it is")
-def test_a_folder_that_is_gone_is_told_once_and_the_run_goes_on(tmp_path: Path, complaints: list[str]) -> None:
+def test_a_deleted_folder_is_reported_once_and_the_run_continues(tmp_path: Path, complaints: list[str]) -> None:
     path = tmp_path / "logs" / "night.log"
     path.parent.mkdir()
     with open_log(path, on_trouble=complaints.append) as log:
@@ -637,7 +637,7 @@ def test_a_folder_that_is_gone_is_told_once_and_the_run_goes_on(tmp_path: Path, 
         path.parent.mkdir()
         log.observer()(Renewing(1))
     assert complaints == [
-        f"the log file {path} cannot be written: No such file or directory; the run goes on without it"
+        f"the log file {path} cannot be written: No such file or directory; the run continues without it"
     ]
     assert len(log_lines(path)) == 1
 
@@ -648,5 +648,5 @@ def test_a_link_that_appears_later_is_not_followed_either(path: Path, complaints
         path.unlink()
         path.symlink_to(path.with_name("other"))
         log.observer()(GateOpened())
-    assert complaints == [f"the log file {path} cannot be written: it is a symbolic link; the run goes on without it"]
+    assert complaints == [f"the log file {path} cannot be written: it is a symbolic link; the run continues without it"]
     assert not path.with_name("other").exists()

@@ -19,7 +19,7 @@ def test_the_worst_exit_code_counts(codes: tuple[int, ...], code: int) -> None:
     assert [severity(code) for code in WORST_FIRST] == [*range(len(WORST_FIRST))]
 
 
-def test_a_code_that_is_none_of_ours_is_as_bad_as_the_worst() -> None:
+def test_an_unknown_code_is_as_bad_as_the_worst() -> None:
     assert worst((3, 131)) == 131
 
 

@@ -103,8 +103,8 @@ def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
-def test_while_nothing_gets_through_no_time_is_promised() -> None:
-    """An outage of five minutes: said once with its reason, then every ten seconds that it lasts; then times again."""
+def test_during_an_outage_no_time_is_estimated() -> None:
+    """An outage of five minutes: shown once with its reason and once as waiting; then times again."""
     down = [Reply(503, message="HTTP 503: busy")] * 20
     stream = io.StringIO()
 
@@ -117,17 +117,14 @@ def test_while_nothing_gets_through_no_time_is_promised() -> None:
     virtual_clock.run(main())
     lines = stream.getvalue().splitlines()
     (waiting,) = [line for line in lines if line.startswith("Waiting")]
-    assert "the server is in trouble (HTTP 503: busy). Trying for up to 10 min" in waiting
-    held_up = [number for number, line in enumerate(lines) if line.endswith("nothing gets through at the moment.")]
-    assert {lines[number] for number in held_up} == {"50 of 300 drivers, nothing gets through at the moment."}
-    assert held_up == [*range(held_up[0], held_up[0] + len(held_up))]
-    assert len(held_up) >= 30
+    assert "the server has a problem (HTTP 503: busy). Trying for up to 10 min; Ctrl-C stops the run." in waiting
+    assert [line for line in lines if line.endswith("waiting.")] == ["50 of 300 drivers, waiting."]
     assert lines[-1].startswith("2")
     assert "left." in lines[-1]
 
 
-@pytest.mark.parametrize(("deadline", "said"), [(90, True), (200, False), (None, False)])
-def test_a_deadline_that_comes_first_is_told_before_anything_is_sent(deadline: float | None, *, said: bool) -> None:
+@pytest.mark.parametrize(("deadline", "is_announced"), [(90, True), (200, False), (None, False)])
+def test_a_deadline_that_comes_first_is_announced(deadline: float | None, *, is_announced: bool) -> None:
     stream = io.StringIO()
 
     async def main() -> None:
@@ -136,41 +133,42 @@ def test_a_deadline_that_comes_first_is_told_before_anything_is_sent(deadline: f
 
     virtual_clock.run(main())
     assert (
-        "The deadline comes first, in 1 min 30 s: batch-issuer retry goes on after it." in stream.getvalue()
-    ) == said
+        "The deadline comes first, in 1 min 30 s; batch-issuer retry resumes after it.\n" in stream.getvalue()
+    ) == is_announced
 
 
-def told_seconds(text: str) -> int:
-    """A time as people are told it."""
+def seconds_of(text: str) -> int:
+    """A duration in text, in seconds."""
     units = {"h": 3600, "min": 60, "s": 1}
     return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+) (h|min|s)\b", text))
 
 
-def test_elsewhere_a_line_now_and_then_tells_the_plan() -> None:
+def test_without_a_terminal_a_line_every_ten_seconds_shows_the_plan() -> None:
     """100 go out at once; then every ten seconds a line counts down the wait, which no average rate would know."""
     first, *lines = watch(io.StringIO(), 150, SlidingLog(100, 60.0)).splitlines()
-    assert first.startswith("150 drivers to send at 100/min: about 1 min")
+    assert first.startswith("Requesting 150 login tokens at 100/min: about 1 min")
     lefts = [re.fullmatch(r"100 of 150 drivers, about (.+) left\.", line) for line in lines]
-    assert [told_seconds(left[1]) for left in lefts if left] == pytest.approx([51, 41, 31, 21, 11, 1], abs=2)
+    assert [seconds_of(left[1]) for left in lefts if left] == pytest.approx([51, 41, 31, 21, 11, 1], abs=2)
 
 
 @pytest.mark.parametrize(
-    ("count", "used", "says", "seconds"),
+    ("count", "used", "tokens", "seconds"),
     [
-        (1, 0, "1 driver to send at 100/min", 1),
-        (100, 0, "100 drivers to send at 100/min", 2),
-        (240, 0, "240 drivers to send at 100/min", 121),
-        (40, 38, "40 drivers to send at 100/min, 38 of 100 slots in use by another run", 1),
-        (90, 38, "90 drivers to send at 100/min, 38 of 100 slots in use by another run", 61),
-        (240, 38, "240 drivers to send at 100/min, 38 of 100 slots in use by another run", 121),
-        (9, 100, "9 drivers to send at 100/min, 100 of 100 slots in use by another run", 61),
+        (1, 0, "1 login token", 1),
+        (100, 0, "100 login tokens", 2),
+        (240, 0, "240 login tokens", 121),
+        (40, 38, "40 login tokens", 1),
+        (90, 38, "90 login tokens", 61),
+        (240, 38, "240 login tokens", 121),
+        (9, 100, "9 login tokens", 61),
     ],
 )
-def test_before_it_starts_it_says_how_long_it_will_take_and_why(count: int, used: int, says: str, seconds: int) -> None:
-    line = watch(io.StringIO(), count, Unlimited(), used=used).splitlines()[0]
-    reason, _, time = line.rpartition(": about ")
-    assert reason == says
-    assert told_seconds(time) == pytest.approx(seconds, abs=2)
+def test_a_run_starts_with_the_time_it_will_take_and_why(count: int, used: int, tokens: str, seconds: int) -> None:
+    first, *others = watch(io.StringIO(), count, Unlimited(), used=used).splitlines()
+    request, _, time = first.rpartition(": about ")
+    assert request == f"Requesting {tokens} at 100/min"
+    assert ([*others, ""][0] == f"Other runs have used {used} of 100 requests.") == bool(used)
+    assert seconds_of(time) == pytest.approx(seconds, abs=2)
 
 
 def test_nothing_to_send_is_not_announced() -> None:
@@ -180,13 +178,15 @@ def test_nothing_to_send_is_not_announced() -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_terminal_has_a_bar_that_is_taken_down() -> None:
+def test_a_terminal_has_a_bar_that_is_removed_at_the_end() -> None:
     shown = watch(Terminal(), 150, SlidingLog(100, 60.0))
     assert "100 of 150 drivers, about" in shown
     assert re.search(r"about 3\d s left", shown)
     assert "150 of 150 drivers" in shown
     assert "150 of 150 drivers, done |##########|" in shown
-    assert shown.endswith("\n")
+    *_, last, end = shown.split("\r")
+    assert last.isspace()
+    assert end == ""
 
 
 @pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "file"])
@@ -194,33 +194,33 @@ def test_quiet_shows_nothing(stream: io.StringIO) -> None:
     assert watch(stream, 150, SlidingLog(100, 60.0), quiet=True) == ""
 
 
-def test_a_long_wait_is_told_once_with_its_reason_and_a_short_one_is_not() -> None:
+def test_a_long_wait_is_shown_once_with_its_reason_and_a_short_one_is_not() -> None:
     shown = watch(io.StringIO(), 12, Gcra(10, 60.0, 5))
-    assert shown.count(": the server asks to wait") >= 1
-    assert "Trying for up to 10 min; Ctrl-C stops." in shown
+    assert shown.count(": the server is limiting requests") >= 1
+    assert "Trying for up to 10 min; Ctrl-C stops the run." in shown
     assert "Waiting" not in watch(io.StringIO(), 12, Gcra(100, 60.0, 5))
 
 
-def test_the_same_reason_is_told_again_only_after_a_driver_got_a_token() -> None:
+def test_the_same_reason_is_shown_again_only_after_a_driver_got_a_token() -> None:
     stream = io.StringIO()
     progress = Progress(stream)
     offline = GateClosed(5.0, Ending(EndingKind.GAVE_UP, "no connection"), 600.0)
     for event in (offline, offline, RowDone(Outcome(2, Status.ISSUED)), offline):
         progress(event)
-    assert stream.getvalue() == "Waiting 5 s: no connection. Trying for up to 10 min; Ctrl-C stops.\n" * 2
+    assert stream.getvalue() == "Waiting 5 s: no connection. Trying for up to 10 min; Ctrl-C stops the run.\n" * 2
 
 
 AWAY = QuotaError("the server of the quota is away", "start it")
-BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
-WARNING = "Warning: the file of the quota is broken. This run goes on with a quota of its own. To mend it: mend it.\n"
+BROKEN = QuotaBrokenError("the file of the quota is broken", "delete it")
+WARNING = "warning: the file of the quota is broken; this run uses a quota of its own\nhint: delete it\n"
 
 
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO], ids=["terminal", "file"])
-def test_a_quota_that_cannot_be_had_is_told_once_with_how_long_it_is_waited_for(
+def test_an_unavailable_quota_is_shown_once_with_how_long_the_run_waits(
     stream: type[io.StringIO], subtests: pytest.Subtests
 ) -> None:
-    """Each time it goes away; under ``--quiet`` not at all, since the run goes on by itself."""
-    waiting = "Waiting: the server of the quota is away. Trying for up to 10 min; Ctrl-C stops.\n"
+    """Each time it goes away; under ``--quiet`` not at all, because the run continues automatically."""
+    waiting = "Waiting: the server of the quota is away. Trying for up to 10 min; Ctrl-C stops the run.\n"
     for times, trouble in (
         (1, lambda now: AWAY if 0.3 < now < 30.0 else None),
         (2, lambda now: AWAY if 0.3 < now < 30.0 or 60.5 < now < 70.0 else None),
@@ -233,15 +233,13 @@ def test_a_quota_that_cannot_be_had_is_told_once_with_how_long_it_is_waited_for(
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO], ids=["terminal", "file"])
 @pytest.mark.parametrize("quiet", [False, True], ids=["", "quiet"])
 @pytest.mark.parametrize("since", [0.0, 0.3, 60.5])
-def test_a_quota_that_is_broken_is_warned_of_once_even_to_who_wants_quiet(
-    stream: type[io.StringIO], since: float, *, quiet: bool
-) -> None:
+def test_a_broken_quota_is_one_warning_even_with_quiet(stream: type[io.StringIO], since: float, *, quiet: bool) -> None:
     shown = watch(stream(), 150, Unlimited(), trouble=lambda now: BROKEN if now >= since else None, quiet=quiet)
     assert shown.count(WARNING) == 1
     assert (shown == WARNING) == quiet
 
 
-def test_a_stream_that_is_gone_stops_the_showing_never_the_run() -> None:
+def test_a_closed_stream_ends_the_display_never_the_run() -> None:
     class Gone(Terminal):
         def write(self, _text: str) -> int:
             raise BrokenPipeError
@@ -252,17 +250,21 @@ def test_a_stream_that_is_gone_stops_the_showing_never_the_run() -> None:
 def test_no_secret_is_shown() -> None:
     for trouble in (None, AWAY, BROKEN):
         shown = watch(
-            Terminal(), 30, SlidingLog(100, 60.0), used=9, trouble=lambda now, told=trouble: told if now < 5.0 else None
+            Terminal(),
+            30,
+            SlidingLog(100, 60.0),
+            used=9,
+            trouble=lambda now, one=trouble: one if now < 5.0 else None,
         )
-        assert "30 drivers to send" in shown
+        assert "Requesting 30 login tokens at 100/min" in shown
         assert "token-" not in shown
         assert "key" not in shown
 
 
-def test_stopping_tells_how_many_are_waited_for() -> None:
+def test_stopping_shows_how_many_requests_are_in_flight() -> None:
     stream = io.StringIO()
     Progress(stream)(Stopping(Ending(EndingKind.INTERRUPTED), in_flight=3))
-    assert stream.getvalue() == "Stopping, after the 3 requests under way.\n"
+    assert stream.getvalue() == "Stopping; waiting for 3 requests in flight.\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals like this")
@@ -276,7 +278,7 @@ def test_on_a_real_terminal_the_command_shows_its_bar_and_survives_ctrl_c(tmp_pa
     process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs)
     os.close(theirs)
     shown, interrupted = "", False
-    with suppress(OSError):  # Linux's way of saying that the other end is closed
+    with suppress(OSError):  # Linux reports so that the other end is closed
         while data := os.read(ours, 4096):
             shown += data.decode(errors="replace")
             if "30 of 60 drivers" in shown and not interrupted:
@@ -287,7 +289,7 @@ def test_on_a_real_terminal_the_command_shows_its_bar_and_survives_ctrl_c(tmp_pa
     assert re.search(r"30 of 60 drivers, about [^\r|]+ left \|█[^|]*\|", shown)
     assert "Traceback" not in shown
     assert "30 of 60 drivers, stopped |" in shown
-    assert "Stopped: by Ctrl-C." in shown
+    assert "Interrupted by Ctrl-C.\r\n" in shown
 
 
 def test_ticking_ends_with_the_run() -> None:

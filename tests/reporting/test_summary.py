@@ -1,4 +1,4 @@
-"""What monitors get of a night: log, summary, notification; whatever the run came to, and never a secret."""
+"""What monitors get of a night: log, summary, notification; whatever the result, and never a secret."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_schema(document: object) -> None:
     VALIDATOR.validate(document)
 
 
-def test_the_schema_is_one_and_refuses_what_is_no_summary() -> None:
+def test_the_schema_is_valid_and_refuses_other_documents() -> None:
     VALIDATOR.check_schema(VALIDATOR.schema)
     document = summary_document(
         [OrganizationSummary(organization="a", exit_code=0, ending="finished", started_at=NOW, ended_at=NOW)], NOW, NOW
@@ -62,12 +62,23 @@ def test_the_schema_is_one_and_refuses_what_is_no_summary() -> None:
 class Night:
     """One run, and what is left of it for monitors."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox, *flags: str, source: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sandbox: Sandbox,
+        *flags: str,
+        source: str | None = None,
+        notify: str = "",
+        notify_on: str = "failure",
+    ) -> None:
         self.folder = folder
+        settings = folder / "night.toml"
+        settings.write_text(f'[report]\nnotify_on = "{notify_on}"\n')
         path = source or str(write_roster(folder, 3))
         reports = ["--summary", str(folder / "s.json"), "--log-file", str(folder / "run.log"), "--log-format", "json"]
         where = ["--base-url", sandbox.url, *QUICK]
-        self.code = main(["issue", path, *where, *reports, *flags], {"SAMSARA_API_TOKEN": sandbox.api_token})
+        environ = {"SAMSARA_API_TOKEN": sandbox.api_token, "BATCH_ISSUER_NOTIFY": notify}
+        self.code = main(["issue", path, "--config", str(settings), *where, *reports, *flags], environ)
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -85,11 +96,11 @@ class Night:
     [
         ("", 0, "finished", {"issued": 3}),
         ("ok,404,ok", 1, "finished", {"issued": 2, "failed": 1}),
-        ("ok,401*", 3, "key refused", {"issued": 1, "failed": 1, "not_attempted": 1}),
+        ("ok,401*", 3, "API token refused", {"issued": 1, "failed": 1, "not_attempted": 1}),
         ("html*", 4, "wrong address", {}),
     ],
 )
-def test_the_summary_tells_what_the_run_came_to(
+def test_the_summary_has_the_result_of_the_run(
     tmp_path: Path, script: str, code: int, ending: str, counts: dict[str, int]
 ) -> None:
     with live_sandbox(limiter="none", script=script) as sandbox:
@@ -107,13 +118,13 @@ def test_the_summary_tells_what_the_run_came_to(
     assert night.events[-1]["exit_code"] == code
 
 
-def test_a_night_without_a_roster_is_one_clear_line_a_summary_and_exit_2(
+def test_a_run_without_its_roster_is_one_line_a_summary_and_exit_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with live_sandbox() as sandbox:
         night = Night(tmp_path, sandbox, "--quiet", source=str(tmp_path / "missing.csv"))
     assert night.code == 2
-    assert capsys.readouterr().err.splitlines()[0].startswith("batch-issuer: there is no file")
+    assert capsys.readouterr().err.splitlines()[0].startswith("error: no file")
     (entry,) = night.summary["organizations"]
     assert (entry["exit_code"], entry["ending"], entry["rows"]) == (2, "not started", 0)
     assert "missing.csv" in entry["message"]
@@ -143,20 +154,20 @@ def test_the_log_has_a_line_for_each_row_and_nothing_secret(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("script", "flags", "told"),
+    ("script", "notify_on", "notified"),
     [
-        ("404", (), True),
-        ("", (), False),
-        ("", ("--notify-on", "always"), True),
-        ("401*", ("--notify-on", "failure"), True),
+        ("404", "failure", True),
+        ("", "failure", False),
+        ("", "always", True),
+        ("401*", "failure", True),
     ],
 )
 def test_a_notification_is_one_post_with_a_sentence_and_the_summary(
-    tmp_path: Path, script: str, flags: tuple[str, ...], told: bool
+    tmp_path: Path, script: str, notify_on: str, notified: bool
 ) -> None:
     with live_sandbox(limiter="none", script=script) as sandbox, live_raw_server(http(200)) as chat:
-        night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH + "/{exit_code}", *flags)
-    assert len(chat.requests) == told
+        night = Night(tmp_path, sandbox, notify=chat.url + SECRET_PATH + "/{exit_code}", notify_on=notify_on)
+    assert len(chat.requests) == notified
     for request in chat.requests:
         assert request.line.split()[:2] == ["POST", f"{SECRET_PATH}/{night.code}"]
         assert request.headers["content-type"] == "application/json"
@@ -169,27 +180,27 @@ def test_a_notification_is_one_post_with_a_sentence_and_the_summary(
 
 
 @pytest.mark.parametrize("answer", [http(500), http(302, b"", "Location: http://127.0.0.1:1/"), b"nonsense", b""])
-def test_a_notification_that_fails_changes_nothing_and_its_address_stays_secret(
+def test_a_failed_notification_changes_nothing_and_its_address_stays_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: bytes
 ) -> None:
     with live_sandbox(limiter="none") as sandbox, live_raw_server(answer) as chat:
-        night = Night(tmp_path, sandbox, "--notify", chat.url + SECRET_PATH, "--notify-on", "always")
+        night = Night(tmp_path, sandbox, notify=chat.url + SECRET_PATH, notify_on="always")
     assert night.code == 0
-    told = capsys.readouterr()
-    assert "Warning: nobody could be notified: " in told.err
-    for shown in (told.err, told.out, (tmp_path / "run.log").read_text(), (tmp_path / "s.json").read_text()):
+    output = capsys.readouterr()
+    assert "warning: the notification failed: " in output.err
+    for shown in (output.err, output.out, (tmp_path / "run.log").read_text(), (tmp_path / "s.json").read_text()):
         assert "hunter2" not in shown
 
 
-def test_nobody_listens_to_a_notification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_notification_to_a_closed_port_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with live_sandbox(limiter="none") as sandbox:
-        night = Night(tmp_path, sandbox, "--notify", f"http://127.0.0.1:1{SECRET_PATH}", "--notify-on", "always")
+        night = Night(tmp_path, sandbox, notify=f"http://127.0.0.1:1{SECRET_PATH}", notify_on="always")
     assert night.code == 0
-    assert "nobody could be notified: no connection (Connection refused)" in capsys.readouterr().err
+    assert "warning: the notification failed: no connection (Connection refused)\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("address", ["http://chat.example/hunter2", "ftp://hunter2", "hunter2", "https://a b/hunter2"])
-def test_an_address_that_cannot_be_meant_is_refused_before_anything_is_sent(
+def test_an_invalid_address_is_refused_before_anything_is_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     with live_sandbox(limiter="none") as sandbox:
@@ -240,7 +251,7 @@ OUTCOMES = st.builds(
             exit_code=st.sampled_from(WORST_FIRST),
             ending=st.sampled_from([*map(str, EndingKind), "not started"]),
             message=TEXTS,
-            tip=TEXTS,
+            hint=TEXTS,
             roster=TEXTS,
             results=TEXTS,
             rows=st.integers(0, 9),
@@ -258,7 +269,7 @@ OUTCOMES = st.builds(
         max_size=8,
     )
 )
-def test_every_summary_fits_the_schema_and_says_one_sentence(summaries: list[OrganizationSummary]) -> None:
+def test_every_summary_matches_the_schema_and_has_one_sentence(summaries: list[OrganizationSummary]) -> None:
     check_schema(summary_document(summaries, NOW, NOW))
     assert "\n" not in sentence([replace(one, message="") for one in summaries if not one.organization])
 
@@ -266,7 +277,7 @@ def test_every_summary_fits_the_schema_and_says_one_sentence(summaries: list[Org
 @given(st.lists(OUTCOMES, max_size=4), st.booleans())
 def test_a_record_is_summed_up_without_its_secrets(outcomes: list[Outcome], failed: bool) -> None:
     """Neither the record's repr nor its summary shows a token; the figures add up."""
-    one = OrganizationJob(name="north", outcomes=outcomes, lacking=[each for each in outcomes if not each.token])
+    one = OrganizationJob(name="north", outcomes=outcomes, without_token=[each for each in outcomes if not each.token])
     one.error = StorageError("no room") if failed else None
     found = summarize(one)
     document = summary_document([found], NOW, NOW)
@@ -277,30 +288,30 @@ def test_a_record_is_summed_up_without_its_secrets(outcomes: list[Outcome], fail
     assert found.exit_code == (4 if failed else bool(found.without_token))
 
 
-def test_the_sentence_names_the_worst_first_and_not_everybody() -> None:
+def test_the_sentence_names_the_worst_first_and_only_a_few() -> None:
     def entry(name: str, code: int) -> OrganizationSummary:
-        said = "" if code < 2 else "it failed"
+        message = "" if code < 2 else "it failed"
         return OrganizationSummary(
             organization=name,
             exit_code=code,
             ending="finished",
-            message=said,
+            message=message,
             started_at=NOW,
             ended_at=NOW,
             without_token=code,
         )
 
     many = [entry(f"org{number}", 1) for number in range(7)] + [entry("bad", 3), entry("good", 0)]
-    said = sentence(many)
-    assert said.startswith("batch-issuer: 8 of 9 organizations need a look: bad: it failed (exit code 3); org0: 1 of 0")
-    assert "and 3 more" in said
-    assert "good:" not in said
-    assert sentence([entry("good", 0)]) == "batch-issuer: all 0 rows have a token."
+    text = sentence(many)
+    assert text.startswith("batch-issuer: 8 of 9 organizations failed: bad: it failed (exit code 3); org0: 1 of 0")
+    assert "and 3 more" in text
+    assert "good:" not in text
+    assert sentence([entry("good", 0)]) == "batch-issuer: all 0 rows have a login token."
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(-3600, True), (3600, True), (0, False)])
-def test_a_wrong_clock_is_noticed_by_the_servers_date(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], seconds: int, told: bool
+@pytest.mark.parametrize(("seconds", "output"), [(-3600, True), (3600, True), (0, False)])
+def test_a_wrong_clock_is_noticed_by_the_date_header(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seconds: int, output: bool
 ) -> None:
     servers = datetime.now(UTC) + timedelta(seconds=seconds)
     expiry = int((servers + timedelta(minutes=15)).timestamp() * 1000)
@@ -316,6 +327,6 @@ def test_a_wrong_clock_is_noticed_by_the_servers_date(
         )
     assert code == 0
     shown = capsys.readouterr().err
-    assert ("this computer's clock is " in shown) == told
-    assert "Tokens are valid for 15 min" in shown
+    assert ("this computer's clock is " in shown) == output
+    assert "login tokens are valid for" not in shown.lower()
     assert len(api.requests) == 1

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def runs(cell: str) -> bool:
-    """Whether a spreadsheet program may run a cell: the list of OWASP, "CSV Injection", but for signed numbers."""
+    """Whether a spreadsheet program may run a cell: OWASP's list, "CSV Injection", except for signed numbers."""
     if cell[:1] in ("+", "-"):
         return not (cell[1:2].isdecimal() and all(c.isdecimal() or c.isspace() or c in "().,/-+%eE" for c in cell[1:]))
     return cell[:1] in ("=", "@", "\t", "\r", "\n")
@@ -38,7 +38,7 @@ FORMULAS = st.tuples(
 
 
 @given(st.one_of(FORMULAS, st.text()))
-def test_unguarding_gives_back_any_guarded_text(text: str) -> None:
+def test_unguarding_restores_any_guarded_text(text: str) -> None:
     assert unguard_cell(guard_cell(text)) == text
 
 
@@ -65,7 +65,7 @@ def test_different_texts_stay_different(one: str, other: str) -> None:
         *("+1 212 555 0100", "+44 (0)20 7946-0958", "+1-212-555-0100", "+49/30.123"),
     ],
 )
-def test_texts_numbers_and_phone_numbers_stay_as_they_are(cell: str) -> None:
+def test_texts_numbers_and_phone_numbers_stay_unchanged(cell: str) -> None:
     assert guard_cell(cell) == cell
     assert unguard_cell(cell) == cell
 
@@ -85,7 +85,7 @@ IDENTIFIERS = st.one_of(
     st.builds(Identifier, st.just(IdentifierKind.DRIVER_ID), st.integers(1, 2**63 - 1).map(str)),
     st.builds(Identifier, st.just(IdentifierKind.EXTERNAL_ID), st.tuples(WORDS, WORDS).map(":".join)),
     st.builds(Identifier, st.just(IdentifierKind.USERNAME), st.tuples(WORDS, WORDS).map(" =".join)),
-).filter(lambda who: named(who.kind, who.value) == who)  # what can be sent at all
+).filter(lambda identifier: named(identifier.kind, identifier.value) == identifier)  # valid identifiers
 TIMES = st.one_of(
     st.none(),
     st.datetimes(
@@ -112,7 +112,7 @@ OUTCOMES = st.builds(
 
 
 def outcome_of(cells: Iterable[str], row: int = 2) -> Outcome | None:
-    """What a line of a file tells of its row."""
+    """The outcome in a line of a file."""
     (found,) = outcomes_of(pd.DataFrame([list(cells)], columns=list(AUTH_COLUMNS), dtype=object), row)
     return found
 
@@ -128,12 +128,12 @@ def test_any_outcome_comes_back_from_its_cells_to_the_second(outcome: Outcome) -
     assert outcome_of(auth_cells(outcome), outcome.row) == to_the_second(outcome)
 
 
-def test_a_row_without_any_of_them_has_no_outcome() -> None:
+def test_a_row_with_blank_auth_cells_has_no_outcome() -> None:
     assert outcome_of([" ", *[""] * 10]) is None
 
 
 @given(OUTCOMES)
-def test_no_cell_of_an_outcome_runs_but_a_token_and_a_code_which_stay_byte_exact(outcome: Outcome) -> None:
+def test_no_cell_of_an_outcome_runs_except_tokens_and_codes_which_stay_byte_exact(outcome: Outcome) -> None:
     cells = dict(zip(AUTH_COLUMNS, guarded(auth_cells(outcome)), strict=True))
     assert (cells.pop("auth_token"), cells.pop("auth_code")) == (outcome.token, outcome.code)
     assert not any(runs(cell) for cell in cells.values())
@@ -152,18 +152,18 @@ def test_no_cell_of_an_outcome_runs_but_a_token_and_a_code_which_stay_byte_exact
         ("auth_identifier", TOKEN),
     ],
 )
-def test_a_row_whose_status_or_driver_was_damaged_is_refused_without_showing_it(column: str, cell: str) -> None:
-    """In a file whose columns were shifted it may be a token."""
+def test_a_row_with_an_invalid_status_or_identifier_is_refused_without_showing_it(column: str, cell: str) -> None:
+    """It may be a token if columns were shifted."""
     cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
-    with pytest.raises(ResultsError, match=f"row 7: its {column}") as caught:
+    with pytest.raises(ResultsError, match=f"row 7, column {column}: not a valid ") as caught:
         outcome_of({**cells, column: cell}.values(), 7)
-    assert TOKEN not in caught.value.message + caught.value.tip
+    assert TOKEN not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("text", "number"), [("200", 200), (" 200 ", 200), ("200.0", 200), ("200,00", 200), ("", None), ("2E+2", None)]
 )
-def test_a_number_as_a_spreadsheet_shows_it_is_read_and_else_counts_as_blank(text: str, number: int | None) -> None:
+def test_a_number_is_read_as_a_spreadsheet_shows_it_else_it_counts_as_blank(text: str, number: int | None) -> None:
     cells = dict(zip(AUTH_COLUMNS, auth_cells(issued(roster().drivers[0])), strict=True))
     found = outcome_of({**cells, "auth_http_status": text, "auth_attempts": text}.values())
     assert found
@@ -205,8 +205,8 @@ def test_a_time_with_a_fraction_is_read(text: str) -> None:
         *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-23:59"),
     ],
 )
-def test_a_day_alone_slashes_and_whatever_else_leaves_the_time_open_are_no_time(text: str) -> None:
-    """With slashes the day or the month may come first: nothing is guessed."""
+def test_an_ambiguous_or_incomplete_time_is_not_read(text: str) -> None:
+    """With slashes, either the day or the month may come first: nothing is guessed."""
     assert utc_time(text) is None
 
 
@@ -219,7 +219,7 @@ def test_any_text_is_a_time_in_utc_or_none(text: str) -> None:
 @given(st.from_regex(r"\A\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-6]\d:[0-6]\dZ\Z"))
 @example("2026-02-30T00:00:00Z")
 @example("0000-01-01T00:00:00Z")
-def test_a_time_as_it_is_written_is_read_with_spaces_around_it_too(text: str) -> None:
+def test_a_time_is_read_with_spaces_around_it(text: str) -> None:
     assert utc_time(text) == utc_time(f" {text}")
     assert (at := utc_time(text)) is None or at.utcoffset() == AT.utcoffset()
 
@@ -229,18 +229,20 @@ def test_a_time_as_it_is_written_is_read_with_spaces_around_it_too(text: str) ->
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.UNKNOWN])
 @pytest.mark.parametrize(
-    ("hint", "told"),
+    ("hint", "expected"),
     [
         ("", str(Hint.MAYBE_ISSUED)),
-        (str(Hint.SERVER), f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}"),
+        (str(Hint.SERVER), f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.fix}"),
         (str(Hint.MAYBE_ISSUED), str(Hint.MAYBE_ISSUED)),
-        (f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}", f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.cure}"),
+        (f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.fix}", f"{Hint.SERVER}; {Hint.MAYBE_ISSUED.fix}"),
     ],
 )
-def test_that_a_token_may_exist_is_told_once_and_read_back(status: Status, hint: str, told: str) -> None:
-    who = roster().drivers[0].identifier
-    cells = auth_cells(Outcome(2, status, who, hint=hint, maybe_issued=True))
-    assert cells[AUTH_COLUMNS.index("auth_hint")] == told
+def test_the_hint_reports_once_that_a_token_may_exist_and_is_read_back(
+    status: Status, hint: str, expected: str
+) -> None:
+    identifier = roster().drivers[0].identifier
+    cells = auth_cells(Outcome(2, status, identifier, hint=hint, maybe_issued=True))
+    assert cells[AUTH_COLUMNS.index("auth_hint")] == expected
     found = outcome_of(cells)
     assert found
     assert found.maybe_issued
@@ -250,12 +252,12 @@ OLDER = (
     "a token may exist for this driver but its value is lost; it expires by itself, so run batch-issuer retry for a "
     "new one"
 )
-"""As earlier versions wrote it: this text stays, whatever today's hint says."""
+"""As earlier versions wrote it: this text stays, even if the hint changes."""
 
 
 @pytest.mark.parametrize("hint", [f"this tool: {OLDER}", f"network: check the proxy; {OLDER}", f"x; {OLDER} "])
 @pytest.mark.parametrize("status", Status)
-def test_files_of_earlier_versions_still_say_that_a_token_may_exist(status: Status, hint: str) -> None:
+def test_that_a_token_may_exist_is_read_from_files_of_earlier_versions(status: Status, hint: str) -> None:
     cells = auth_cells(Outcome(2, status, roster().drivers[0].identifier, hint=hint))
     found = outcome_of(cells)
     assert found
@@ -300,10 +302,10 @@ def test_times_are_written_in_utc_to_the_second() -> None:
         (2, {"identifier": Identifier(IdentifierKind.USERNAME, "11")}),
         (2, {"identifier": None}),
         (2, {"row": 3}),
-        (4, {"row": 4}),  # its cell is no driver ID
+        (4, {"row": 4}),  # its cell is not a driver ID
     ],
 )
-def test_a_token_never_sits_on_another_drivers_row(row: int, change: dict[str, object]) -> None:
+def test_a_token_is_never_written_to_another_drivers_row(row: int, change: dict[str, object]) -> None:
     wrong = replace(issued(roster().drivers[0]), **change)  # type: ignore[arg-type]
     with pytest.raises(StorageError, match=f"row {row}") as caught:
         auth_rows({row: wrong})

@@ -1,4 +1,4 @@
-"""Planning a run: whose each row is, which are asked for, which are left alone, and what is never guessed."""
+"""Planning a run: the driver of each row, which rows are requested, kept or skipped; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def username(name: str) -> Identifier:
     return Identifier(IdentifierKind.USERNAME, name)
 
 
-def issued_to(who: Identifier, left: timedelta = timedelta(minutes=15)) -> Outcome:
-    """A row's token, valid for so long from `NOW` on; no other driver has the same."""
-    return rosters.issued(Driver(2, who), token=f"{TOKEN}-{who.value}", expires_at=NOW + left)
+def issued_to(identifier: Identifier, left: timedelta = timedelta(minutes=15)) -> Outcome:
+    """A token of this driver alone, valid for ``left`` from `NOW`."""
+    return rosters.issued(Driver(2, identifier), token=f"{TOKEN}-{identifier.value}", expires_at=NOW + left)
 
 
-def without_token(status: Status, who: Identifier | None, attempts: int = 0) -> Outcome:
-    return Outcome(2, status, who, error="why", hint="cure", attempts=attempts)
+def without_token(status: Status, identifier: Identifier | None, attempts: int = 0) -> Outcome:
+    return Outcome(2, status, identifier, error="why", hint="fix", attempts=attempts)
 
 
 def batch_of(
@@ -56,10 +56,10 @@ def batch_of(
     columns: Sequence[str] = ("Driver ID",),
     validity: Validity = VALIDITY,
 ) -> Batch:
-    """The batch of a results file; each row is its cells and what it came to, None for blank auth cells."""
+    """The batch of a results file; each row is its cells and its outcome, None for blank auth cells."""
     body = [
-        [*([cells] if isinstance(cells, str) else cells), *(auth_cells(came_to) if came_to else [""] * 11)]
-        for cells, came_to in rows
+        [*([cells] if isinstance(cells, str) else cells), *(auth_cells(outcome) if outcome else [""] * 11)]
+        for cells, outcome in rows
     ]
     frame = pd.DataFrame(body, columns=[*columns, *AUTH_COLUMNS], dtype=object)
     return Batch.of_results(Results(frame, list(range(2, 2 + len(body)))), "depot.results.csv", validity)
@@ -69,11 +69,11 @@ def requested(planned: Batch) -> list[tuple[int, str]]:
     return [(one.row, str(one.identifier)) for one in planned.drivers]
 
 
-# --- which tokens are good
+# --- which tokens are kept
 
 
 @pytest.mark.parametrize(
-    ("left", "lives", "suffices"),
+    ("left", "usable", "sufficient"),
     [
         (LEAST + SECOND, True, True),
         (LEAST, True, True),
@@ -83,137 +83,137 @@ def requested(planned: Batch) -> list[tuple[int, str]]:
         (-SECOND, False, False),
     ],
 )
-def test_a_token_is_good_from_exactly_the_least_validity_on_and_dead_from_exactly_its_expiry_on(
-    left: timedelta, lives: bool, suffices: bool
+def test_a_token_is_kept_down_to_the_least_validity_and_usable_until_its_expiry(
+    left: timedelta, usable: bool, sufficient: bool
 ) -> None:
     token = issued_to(driver(11), left)
-    assert (VALIDITY.lives(token), VALIDITY.suffices(token)) == (lives, suffices)
+    assert (VALIDITY.is_usable(token), VALIDITY.is_sufficient(token)) == (usable, sufficient)
 
 
-def test_with_a_least_validity_of_nothing_a_token_that_expires_now_is_not_good() -> None:
-    assert not Validity(timedelta(0), NOW).suffices(issued_to(driver(11), timedelta(0)))
+def test_without_a_least_validity_a_token_that_expires_now_is_not_kept() -> None:
+    assert not Validity(timedelta(0), NOW).is_sufficient(issued_to(driver(11), timedelta(0)))
 
 
 @given(left=st.timedeltas(-timedelta(days=9), timedelta(days=9)), least=st.timedeltas(timedelta(0), timedelta(days=9)))
-def test_a_longer_validity_never_makes_more_tokens_good_and_a_good_one_always_lives(
-    left: timedelta, least: timedelta
-) -> None:
+def test_a_longer_validity_never_keeps_more_tokens_and_a_kept_one_is_usable(left: timedelta, least: timedelta) -> None:
     token = issued_to(driver(11), left)
     validity = Validity(least, NOW)
-    assert validity.suffices(token) == (left > timedelta(0) and left >= least)
-    assert validity.lives(token) or not validity.suffices(token)
-    assert validity.lives(token) == VALIDITY.lives(token)
+    assert validity.is_sufficient(token) == (left > timedelta(0) and left >= least)
+    assert validity.is_usable(token) or not validity.is_sufficient(token)
+    assert validity.is_usable(token) == VALIDITY.is_usable(token)
 
 
-def test_until_counts_from_now_on() -> None:
+def test_at_least_counts_from_now() -> None:
     before = datetime.now(UTC)
-    validity = Validity.until(90)
+    validity = Validity.at_least(90)
     assert before <= validity.now <= datetime.now(UTC)
     assert validity.least == timedelta(seconds=90)
     assert validity.real
 
 
-SPOILT = {
+CORRUPTED = {
     "token": ["", " ", "#NAME?", "#REF!", "#####", "Err:508", "Err:509", "1.2E+17", "1,2E+17", "1E+17", "-1.2e+17"],
     "code": ["", " ", "#NAME?", "Abc", "1bcdefghijklmnop", "Abcdefghijkl mnop", "Abcdefghijklmn\n", "Äbcdefghijklmno"],
 }
 
 
-@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in SPOILT.items() for text in texts])
-def test_a_token_or_code_that_a_spreadsheet_program_spoilt_is_not_good(field: str, text: str) -> None:
+@pytest.mark.parametrize(("field", "text"), [(field, text) for field, texts in CORRUPTED.items() for text in texts])
+def test_a_token_or_code_that_a_spreadsheet_program_changed_is_not_kept(field: str, text: str) -> None:
     token = issued_to(driver(11))
-    assert VALIDITY.suffices(token)
-    assert not VALIDITY.lives(replace(token, **{field: text}))
+    assert VALIDITY.is_sufficient(token)
+    assert not VALIDITY.is_usable(replace(token, **{field: text}))
 
 
 @pytest.mark.parametrize("changed", [{"identifier": None}, {"status": Status.FAILED}])
-def test_a_token_without_all_that_redeeming_it_needs_is_not_good(changed: dict[str, object]) -> None:
-    assert not VALIDITY.lives(replace(issued_to(driver(11)), **changed))
+def test_a_token_that_cannot_be_redeemed_is_not_usable(changed: dict[str, object]) -> None:
+    assert not VALIDITY.is_usable(replace(issued_to(driver(11)), **changed))
 
 
 @given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_\-+/.=~]{20,80}", fullmatch=True))
 @example("1.2E17-begins-like-a-number")
 @example("-4bYt=+begins/as.formulas_do")
 @settings(max_examples=50)
-def test_whatever_a_server_may_issue_is_good(token: str) -> None:
-    """Base64, base64url and JSON web tokens, with a code of ours."""
-    assert VALIDITY.suffices(replace(issued_to(driver(11)), token=token, code=new_code()))
+def test_any_token_that_a_server_may_issue_is_kept(token: str) -> None:
+    """Base64, base64url and JSON web tokens, with a generated code."""
+    assert VALIDITY.is_sufficient(replace(issued_to(driver(11)), token=token, code=new_code()))
 
 
-def test_a_token_of_the_sandbox_is_good_for_the_sandbox_only() -> None:
-    token = replace(issued_to(driver(11)), token="sandbox-4711")  # noqa: S106 - of nobody
-    assert not Validity(LEAST, NOW, real=True).lives(token)
-    assert Validity(LEAST, NOW, real=False).suffices(token)
+def test_a_sandbox_token_counts_in_the_sandbox_only() -> None:
+    token = replace(issued_to(driver(11)), token="sandbox-4711")  # noqa: S106 - fake
+    assert not Validity(LEAST, NOW, real=True).is_usable(token)
+    assert Validity(LEAST, NOW, real=False).is_sufficient(token)
 
 
-# --- who is asked for
+# --- which rows are requested
 
-ASKED = {"short", "expired", "spoilt", "failed", "unknown", "not_attempted", "new", "mended", "damaged"}
-KINDS = st.sampled_from(sorted(ASKED | {"good", "invalid", "twin", "other"}))
+REQUESTED = {"short", "expired", "corrupted", "failed", "unknown", "not_attempted", "new", "corrected", "damaged"}
+KINDS = st.sampled_from(sorted(REQUESTED | {"good", "invalid", "twin", "other"}))
 WITH_BEFORE = {"short", "failed", "unknown", "not_attempted", "damaged"}
 
 
 def row_of_kind(kind: str, number: int) -> tuple[str, Outcome | None]:
-    """A row's cell and what it came to; a twin names the driver 1 and so does its cell."""
-    who = driver(number)
+    """A row's cell and its outcome; of a twin, both name driver 1."""
+    identifier = driver(number)
     kinds: dict[str, tuple[str, Outcome | None]] = {
-        "good": (who.value, issued_to(who, LEAST)),
-        "short": (who.value, issued_to(who, LEAST - SECOND)),
-        "expired": (who.value, issued_to(who, -SECOND)),
-        "spoilt": (who.value, replace(issued_to(who), token="#NAME?")),  # noqa: S106 - no token any more
-        "failed": (who.value, without_token(Status.FAILED, who, attempts=2)),
-        "unknown": (who.value, without_token(Status.UNKNOWN, who, attempts=2)),
-        "not_attempted": (who.value, without_token(Status.NOT_ATTEMPTED, who)),
-        "new": (who.value, None),
-        "mended": (who.value, without_token(Status.INVALID, None)),
+        "good": (identifier.value, issued_to(identifier, LEAST)),
+        "short": (identifier.value, issued_to(identifier, LEAST - SECOND)),
+        "expired": (identifier.value, issued_to(identifier, -SECOND)),
+        "corrupted": (identifier.value, replace(issued_to(identifier), token="#NAME?")),  # noqa: S106 - no longer a token
+        "failed": (identifier.value, without_token(Status.FAILED, identifier, attempts=2)),
+        "unknown": (identifier.value, without_token(Status.UNKNOWN, identifier, attempts=2)),
+        "not_attempted": (identifier.value, without_token(Status.NOT_ATTEMPTED, identifier)),
+        "new": (identifier.value, None),
+        "corrected": (identifier.value, without_token(Status.INVALID, None)),
         "invalid": ("nobody", without_token(Status.INVALID, None)),
         "twin": ("1", without_token(Status.DUPLICATE, driver(1))),
-        "other": (f"9{who.value}", issued_to(who, LEAST)),
-        "damaged": ("2.81E+14", without_token(Status.FAILED, who, attempts=1)),
+        "other": (f"9{identifier.value}", issued_to(identifier, LEAST)),
+        "damaged": ("2.81E+14", without_token(Status.FAILED, identifier, attempts=1)),
     }
     return kinds[kind]
 
 
 @given(st.lists(KINDS, max_size=12), st.data())
 @settings(max_examples=50)
-def test_every_row_is_settled_and_just_those_without_a_good_token_are_asked_for(
+def test_every_row_has_an_outcome_and_exactly_those_without_a_valid_token_are_requested(
     kinds: list[str], data: st.DataObject
 ) -> None:
-    """Whatever mixture of rows, in whatever order: once each, in order, for the driver that is recorded."""
+    """For any mixture of rows in any order: once each, in order, for the recorded driver."""
     first = data.draw(st.integers(0, len(kinds)))
     numbered = [(kind, 100 + place) for place, kind in enumerate(kinds)]
     numbered.insert(first, ("good", 1))
     planned = batch_of(*(row_of_kind(kind, number) for kind, number in numbered))
 
-    expected = [(row, f"driverId={n}") for row, (kind, n) in enumerate(numbered, 2) if kind in ASKED]
+    expected = [(row, f"driverId={n}") for row, (kind, n) in enumerate(numbered, 2) if kind in REQUESTED]
     assert requested(planned) == expected
-    assert [one.before is not None for one in planned.drivers] == [k in WITH_BEFORE for k, _ in numbered if k in ASKED]
+    assert [one.before is not None for one in planned.drivers] == [
+        k in WITH_BEFORE for k, _ in numbered if k in REQUESTED
+    ]
     assert sorted(planned.outcomes) == list(planned.row_numbers())
     assert all(outcome.row == row for row, outcome in planned.outcomes.items())
-    assert planned.contested == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "other"]
+    assert planned.unclear == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "other"]
     assert planned.kept == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "good"]
     assert planned.lost == [row for row, (kind, _) in enumerate(numbered, 2) if kind == "unknown"]
     statuses = Counter(outcome.status for outcome in planned.outcomes.values())
     assert sum(statuses.values()) == len(planned) == len(numbered)
-    whose = list(planned.whose())
-    assert all(whose[row - 2] == one.identifier for row, one in planned.outcomes.items() if one.identifier)
+    owners = list(planned.owners())
+    assert all(owners[row - 2] == one.identifier for row, one in planned.outcomes.items() if one.identifier)
     assert all(one.identifier for one in planned.outcomes.values() if one.token)
 
 
 @given(st.lists(KINDS, min_size=1, max_size=8), st.randoms())
 @settings(max_examples=25)
 def test_sorting_the_rows_changes_nothing_for_any_of_them(kinds: list[str], random: Random) -> None:
-    """Rows whose driver another row may claim first aside: there the order decides."""
+    """Except for duplicates, where the order decides."""
     rows = [row_of_kind(kind, 100 + place) for place, kind in enumerate(kinds) if kind != "twin"]
     shuffled = list(rows)
     random.shuffle(shuffled)
     before, after = batch_of(*rows), batch_of(*shuffled)
-    assert {who for _, who in requested(before)} == {who for _, who in requested(after)}
+    assert {identifier for _, identifier in requested(before)} == {identifier for _, identifier in requested(after)}
     assert sorted(one.token for one in before.outcomes.values()) == sorted(one.token for one in after.outcomes.values())
 
 
-def test_a_token_on_two_rows_is_good_on_neither() -> None:
-    """As after a fill-down: nobody knows which of the two has it."""
+def test_a_token_on_two_rows_is_kept_on_neither() -> None:
+    """As after a fill-down: it is unknown to which of them it belongs."""
     one = issued_to(driver(11))
     planned = batch_of(("11", one), ("12", replace(one, identifier=driver(12))), ("13", issued_to(driver(13))))
     assert requested(planned) == [(2, "driverId=11"), (3, "driverId=12")]
@@ -223,40 +223,40 @@ def test_a_token_on_two_rows_is_good_on_neither() -> None:
 
 
 def test_a_token_that_was_copied_with_its_row_stays_with_the_row_that_has_the_identifier() -> None:
-    """As when a row is copied to add a driver, and the copy's auth_identifier cleared."""
+    """As when a row is copied to add a driver, and auth_identifier of the copy is cleared."""
     one = issued_to(driver(11))
     planned = batch_of(("11", one), ("12", replace(one, identifier=None)))
     assert requested(planned) == [(3, "driverId=12")]
     assert planned.outcomes[2] == one
 
 
-def test_rows_whose_roster_cells_changed_places_are_refused_whatever_names_them() -> None:
+def test_rows_with_swapped_roster_cells_are_skipped_whatever_identifies_them() -> None:
     """One driver has a driver ID, the other a username; their cells were sorted, the auth_ columns were not."""
     rows = (["", "alice"], issued_to(driver(11))), (["11", ""], issued_to(username("alice")))
     planned = batch_of(*rows, columns=("Driver ID", "Username"))
-    assert planned.contested == [2, 3]
+    assert planned.unclear == [2, 3]
     assert planned.drivers == []
     assert "username=alice" in planned.outcomes[2].error
     assert "driverId=11" in planned.outcomes[3].error
 
 
-def test_a_remark_goes_when_its_token_is_good_again() -> None:
-    """Such as that of a refused row that was put right, or that a token could not be renewed."""
-    told = replace(issued_to(driver(11)), error="this is the earlier token; no new one: HTTP 500", hint="Samsara: wait")
-    planned = batch_of(("11", told))
-    assert planned.outcomes[2] == replace(told, error="", hint="")
+def test_an_error_is_removed_when_its_token_is_kept_again() -> None:
+    """The error of a skipped row that was corrected, or of a failed renewal."""
+    earlier = replace(issued_to(driver(11)), error="earlier token kept: HTTP 500", hint="Samsara: wait")
+    planned = batch_of(("11", earlier))
+    assert planned.outcomes[2] == replace(earlier, error="", hint="")
     assert planned.changed
 
 
-def test_a_token_that_may_have_been_issued_beside_an_earlier_one_is_counted() -> None:
+def test_a_token_that_may_exist_in_addition_to_an_earlier_one_is_counted() -> None:
     soon = issued_to(driver(11), timedelta(minutes=1))
-    cut_off = Attempts(Driver(2, driver(11), soon)).intent()
-    assert cut_off.token == soon.token
-    assert batch_of(("11", cut_off)).lost == [2]
+    intent = Attempts(Driver(2, driver(11), soon)).intent()
+    assert intent.token == soon.token
+    assert batch_of(("11", intent)).lost == [2]
 
 
 @pytest.mark.parametrize("status", [Status.INVALID, Status.DUPLICATE])
-def test_a_mended_row_is_asked_for_as_its_cell_says_now(status: Status) -> None:
+def test_a_corrected_row_is_requested_with_its_new_cell(status: Status) -> None:
     planned = batch_of(("12", without_token(status, driver(11) if status is Status.DUPLICATE else None)))
     assert planned.drivers == [Driver(2, driver(12))]
     assert planned.outcomes[2].status is Status.NOT_ATTEMPTED
@@ -264,55 +264,55 @@ def test_a_mended_row_is_asked_for_as_its_cell_says_now(status: Status) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_row_mended_to_a_driver_that_another_row_has_becomes_its_duplicate_wherever_it_stands(first: bool) -> None:
+def test_a_row_corrected_to_the_driver_of_another_row_becomes_its_duplicate_in_any_order(first: bool) -> None:
     rows = [("11", without_token(Status.INVALID, None)), ("11", issued_to(driver(11)))]
     planned = batch_of(*(rows if first else reversed(rows)))
-    mended, other = (2, 3) if first else (3, 2)
+    corrected, other = (2, 3) if first else (3, 2)
     assert planned.drivers == []
-    assert planned.outcomes[mended].status is Status.DUPLICATE
-    assert planned.outcomes[mended].error == f"the same driver as in row {other}"
+    assert planned.outcomes[corrected].status is Status.DUPLICATE
+    assert planned.outcomes[corrected].error == f"same driver as row {other}"
     assert planned.outcomes[other] == replace(issued_to(driver(11)), row=other)
 
 
-def test_of_two_new_rows_for_one_driver_the_first_is_asked_for() -> None:
+def test_the_first_of_two_new_rows_for_a_driver_is_requested() -> None:
     planned = batch_of(("11", None), ("11", None))
     assert requested(planned) == [(2, "driverId=11")]
     assert planned.outcomes[3].status is Status.DUPLICATE
 
 
-def test_a_duplicate_whose_other_row_was_deleted_is_asked_for() -> None:
+def test_a_duplicate_is_requested_after_the_other_row_was_deleted() -> None:
     assert requested(batch_of(("11", without_token(Status.DUPLICATE, driver(11))))) == [(2, "driverId=11")]
 
 
-def test_rows_that_are_as_they_were_leave_the_batch_unchanged() -> None:
-    """So a file in which nothing is to be done is not even written."""
+def test_unchanged_rows_leave_the_batch_unchanged() -> None:
+    """So a file without anything to do is not even written."""
     rows = [
         ("11", issued_to(driver(11))),
-        ("x", Outcome(3, Status.INVALID, error="'x' is not a driver ID", hint=str(Hint.DRIVER_ID))),
+        ("x", Outcome(3, Status.INVALID, error="'x' is not a valid driver ID", hint=str(Hint.DRIVER_ID))),
         (
             "11",
-            Outcome(4, Status.DUPLICATE, driver(11), error="the same driver as in row 2", hint=str(Hint.DUPLICATE)),
+            Outcome(4, Status.DUPLICATE, driver(11), error="same driver as row 2", hint=str(Hint.DUPLICATE)),
         ),
     ]
     planned = batch_of(*rows)
     assert (planned.changed, planned.drivers) == (False, [])
-    assert [planned.outcomes[row].error for row in (2, 3, 4)] == [came_to.error for _, came_to in rows]
+    assert [planned.outcomes[row].error for row in (2, 3, 4)] == [outcome.error for _, outcome in rows]
 
 
-# --- whose a row is
+# --- the driver of a row
 
 
 @pytest.mark.parametrize("cell", ["", " ", "2.81E+14", "281,474", "1\x072", "#NAME?", "nobody"])
 @pytest.mark.parametrize("status", [Status.FAILED, Status.UNKNOWN, Status.NOT_ATTEMPTED, Status.DUPLICATE])
-def test_where_the_cell_is_damaged_the_identifier_is_the_driver(cell: str, status: Status) -> None:
+def test_if_the_cell_is_damaged_the_identifier_decides(cell: str, status: Status) -> None:
     planned = batch_of((cell, without_token(status, driver(281474977000000))))
     assert requested(planned) == [(2, "driverId=281474977000000")]
-    assert list(planned.whose()) == [driver(281474977000000)]
+    assert list(planned.owners()) == [driver(281474977000000)]
     assert list(planned.conflicts()) == [None]
 
 
 @pytest.mark.parametrize(
-    ("column", "cell", "who", "other"),
+    ("column", "cell", "identifier", "other"),
     [
         ("Driver ID", "12", driver(11), driver(12)),
         ("External ID", "payrollId:2", Identifier(IdentifierKind.EXTERNAL_ID, "payrollId:1"), None),
@@ -320,58 +320,58 @@ def test_where_the_cell_is_damaged_the_identifier_is_the_driver(cell: str, statu
         ("Username", "Alice", username("alice"), username("Alice")),
     ],
 )
-def test_a_cell_of_the_same_kind_that_names_another_driver_refuses_the_row(
-    column: str, cell: str, who: Identifier, other: Identifier | None
+def test_a_row_is_skipped_if_the_cell_that_was_sent_names_another_driver(
+    column: str, cell: str, identifier: Identifier, other: Identifier | None
 ) -> None:
-    other = other or Identifier(who.kind, cell)
-    held = issued_to(who)
+    other = other or Identifier(identifier.kind, cell)
+    held = issued_to(identifier)
     planned = batch_of((cell, held), columns=[column])
-    assert (planned.drivers, planned.contested) == ([], [2])
+    assert (planned.drivers, planned.unclear) == ([], [2])
     assert list(planned.conflicts()) == [other]
     refused = planned.outcomes[2]
-    assert str(who) in refused.error
+    assert str(identifier) in refused.error
     assert str(other) in refused.error
     assert refused == replace(held, error=refused.error, hint=str(Hint.ANOTHER_DRIVER))
 
 
-def test_a_refused_row_is_refused_again_just_the_same() -> None:
+def test_a_skipped_row_is_skipped_again_with_the_same_outcome() -> None:
     once = batch_of(("12", issued_to(driver(11), LEAST)))
     again = batch_of(("12", once.outcomes[2]))
     assert again.outcomes == once.outcomes
     assert (once.changed, again.changed) == (True, False)
-    assert again.contested == [2]
+    assert again.unclear == [2]
 
 
-def test_a_row_that_was_refused_and_put_right_says_no_more_that_its_cells_name_another() -> None:
+def test_a_corrected_row_no_longer_reports_that_its_cells_name_another_driver() -> None:
     refused = batch_of(("12", issued_to(driver(11)))).outcomes[2]
-    mended = batch_of(("11", refused))
-    assert mended.contested == []
-    assert mended.outcomes[2].token == refused.token
-    assert "driverId=12" not in mended.outcomes[2].error
-    assert mended.outcomes[2].hint == ""
+    corrected = batch_of(("11", refused))
+    assert corrected.unclear == []
+    assert corrected.outcomes[2].token == refused.token
+    assert "driverId=12" not in corrected.outcomes[2].error
+    assert corrected.outcomes[2].hint == ""
 
 
 def test_columns_of_other_kinds_do_not_matter() -> None:
-    """Neither what they name, nor that a more specific one was added since."""
+    """Neither their content, nor that a preferred one was added."""
     columns = ("Driver ID", "External ID", "Username")
     rows = [(("12", "payrollId:2", "alice"), without_token(Status.FAILED, username("alice")))]
     rows += [(("11", "payrollId:1", ""), without_token(Status.FAILED, driver(11)))]
     planned = batch_of(*rows, columns=columns)
     assert requested(planned) == [(2, "username=alice"), (3, "driverId=11")]
-    assert planned.contested == []
+    assert planned.unclear == []
 
 
-def test_a_blanked_cell_beside_one_that_names_a_driver_by_another_kind_refuses_the_row() -> None:
-    """Somebody else has the row now, or may have; a damaged cell is no such sign."""
+def test_a_row_is_skipped_if_its_cell_was_blanked_and_another_kind_identifies_a_driver() -> None:
+    """The row may belong to another driver now; a damaged cell does not count."""
     columns = ("Driver ID", "Username")
     rows = [(("", "alice"), issued_to(driver(11))), (("2.81E+14", "bob"), without_token(Status.FAILED, driver(12)))]
     planned = batch_of(*rows, columns=columns)
-    assert planned.contested == [2]
+    assert planned.unclear == [2]
     assert requested(planned) == [(3, "driverId=12")]
 
 
-def test_without_the_identifier_the_cell_counts() -> None:
-    """So a person settles a contradiction; the token of the other driver goes."""
+def test_without_the_identifier_the_cell_decides() -> None:
+    """So a user resolves a contradiction; the token of the other driver is dropped."""
     planned = batch_of(("12", replace(issued_to(driver(11)), identifier=None)))
     assert planned.drivers == [Driver(2, driver(12))]
     assert planned.outcomes[2].token == ""
@@ -383,7 +383,7 @@ def test_without_any_column_of_the_roster_the_identifiers_suffice() -> None:
     assert planned.kept == [3]
 
 
-def test_a_refused_row_keeps_its_driver_so_that_no_other_row_gets_it() -> None:
+def test_a_skipped_row_keeps_its_driver_so_that_no_other_row_gets_it() -> None:
     planned = batch_of(
         ("12", issued_to(driver(11))), ("11", None), ("12", None), ("13", without_token(Status.FAILED, driver(13)))
     )
@@ -391,17 +391,17 @@ def test_a_refused_row_keeps_its_driver_so_that_no_other_row_gets_it() -> None:
     assert planned.outcomes[3].status is Status.DUPLICATE
 
 
-def test_a_row_that_names_nobody_is_a_problem() -> None:
-    (problem,) = batch_of(("", None)).whose()
-    assert problem == Problem("no identifier in this row", Hint.NO_IDENTIFIER)
+def test_a_row_without_an_identifier_is_a_problem() -> None:
+    (problem,) = batch_of(("", None)).owners()
+    assert problem == Problem("no identifier in the row", Hint.NO_IDENTIFIER)
 
 
 # --- what is never guessed
 
 
-def test_two_rows_of_one_driver_that_was_sent_for_both_are_refused() -> None:
-    """A row was copied: which of the two is its own nobody can tell."""
-    with pytest.raises(ResultsError, match=r"rows 2 and 4 are both the one of driverId=11") as caught:
+def test_two_rows_that_were_sent_as_one_driver_are_refused() -> None:
+    """A row was copied: it is unclear which of the two is the original."""
+    with pytest.raises(ResultsError, match=r"rows 2 and 4 were both sent as driverId=11") as caught:
         batch_of(("11", issued_to(driver(11))), ("12", None), ("13", without_token(Status.FAILED, driver(11))))
     assert TOKEN not in caught.value.message
 
@@ -413,14 +413,14 @@ def test_two_columns_for_one_kind_are_refused() -> None:
 
 def test_a_journal_that_lost_a_row_is_refused() -> None:
     frame = pd.DataFrame([["11", *[""] * 11]] * 2, columns=["Driver ID", *AUTH_COLUMNS], dtype=object)
-    with pytest.raises(ResultsError, match="does not hold every row"):
+    with pytest.raises(ResultsError, match="does not contain all rows"):
         Batch.of_results(Results(frame, [2, 4]), "depot.results.csv.partial", VALIDITY)
 
 
 @given(by=st.integers(-13, 13).filter(bool), place=st.integers(0, 12), status=st.sampled_from(["issued", "failed"]))
 @settings(max_examples=40)
 def test_a_shifted_row_is_refused_without_showing_a_token_or_code(by: int, place: int, status: str) -> None:
-    """As after a cell was deleted or inserted, wherever the roster's columns stand: tokens stand for statuses then."""
+    """As after a cell was deleted or inserted: a token may be in the status column then."""
     cells = ["North", *auth_cells(replace(issued_to(driver(11)), status=Status(status), error="why", request_id="r-1"))]
     header = ["Depot", *AUTH_COLUMNS]
     cells.insert(place, "11")
@@ -432,7 +432,7 @@ def test_a_shifted_row_is_refused_without_showing_a_token_or_code(by: int, place
         shown = f"{planned.outcomes} {planned.drivers}"  # nothing of it was left in the auth_ columns
         assert planned.kept == []
     except ResultsError as error:
-        shown = f"{error.message} {error.tip}"
+        shown = f"{error.message} {error.hint}"
     assert TOKEN not in shown
     assert CODE not in shown
 
@@ -440,7 +440,7 @@ def test_a_shifted_row_is_refused_without_showing_a_token_or_code(by: int, place
 # --- the roster's own batch, and whether a roster is the one of a batch
 
 
-def test_of_a_roster_every_row_is_settled_from_the_beginning() -> None:
+def test_every_row_of_a_roster_has_an_outcome_from_the_start() -> None:
     planned = Batch.of_roster(roster())
     assert requested(planned) == [(2, "driverId=11"), (3, "driverId=12")]
     assert [planned.outcomes[row].status for row in planned.row_numbers()] == [
@@ -450,8 +450,8 @@ def test_of_a_roster_every_row_is_settled_from_the_beginning() -> None:
         Status.DUPLICATE,
     ]
     assert planned.header == ["Depot", "Driver ID", *AUTH_COLUMNS]
-    assert (planned.kept, planned.lost, planned.contested, planned.changed) == ([], [], [], True)
-    assert list(planned.whose()) == list(roster().identifiers())
+    assert (planned.kept, planned.lost, planned.unclear, planned.changed) == ([], [], [], True)
+    assert list(planned.owners()) == list(roster().identifiers())
     assert list(planned.conflicts()) == [None] * 4
 
 
@@ -470,7 +470,7 @@ def test_of_a_roster_every_row_is_settled_from_the_beginning() -> None:
         (DEPOT.replace("North,11\nSouth,12", "South,12\nNorth,11"), "row 2 differs"),
     ],
 )
-def test_difference_names_where_a_roster_is_another(text: str, difference: str) -> None:
+def test_difference_reports_where_a_roster_differs(text: str, difference: str) -> None:
     assert Batch.of_roster(roster()).difference(roster(text)) == difference
 
 
@@ -486,9 +486,9 @@ def test_difference_sees_any_cell_that_changed(row: int, column: int, cell: str)
 # --- numbers that add up
 
 
-def any_outcome(row: int, who: Identifier, status: Status) -> Outcome:
-    came_to = issued_to(who) if status is Status.ISSUED else without_token(status, who, attempts=1)
-    return replace(came_to, row=row)
+def any_outcome(row: int, identifier: Identifier, status: Status) -> Outcome:
+    outcome = issued_to(identifier) if status is Status.ISSUED else without_token(status, identifier, attempts=1)
+    return replace(outcome, row=row)
 
 
 @given(
@@ -499,7 +499,7 @@ def any_outcome(row: int, who: Identifier, status: Status) -> Outcome:
 def test_statuses_add_up_to_the_roster_whatever_they_are(
     rows: list[str], drawn: list[Status | None], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Through a real journal, one that is gone on with, and the published file; None: no line was written."""
+    """In a real journal, a resumed one, and the published file; None: no line was written."""
     cells = {"driver": "{}", "invalid": "x{}", "twin": "100"}
     text = "Driver ID\n100\n" + "".join(cells[kind].format(200 + n) + "\n" for n, kind in enumerate(rows))
     given_roster = roster(text)
@@ -510,8 +510,8 @@ def test_statuses_add_up_to_the_roster_whatever_they_are(
         recorded = [any_outcome(d.row, d.identifier, s) for d, s in zip(planned.drivers, drawn, strict=False) if s]
         journal.record(*recorded)
         journal.close()
-    came_to = planned.outcomes | {one.row: one for one in recorded}
-    expected = Counter(one.status for one in came_to.values())
+    outcomes = planned.outcomes | {one.row: one for one in recorded}
+    expected = Counter(one.status for one in outcomes.values())
     with Destination(path) as place:
         found = place.begin(given_roster, VALIDITY)
         assert Counter(one.status for one in found.outcomes.values()) == expected
@@ -527,7 +527,7 @@ def test_statuses_add_up_to_the_roster_whatever_they_are(
 # --- outcomes
 
 
-def test_outcomes_are_made_when_asked_for_unless_they_were_settled() -> None:
+def test_default_outcomes_are_created_on_access() -> None:
     made: list[int] = []
 
     def make(row: int) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import tempfile
 from dataclasses import replace
 from datetime import timedelta
@@ -25,9 +26,9 @@ from support.rosters import (
     NAMES,
     TOKEN,
     batch,
-    cut_off,
     failed,
     files_up_to,
+    interrupt,
     issued,
     journal_of,
     lines,
@@ -38,8 +39,11 @@ from support.rosters import (
 
 from batch_issuer.errors import ResultsError, RosterError, StorageError
 from batch_issuer.model import Outcome, Status
-from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, count_statuses, read_results
+from batch_issuer.results import AUTH_COLUMNS, Batch, Destination, Validity, count_statuses, read_results
 from batch_issuer.roster import Roster
+
+NOT_REAL = replace(FIVE_MINUTES, real=False)
+"""For another sandbox run."""
 
 
 def begin(
@@ -48,17 +52,17 @@ def begin(
     *,
     source: Path | None = None,
     overwrite: bool = False,
-    restart: bool = False,
+    validity: Validity = FIVE_MINUTES,
 ) -> Batch:
-    """The rows that a run with this roster would issue for; then it is left again."""
+    """The rows that a run with this roster would issue for."""
     with Destination(place.path, roster=source) as entered:
-        return entered.begin(roster(text), FIVE_MINUTES, overwrite=overwrite, restart=restart)
+        return entered.begin(roster(text), validity, overwrite=overwrite)
 
 
-def restart(place: Destination) -> None:
-    """Begin a journal anew, and leave it."""
+def start_over(place: Destination) -> None:
+    """Start a journal in place of an interrupted run's, and leave it."""
     with place:
-        place.open_journal(place.begin(roster(), FIVE_MINUTES, restart=True)).close()
+        place.open_journal(place.begin(roster(), FIVE_MINUTES, overwrite=True)).close()
 
 
 def refusal_to_begin(
@@ -67,13 +71,12 @@ def refusal_to_begin(
     *,
     source: Path | None = None,
     overwrite: bool = False,
-    restart: bool = False,
 ) -> ResultsError:
-    """Why such a run does not begin; nothing was changed, and something is to be done about it."""
+    """The error with which such a run does not begin; nothing was changed, and there is a hint."""
     before = sorted(place.path.parent.iterdir()) if place.path.parent.is_dir() else None
     with pytest.raises(ResultsError) as caught:
-        begin(place, text, source=source, overwrite=overwrite, restart=restart)
-    assert caught.value.tip
+        begin(place, text, source=source, overwrite=overwrite)
+    assert caught.value.hint
     assert before is None or sorted(place.path.parent.iterdir()) == before
     return caught.value
 
@@ -93,14 +96,14 @@ def test_a_missing_folder_is_refused(tmp_path: Path, overwrite: bool) -> None:
     assert "no folder" in refusal_to_begin(Destination(tmp_path / "file" / "out.csv"), overwrite=overwrite).message
 
 
-@pytest.mark.parametrize("told", [{}, {"overwrite": True}, {"restart": True}])
+@pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("suffix", ["", ".partial"])
 @pytest.mark.parametrize("target", ["elsewhere.csv", "missing.csv"])
-def test_a_symbolic_link_is_refused(place: Destination, told: dict[str, bool], suffix: str, target: str) -> None:
+def test_a_symbolic_link_is_refused(place: Destination, overwrite: bool, suffix: str, target: str) -> None:
     elsewhere = place.path.with_name("elsewhere.csv")
     elsewhere.write_text("precious")
     place.path.with_name(place.path.name + suffix).symlink_to(place.path.with_name(target))
-    assert "symbolic link" in refusal_to_begin(place, **told).message
+    assert "symbolic link" in refusal_to_begin(place, overwrite=overwrite).message
     assert elsewhere.read_text() == "precious"
 
 
@@ -126,13 +129,13 @@ def test_a_roster_that_is_not_there_is_not_in_the_way(place: Destination) -> Non
     assert begin(place, source=place.path.with_name("missing.csv")).drivers
 
 
-def test_results_with_tokens_are_replaced_only_when_told_and_retry_is_suggested(place: Destination) -> None:
+def test_results_with_tokens_are_replaced_only_with_overwrite_and_retry_is_suggested(place: Destination) -> None:
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     refused = refusal_to_begin(place)
-    assert "holds tokens" in refused.message
-    assert f"batch-issuer retry {place.path}" in refused.tip
-    assert "--overwrite" in refused.tip
+    assert "already contains login tokens" in refused.message
+    assert f"batch-issuer retry {place.path}" in refused.hint
+    assert "--overwrite" in refused.hint
     assert [driver.row for driver in begin(place, overwrite=True).drivers] == [2, 3]
 
 
@@ -143,10 +146,10 @@ def test_results_without_tokens_may_be_replaced(place: Destination) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"Driver ID\n1\n", b"auth_token\n\n", b"PK\x03\x04", b"\xff\xfe\x00", b'"'])
-@pytest.mark.parametrize("told", [{}, {"overwrite": True}, {"restart": True}])
-def test_any_other_file_is_never_replaced_told_or_not(place: Destination, data: bytes, told: dict[str, bool]) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_any_other_file_is_never_replaced(place: Destination, data: bytes, overwrite: bool) -> None:
     place.path.write_bytes(data)
-    assert "never replaced" in refusal_to_begin(place, **told).message
+    assert "never replaced" in refusal_to_begin(place, overwrite=overwrite).message
     assert place.path.read_bytes() == data
 
 
@@ -156,7 +159,7 @@ def test_any_other_file_is_never_replaced_told_or_not(place: Destination, data: 
 def test_a_name_that_no_csv_file_can_have_or_that_promises_another_format_is_refused(name: str) -> None:
     with pytest.raises(ResultsError) as caught:
         Destination(Path(name))
-    assert caught.value.tip
+    assert caught.value.hint
 
 
 def test_the_name_of_the_journal_means_the_results(tmp_path: Path) -> None:
@@ -167,7 +170,7 @@ def test_the_name_of_the_journal_means_the_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [245, 250, 300])
 def test_a_name_too_long_for_the_disk_is_refused_before_the_run(tmp_path: Path, length: int) -> None:
     """With 250 characters the results would fit, but not the files beside them."""
-    place = Destination(tmp_path / ("x" * length))
+    place = Destination(tmp_path / f"{'x' * (length - 4)}.csv")
 
     def begun() -> None:
         with place:
@@ -181,12 +184,12 @@ def test_a_name_too_long_for_the_disk_is_refused_before_the_run(tmp_path: Path, 
 # --- before the run: what an earlier one left
 
 
-def test_a_journal_left_behind_by_a_run_of_the_same_roster_is_gone_on_with(place: Destination) -> None:
+def test_the_journal_of_an_interrupted_run_of_the_same_roster_is_resumed(place: Destination) -> None:
     rows = batch()
-    before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
-    gone_on = begin(place)
-    assert [driver.row for driver in gone_on.drivers] == [3]
-    assert gone_on.outcomes[2] == issued(rows.drivers[0])
+    before = interrupt(place, rows, issued(rows.drivers[0])).read_bytes()
+    resumed = begin(place)
+    assert [driver.row for driver in resumed.drivers] == [3]
+    assert resumed.outcomes[2] == issued(rows.drivers[0])
     assert place.partial.read_bytes() == before
 
 
@@ -199,42 +202,77 @@ def test_a_journal_left_behind_by_a_run_of_the_same_roster_is_gone_on_with(place
         (DEPOT.replace("Depot", "depot"), "columns"),
     ],
 )
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_journal_of_another_roster_is_refused_told_to_overwrite_or_not(
-    place: Destination, text: str, difference: str, overwrite: bool
+def test_a_journal_of_another_roster_is_refused_unless_overwritten(
+    place: Destination, text: str, difference: str
 ) -> None:
     rows = batch()
-    before = cut_off(place, rows, issued(rows.drivers[0])).read_bytes()
-    refused = refusal_to_begin(place, text, overwrite=overwrite)
-    assert "its roster was another" in refused.message
+    before = interrupt(place, rows, issued(rows.drivers[0])).read_bytes()
+    refused = refusal_to_begin(place, text)
+    assert "had another roster" in refused.message
     assert difference in refused.message
-    assert "--restart" in refused.tip
-    assert "batch-issuer retry" in refused.tip
+    assert "--overwrite to start over: the journal is kept as depot.results.csv.partial.1" in refused.hint
+    assert "batch-issuer retry" in refused.hint
     assert place.partial.read_bytes() == before
-    assert [driver.row for driver in begin(place, text, restart=True).drivers][:2] == [2, 3]
+    assert [driver.row for driver in begin(place, text, overwrite=True).drivers][:2] == [2, 3]
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_file_in_the_place_of_the_journal_that_is_none_is_refused(place: Destination, overwrite: bool) -> None:
+def test_a_file_in_the_place_of_the_journal_is_refused_or_set_aside(place: Destination) -> None:
     place.partial.write_bytes(b"precious")
-    assert "--restart" in refusal_to_begin(place, overwrite=overwrite).tip
+    assert "--overwrite" in refusal_to_begin(place).hint
     assert place.partial.read_bytes() == b"precious"
+    start_over(place)
+    assert place.aside is not None
+    assert place.aside.read_bytes() == b"precious"
 
 
-def test_a_journal_left_behind_is_set_aside_under_a_free_name(place: Destination) -> None:
+def test_starting_over_names_the_results_that_it_replaces_as_well(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    place.partial.write_bytes(b"precious")
+    hint = refusal_to_begin(place).hint
+    assert "start over: depot.results.csv is replaced, and the journal is kept as depot.results.csv.partial.1" in hint
+
+
+def test_a_journal_that_cannot_be_read_may_be_set_aside_by_retry_only_if_there_are_results(place: Destination) -> None:
+    place.partial.write_bytes(b"precious")
+    with place, pytest.raises(ResultsError) as caught:
+        place.reopen(FIVE_MINUTES)
+    assert "--overwrite" not in caught.value.hint
+    assert "move depot.results.csv.partial away" in caught.value.hint
+    with place, pytest.raises(ResultsError, match="only the journal of an interrupted run"):
+        place.reopen(FIVE_MINUTES, overwrite=True)
+    assert place.partial.read_bytes() == b"precious"
+    rows = batch()
+    place.partial.unlink()
+    publish(place, rows, issued(rows.drivers[0]))
+    place.partial.write_bytes(b"precious")
+    with place, pytest.raises(ResultsError) as caught:
+        place.reopen(FIVE_MINUTES)
+    assert "add --overwrite to use depot.results.csv as it is: the journal is kept as depot" in caught.value.hint
+    with place:
+        assert [driver.row for driver in place.reopen(FIVE_MINUTES, overwrite=True).drivers] == [3]
+
+
+def test_a_command_in_a_hint_can_be_copied(tmp_path: Path) -> None:
+    place, rows = Destination(tmp_path / "our depot.csv"), batch()
+    publish(place, rows, issued(rows.drivers[0]))
+    assert f"batch-issuer retry '{place.path}', or" in refusal_to_begin(place).hint
+
+
+def test_the_journal_of_an_interrupted_run_is_set_aside_under_a_free_name(place: Destination) -> None:
     for number in (1, 2, 3):
         place.partial.write_text(f"run {number}")
-        restart(place)
+        start_over(place)
         assert place.aside == place.partial.with_name(f"{place.partial.name}.{number}")
         place.partial.unlink()
     place.aside = None
-    restart(place)
+    start_over(place)
     assert place.aside is None
     aside = [place.partial.with_name(f"{place.partial.name}.{number}") for number in (1, 2, 3)]
     assert [path.read_text() for path in aside] == ["run 1", "run 2", "run 3"]
 
 
-def test_results_that_somebody_worked_on_after_the_run_was_cut_off_are_not_replaced(place: Destination) -> None:
+def test_results_that_were_edited_after_the_run_was_interrupted_are_not_replaced(place: Destination) -> None:
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     with place:
@@ -242,12 +280,88 @@ def test_results_that_somebody_worked_on_after_the_run_was_cut_off_are_not_repla
     place.path.write_bytes(place.path.read_bytes().replace(b"South", b"Harbour"))
     os.utime(place.path, ns=(0, place.partial.stat().st_mtime_ns + 10**9))
     edited = place.path.read_bytes()
-    with place, pytest.raises(ResultsError, match="was changed after the run") as caught:
+    with place, pytest.raises(ResultsError, match="was changed after the interrupted run") as caught:
         place.reopen(FIVE_MINUTES)
-    assert "--restart" in caught.value.tip
+    assert f"batch-issuer retry {place.path} --overwrite" in caught.value.hint
     with place:
-        assert place.reopen(FIVE_MINUTES, restart=True).cells["Depot"].tolist()[1] == "Harbour"
+        assert place.reopen(FIVE_MINUTES, overwrite=True).cells["Depot"].tolist()[1] == "Harbour"
     assert place.path.read_bytes() == edited
+
+
+def test_results_of_the_sandbox_alone_are_replaced_by_real_ones(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0], "sandbox-1"), failed(rows.drivers[1]))
+    assert [driver.row for driver in begin(place).drivers] == [2, 3]
+    with pytest.raises(ResultsError, match="already contains login tokens"):
+        begin(place, validity=NOT_REAL)  # another sandbox run
+    publish(place, rows, issued(rows.drivers[0], "sandbox-1"), issued(rows.drivers[1], TOKEN))
+    assert "already contains login tokens" in refusal_to_begin(place).message
+
+
+@pytest.mark.parametrize("text", [DEPOT, DEPOT.replace("12", "13"), DEPOT + "North,13\n"])
+def test_a_journal_of_the_sandbox_alone_is_replaced_by_a_real_one(place: Destination, text: str) -> None:
+    """Whatever the roster is now; nothing of the sandbox is kept."""
+    rows = batch()
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1"))
+    with place:
+        begun = place.begin(roster(text), FIVE_MINUTES)
+        assert not place.resumes
+        assert [driver.row for driver in begun.drivers][:2] == [2, 3]
+        place.open_journal(begun).close()
+    assert place.aside is None
+    assert [path.name for path in place.path.parent.iterdir()] == [place.partial.name]
+    assert b"sandbox-1" not in place.partial.read_bytes()
+
+
+def test_a_journal_of_the_sandbox_is_resumed_by_another_sandbox_run(place: Destination) -> None:
+    rows = batch()
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1"))
+    assert [driver.row for driver in begin(place, validity=NOT_REAL).drivers] == [3]
+
+
+def test_a_journal_with_one_real_token_is_resumed(place: Destination) -> None:
+    rows = batch()
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1"), issued(rows.drivers[1], TOKEN))
+    assert [driver.row for driver in begin(place).drivers] == [2]
+    assert "had another roster" in refusal_to_begin(place, DEPOT + "North,13\n").message
+
+
+def test_a_journal_of_the_sandbox_does_not_hide_real_results(place: Destination) -> None:
+    rows = batch()
+    publish(place, rows, issued(rows.drivers[0], TOKEN))
+    interrupt(place, rows, issued(rows.drivers[0], "sandbox-1"))
+    assert "already contains login tokens" in refusal_to_begin(place).message
+
+
+@pytest.mark.parametrize("name", ["results.pdf", "results.dat", "results", "results.", "results.csv.bak"])
+def test_a_new_results_file_needs_a_known_ending_and_an_old_one_can_be_finished(tmp_path: Path, name: str) -> None:
+    """An earlier version wrote CSV under any name."""
+    place = Destination(tmp_path / name)
+    assert "use a name that ends in .csv, .tsv, .txt or .xlsx" in refusal_to_begin(place).hint
+    publish(place, batch(), issued(batch().drivers[0]))
+    with place:
+        rows = place.reopen(FIVE_MINUTES)
+        assert [driver.row for driver in rows.drivers] == [3]
+        place.publish(rows, rows.outcomes | {3: issued(rows.drivers[0], TOKEN[::-1])})
+    assert [line["auth_status"] for line in lines(place.path)][:2] == ["issued", "issued"]
+
+
+@pytest.mark.parametrize("name", ["results.CSV", "results.tsv", "results.Txt", "results.xlsx"])
+def test_known_endings_are_accepted_in_any_case(tmp_path: Path, name: str) -> None:
+    assert begin(Destination(tmp_path / name)).drivers
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes as POSIX has them")
+def test_missing_folders_are_created_private_when_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "tonight" / "out.csv"
+    with Destination(path, creates_folder=True):
+        assert mode(path.parent) == mode(path.parent.parent) == 0o700
+    with Destination(path, creates_folder=True):
+        pass
+    assert mode(tmp_path) == 0o700
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError), Destination(tmp_path / "file" / "out.csv", creates_folder=True):
+        pass
 
 
 def test_results_that_were_only_touched_since_are_no_obstacle(place: Destination) -> None:
@@ -261,7 +375,7 @@ def test_results_that_were_only_touched_since_are_no_obstacle(place: Destination
 
 
 def test_another_live_run_keeps_all_others_away(place: Destination) -> None:
-    """The second is told whom to wait for; nothing of the first is touched."""
+    """The second one names the first, and touches none of its files."""
     with place:
         journal = place.open_journal(batch())
         before = {path: path.read_bytes() for path in place.path.parent.iterdir()}
@@ -286,7 +400,7 @@ def test_another_live_process_keeps_all_others_away_until_it_is_killed(place: De
         with pytest.raises(ResultsError, match=f"another run .*process {other.pid}"), place:
             pass
         other.kill()
-    restart(place)
+    start_over(place)
     assert place.aside is not None
     assert [line["auth_status"] for line in lines(place.aside)] == ["not_attempted"]
 
@@ -311,7 +425,7 @@ def test_the_results_hold_the_roster_in_order_and_then_the_outcomes(place: Desti
     assert (back["auth_error"][2], back["auth_request_id"][2]) == ("=HTTP 404", "@r")
 
 
-def test_how_many_cells_got_an_apostrophe_is_told(place: Destination) -> None:
+def test_the_number_of_cells_with_an_apostrophe_is_reported(place: Destination) -> None:
     assert publish(place, batch("Driver ID,=a,b\n1,=1,+1\n2,'=1,@x\n")) == (place.path, 4)
 
 
@@ -398,7 +512,7 @@ def test_what_no_results_file_can_hold_is_refused_before_the_run(place: Destinat
         rows = Batch.of_roster(Roster.from_frame(pd.DataFrame({"Driver ID": ["1"], "Note": [cell]})))
     except RosterError:
         return
-    cut_off(place, rows)
+    interrupt(place, rows)
     publish(place, rows, issued(rows.drivers[0]))
     assert read_results(place.path).frame["Note"].tolist() == [cell]
 
@@ -414,7 +528,7 @@ def test_tokens_sit_on_their_rows_whatever_the_index_of_the_table(place: Destina
 
 def test_a_password_of_the_roster_is_in_no_file(place: Destination) -> None:
     rows = batch("Driver ID,Password\n1,hunter2\n2,hunter2\n")
-    assert b"hunter2" not in cut_off(place, rows).read_bytes()
+    assert b"hunter2" not in interrupt(place, rows).read_bytes()
     publish(place, rows)
     assert b"hunter2" not in place.path.read_bytes()
 
@@ -446,7 +560,7 @@ def test_when_the_disk_is_full_the_old_results_and_the_journal_stay(place: Desti
         journal = place.partial.read_bytes()
         with files_up_to(100), pytest.raises(StorageError) as caught:
             place.publish(rows, all_issued(rows))
-        assert TOKEN not in caught.value.message + caught.value.tip
+        assert TOKEN not in caught.value.message + caught.value.hint
         assert place.path.read_bytes() == b"old results"
         assert place.partial.read_bytes() == journal
         place.publish(rows, all_issued(rows))  # with room again
@@ -477,7 +591,7 @@ def test_a_folder_that_came_in_the_way_does_not_cost_the_results(place: Destinat
     assert [line["auth_token"] for line in lines(path)] == [all_issued(rows)[row].token for row in rows.row_numbers()]
 
 
-def test_results_that_somebody_saves_while_the_run_is_at_work_are_not_replaced(place: Destination) -> None:
+def test_results_that_somebody_saves_during_the_run_are_not_replaced(place: Destination) -> None:
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     with place:
@@ -491,9 +605,9 @@ def test_results_that_somebody_saves_while_the_run_is_at_work_are_not_replaced(p
 
 
 @pytest.mark.parametrize("name", [".partial", ".writing", ".partial.writing", ".lock"])
-def test_a_roster_whose_name_the_run_needs_for_itself_is_refused(place: Destination, name: str) -> None:
+def test_a_roster_with_a_name_that_the_run_needs_is_refused(place: Destination, name: str) -> None:
     roster_path = place.path.with_name(f"{place.path.name}{name}")
-    with pytest.raises(ResultsError, match="has a name"):
+    with pytest.raises(ResultsError, match="the run needs the name of the roster"):
         Destination(place.path, roster=roster_path)
 
 
@@ -505,11 +619,11 @@ def test_an_old_file_that_was_put_back_is_not_replaced_by_the_journal_of_a_later
     with place:
         journal_of(place, batch("Driver ID\n99\n"))
     backup.rename(place.path)
-    with pytest.raises(ResultsError, match="was changed after the run that did not finish"), place:
+    with pytest.raises(ResultsError, match="was changed after the interrupted run"), place:
         place.reopen(FIVE_MINUTES)
 
 
-def test_purge_of_a_file_that_cannot_be_replaced_says_that_nothing_was_blanked(
+def test_purge_of_a_file_that_cannot_be_replaced_reports_that_nothing_was_blanked(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = batch()
@@ -531,7 +645,7 @@ def test_a_folder_that_went_away_is_a_storage_error(place: Destination) -> None:
     with place:
         journal_of(place, rows, *all_issued(rows).values())
         folder.rename(folder.with_name(f"{folder.name}-moved"))
-        with pytest.raises(StorageError, match="could not be written"):
+        with pytest.raises(StorageError, match="cannot write"):
             place.publish(rows, all_issued(rows))
     assert (folder.with_name(f"{folder.name}-moved") / place.partial.name).exists()
 
@@ -625,7 +739,7 @@ def test_purging_when_the_disk_is_full_leaves_the_file_as_it_was(place: Destinat
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     before = place.path.read_bytes()
-    with place, files_up_to(100), pytest.raises(StorageError, match="could not be written"):
+    with place, files_up_to(100), pytest.raises(StorageError, match="cannot write"):
         place.purge(AT + timedelta(hours=1))
     assert place.path.read_bytes() == before
     assert list(place.path.parent.iterdir()) == [place.path]

@@ -24,9 +24,9 @@ from support.rosters import (
     NAMES,
     TOKEN,
     batch,
-    cut_off,
     failed,
     files_up_to,
+    interrupt,
     issued,
     journal_of,
     lines,
@@ -53,9 +53,9 @@ from batch_issuer.roster import Roster
 # --- its birth
 
 
-def test_it_is_born_with_a_line_for_every_row(place: Destination) -> None:
-    """So that neither the roster nor an earlier results file is needed to go on with it."""
-    assert cut_off(place, batch()) == place.partial
+def test_it_starts_with_a_line_for_every_row(place: Destination) -> None:
+    """So it can be resumed without the roster or earlier results."""
+    assert interrupt(place, batch()) == place.partial
     found = lines(place.partial)
     assert list(found[0]) == [ROW_COLUMN, "Depot", "Driver ID", *AUTH_COLUMNS]
     assert [(line[ROW_COLUMN], line["Depot"], line["auth_status"], line["auth_identifier"]) for line in found] == [
@@ -70,7 +70,7 @@ def test_it_is_born_with_a_line_for_every_row(place: Destination) -> None:
 def test_it_is_on_the_disk_with_all_these_lines_before_it_takes_its_name(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crash while it is born leaves what was there before."""
+    """A crash before that leaves the previous journal."""
     found: list[tuple[str, int, bool]] = []
     fsync, rename = os.fsync, Path.replace
 
@@ -91,8 +91,8 @@ def test_it_is_on_the_disk_with_all_these_lines_before_it_takes_its_name(
         journal.close()
 
 
-def test_one_that_cannot_be_born_is_a_results_error_that_leaves_the_one_before(place: Destination) -> None:
-    before = cut_off(place, batch()).read_bytes()
+def test_a_journal_that_cannot_be_created_is_a_results_error_and_the_previous_one_stays(place: Destination) -> None:
+    before = interrupt(place, batch()).read_bytes()
     with place:
         rows = place.reopen(FIVE_MINUTES)
         with files_up_to(10), pytest.raises(ResultsError, match=os.strerror(errno.EFBIG)):
@@ -101,7 +101,7 @@ def test_one_that_cannot_be_born_is_a_results_error_that_leaves_the_one_before(p
     assert list(place.path.parent.iterdir()) == [place.partial]
 
 
-def test_a_folder_that_went_away_before_it_is_born_is_a_results_error(tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_results_error(tmp_path: Path) -> None:
     place = Destination(tmp_path / "folder" / "out.csv")
     place.path.parent.mkdir()
     with place:
@@ -115,8 +115,8 @@ def test_all_files_are_for_their_owner_only_whatever_the_umask(place: Destinatio
     rows = batch()
     with umask(mask), place:
         journal_of(place, rows)
-        beside = {path.name.removeprefix(place.path.name): mode(path) for path in place.path.parent.iterdir()}
-        assert beside == {".partial": 0o600, ".writing": 0o600, ".lock": 0o600}
+        modes = {path.name.removeprefix(place.path.name): mode(path) for path in place.path.parent.iterdir()}
+        assert modes == {".partial": 0o600, ".writing": 0o600, ".lock": 0o600}
         place.publish(rows, rows.outcomes)
         assert mode(place.path) == 0o600
 
@@ -126,7 +126,7 @@ def test_all_files_are_for_their_owner_only_whatever_the_umask(place: Destinatio
 
 def test_a_recorded_line_is_row_number_roster_cells_and_outcome(place: Destination) -> None:
     rows = batch()
-    cut_off(place, rows, issued(rows.drivers[1]))
+    interrupt(place, rows, issued(rows.drivers[1]))
     assert list(lines(place.partial)[-1].values()) == [
         *("3", "South", "12"),
         *("issued", TOKEN, CODE, "2026-01-02T03:19:05Z", "driverId=12"),
@@ -146,11 +146,11 @@ def test_a_line_is_in_the_file_when_the_call_returns(place: Destination) -> None
         journal.close()
 
 
-def test_a_row_about_to_leave_may_have_a_token_that_nobody_knows_and_its_last_line_wins(place: Destination) -> None:
+def test_an_intent_records_that_a_token_may_exist_and_the_last_line_of_a_row_counts(place: Destination) -> None:
     rows = batch()
     first, second = rows.drivers
-    asked_twice = Driver(second.row, second.identifier, replace(failed(second), attempts=2))
-    cut_off(place, rows, Attempts(first).intent(), Attempts(asked_twice).intent(), failed(first))
+    requested_twice = Driver(second.row, second.identifier, replace(failed(second), attempts=2))
+    interrupt(place, rows, Attempts(first).intent(), Attempts(requested_twice).intent(), failed(first))
     last = {line[ROW_COLUMN]: line for line in lines(place.partial)}
     assert (last["2"]["auth_status"], last["2"]["auth_http_status"]) == ("failed", "404")
     assert (last["3"]["auth_status"], last["3"]["auth_attempts"]) == ("unknown", "3")
@@ -160,7 +160,7 @@ def test_a_row_about_to_leave_may_have_a_token_that_nobody_knows_and_its_last_li
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=4), NAMES, CELLS.filter(bool), CELLS)
-def test_any_cells_tokens_and_messages_are_kept_and_it_is_known_as_that_of_its_roster(
+def test_any_cells_tokens_and_messages_are_kept_and_the_roster_is_recognized(
     cells: list[tuple[str, str, str]], name: str, token: str, error: str
 ) -> None:
     table = [[*row, str(number)] for number, row in enumerate(cells, 1)]
@@ -168,11 +168,11 @@ def test_any_cells_tokens_and_messages_are_kept_and_it_is_known_as_that_of_its_r
     with tempfile.TemporaryDirectory() as folder:
         place = Destination(Path(folder) / "out.csv")
         outcomes = [replace(issued(driver, token=token, code=token), error=error) for driver in reversed(rows.drivers)]
-        cut_off(place, Batch.of_roster(rows), *outcomes)
+        interrupt(place, Batch.of_roster(rows), *outcomes)
         with place.partial.open(encoding="utf-8-sig", newline="") as file:
             header, *found = csv.reader(file, strict=True)
         with place:
-            gone_on = place.begin(rows, replace(FIVE_MINUTES, now=AT))
+            resumed = place.begin(rows, replace(FIVE_MINUTES, now=AT))
     assert header == [ROW_COLUMN, "a", guard_cell(name), "c", "id", *AUTH_COLUMNS]
     born, recorded = found[: len(table)], found[len(table) :]
     assert [int(line[0]) for line in born] == list(rows.row_numbers())
@@ -180,13 +180,13 @@ def test_any_cells_tokens_and_messages_are_kept_and_it_is_known_as_that_of_its_r
     assert [[unguard_cell(cell) for cell in line[1:5]] for line in born] == table
     assert [[unguard_cell(cell) for cell in line[1:5]] for line in reversed(recorded)] == table
     assert {(line[6], line[7], unguard_cell(line[10])) for line in recorded} == {(token, token, error)}
-    assert gone_on.cells.to_numpy().tolist() == table
+    assert resumed.cells.to_numpy().tolist() == table
 
 
 # --- when the disk fails
 
 
-def test_when_the_disk_is_full_it_keeps_whole_lines_and_says_so(place: Destination) -> None:
+def test_when_the_disk_is_full_it_keeps_whole_lines_and_reports_the_error(place: Destination) -> None:
     rows = batch()
     driver = rows.drivers[0]
     kept: list[str] = []
@@ -201,7 +201,7 @@ def test_when_the_disk_is_full_it_keeps_whole_lines_and_says_so(place: Destinati
         with files_up_to(place.partial.stat().st_size + 700), pytest.raises(StorageError) as caught:
             record_on(journal)
         assert os.strerror(errno.EFBIG) in caught.value.message
-        assert TOKEN not in caught.value.message + caught.value.tip
+        assert TOKEN not in caught.value.message + caught.value.hint
         assert len(kept) > 1
         assert [line["auth_token"] for line in lines(place.partial)[len(rows) :]] == kept
         journal.record(issued(driver, code="later"))  # there is room again: the next line is whole, too
@@ -210,10 +210,10 @@ def test_when_the_disk_is_full_it_keeps_whole_lines_and_says_so(place: Destinati
     assert journal.is_whole
 
 
-def test_nothing_follows_a_torn_line_that_could_not_be_taken_back(
+def test_nothing_follows_a_torn_line_that_could_not_be_removed(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk takes half of a line, and refuses to cut that off: what was written before is read all the same."""
+    """The disk takes half of a line and refuses to truncate it: earlier lines are still read."""
     rows = batch()
     first, second = rows.drivers
 
@@ -252,7 +252,7 @@ def test_a_full_disk_is_a_storage_error(place: Destination) -> None:
 
 
 def test_a_flush_that_fails_is_a_storage_error(place: Destination) -> None:
-    """A pipe takes lines, but has no disk to flush them to."""
+    """A pipe accepts lines, but cannot flush them to a disk."""
     rows = batch()
     reading, writing = os.pipe()
     with place, os.fdopen(reading, "rb"):
@@ -260,14 +260,14 @@ def test_a_flush_that_fails_is_a_storage_error(place: Destination) -> None:
         os.dup2(writing, journal._descriptor)
         os.close(writing)
         journal.record(issued(rows.drivers[0]))
-        with pytest.raises(StorageError, match="could not be written") as caught:
+        with pytest.raises(StorageError, match="cannot write") as caught:
             asyncio.run(asyncio.wait_for(journal.keep_synced(), 10))
         assert os.strerror(errno.EINVAL) in caught.value.message
         journal.close()
     assert not journal.is_whole
 
 
-def test_what_was_recorded_is_flushed_to_the_disk_soon_and_that_goes_on_until_cancelled(
+def test_lines_are_flushed_to_the_disk_soon_until_cancelled(
     place: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, fsync = batch(), os.fsync
@@ -312,22 +312,22 @@ def line_ends(data: bytes) -> list[int]:
 
 
 def torn(place: Destination) -> tuple[bytes, list[int], list[dict[str, str]]]:
-    """A journal with quotes and line ends in cells; where its lines end, the header's first; and the lines."""
+    """A journal with quotes and line ends in cells; the ends of its lines, the header first; and the lines."""
     rows = batch(TORN)
     first, second = rows.drivers
-    data = cut_off(
+    data = interrupt(
         place, rows, Attempts(first).intent(), failed(second, error='said\n"no"'), issued(first)
     ).read_bytes()
     return data, line_ends(data), lines(place.partial)
 
 
 def status_of(found: list[dict[str, str]]) -> dict[int, tuple[str, ...]]:
-    """What the last line of each row says of it."""
+    """The status in the last line of each row."""
     return {int(line[ROW_COLUMN]): (line["auth_status"], line["auth_token"], line["auth_error"]) for line in found}
 
 
-def test_of_a_journal_cut_anywhere_exactly_the_whole_lines_are_read(place: Destination) -> None:
-    """As a crash or a power cut leaves it; where not even the header is left, that is a usage error."""
+def test_exactly_the_whole_lines_of_a_truncated_journal_are_read(place: Destination) -> None:
+    """As after a crash or a power cut; without a complete header it is a usage error."""
     data, ends, found = torn(place)
     assert len(ends) == len(found) + 1
     for cut in range(len(data) + 1):
@@ -344,8 +344,8 @@ def test_of_a_journal_cut_anywhere_exactly_the_whole_lines_are_read(place: Desti
 
 @pytest.mark.parametrize("nuls", [1, 4096])
 @pytest.mark.parametrize("hole", [False, True])
-def test_what_follows_a_nul_never_arrived(place: Destination, nuls: int, hole: bool) -> None:
-    """Some file systems leave so many of them after a power cut, at the end or before a line that did arrive."""
+def test_data_after_a_nul_is_ignored(place: Destination, nuls: int, hole: bool) -> None:
+    """Some file systems leave NULs after a power cut, at the end or before a later line."""
     data, ends, found = torn(place)
     for cut in range(ends[0], len(data) + 1, 13):
         place.partial.write_bytes(data[:cut] + bytes(nuls) + (b"\r\n" + data[ends[-2] :] if hole else b""))
@@ -353,20 +353,20 @@ def test_what_follows_a_nul_never_arrived(place: Destination, nuls: int, hole: b
         assert read_results(place.partial).rows == sorted(status_of(found[:whole]))
 
 
-def test_one_without_a_line_for_every_row_is_not_gone_on_with(place: Destination) -> None:
-    """It is born whole, so this one was damaged: whose rows are missing is never guessed."""
+def test_a_journal_without_a_line_for_every_row_is_not_resumed(place: Destination) -> None:
+    """Every journal starts with all rows, so this one was damaged: missing rows are never guessed."""
     data, ends, _ = torn(place)
     place.partial.write_bytes(data[: ends[0]] + data[ends[1] : ends[4]])
-    with place, pytest.raises(ResultsError, match="does not hold every row") as caught:
+    with place, pytest.raises(ResultsError, match="does not contain all rows") as caught:
         place.reopen(FIVE_MINUTES)
-    assert "--restart" in caught.value.tip
+    assert "--overwrite" in caught.value.hint
     assert place.partial.read_bytes() == data[: ends[0]] + data[ends[1] : ends[4]]
 
 
-def test_of_a_journal_the_last_line_of_each_row_is_read_in_the_order_of_the_rows(place: Destination) -> None:
+def test_the_last_line_of_each_row_is_read_in_the_order_of_the_rows(place: Destination) -> None:
     rows = batch()
     first, second = rows.drivers
-    cut_off(place, rows, Attempts(second).intent(), Attempts(first).intent(), issued(first))
+    interrupt(place, rows, Attempts(second).intent(), Attempts(first).intent(), issued(first))
     read = read_results(place.partial)
     assert read.rows == list(rows.row_numbers())
     assert read.frame["auth_status"].tolist() == ["issued", "unknown", "invalid", "duplicate"]

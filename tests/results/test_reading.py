@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.rosters import AT, BOM, CODE, TOKEN, batch, cut_off, failed, issued, publish
+from support.rosters import AT, BOM, CODE, TOKEN, batch, failed, interrupt, issued, publish
 
 from batch_issuer.errors import ResultsError, RosterError, UsageError
 from batch_issuer.hints import Hint
@@ -37,7 +37,7 @@ HEADER = ",".join(["Driver ID", *AUTH_COLUMNS])
 # --- what is in it
 
 
-def test_results_say_how_many_until_when_and_why_not(place: Destination) -> None:
+def test_the_status_has_counts_expiries_and_problems(place: Destination) -> None:
     rows = batch()
     first, second = rows.drivers
     publish(place, rows, issued(first), failed(second))
@@ -47,20 +47,20 @@ def test_results_say_how_many_until_when_and_why_not(place: Destination) -> None
     assert results.expires_at() == [AT + timedelta(minutes=15), None, None, None]
     assert failures_in(results) == [
         (3, "failed", "driverId=12", "HTTP 404: no such driver", str(Hint.UNKNOWN_DRIVER)),
-        (4, "invalid", "", "'x' is not a driver ID", str(Hint.DRIVER_ID)),
-        (5, "duplicate", "driverId=11", "the same driver as in row 2", str(Hint.DUPLICATE)),
+        (4, "invalid", "", "'x' is not a valid driver ID", str(Hint.DRIVER_ID)),
+        (5, "duplicate", "driverId=11", "same driver as row 2", str(Hint.DUPLICATE)),
     ]
 
 
-def test_a_row_with_a_token_and_a_cure_is_to_be_looked_at_too(place: Destination) -> None:
-    """Its token is an earlier one that could not be renewed."""
+def test_a_row_with_a_token_and_a_hint_is_a_problem(place: Destination) -> None:
+    """An earlier token that could not be renewed."""
     rows = batch()
     kept = Outcome(2, Status.ISSUED, rows.drivers[0].identifier, token=TOKEN, error="no new one", hint="wait a while")
     publish(place, rows, replace(kept, code=CODE), issued(rows.drivers[1], "another"))
     assert [failure.row for failure in failures_in(read_results(place.path))] == [2, 4, 5]
 
 
-def test_expiries_that_cannot_be_read_are_none(place: Destination) -> None:
+def test_unreadable_expiries_are_none(place: Destination) -> None:
     times = [
         *("2026-01-02T04:00:00Z", "", "soon", "2026-01-02T03:00:00Z"),
         *("2026-01-02 02:30:00", "2026-01-02T03:30:00+02:00"),
@@ -79,7 +79,7 @@ def test_expiries_that_cannot_be_read_are_none(place: Destination) -> None:
     assert (summary.next_expiry, summary.last_expiry) == (at.replace(hour=2, minute=30), at.replace(hour=4))
 
 
-def test_a_token_is_expired_in_the_second_in_which_it_expires(place: Destination) -> None:
+def test_a_token_is_expired_in_the_second_of_its_expiry(place: Destination) -> None:
     rows = batch()
     publish(place, rows, issued(rows.drivers[0], expires_at=AT))
     results = read_results(place.path)
@@ -108,7 +108,7 @@ def test_a_purged_row_is_neither_valid_nor_expired(place: Destination) -> None:
     assert summary.counts["issued"] == 1
 
 
-def test_statuses_that_are_none_are_counted_last_and_not_shown(place: Destination) -> None:
+def test_invalid_statuses_are_counted_last_and_not_shown(place: Destination) -> None:
     body = [f"{number},{status}{',' * 10}" for number, status in enumerate(["zzz", "failed", "", "issued", "zzz"])]
     place.path.write_text("\n".join([HEADER, *body]))
     counts = count_statuses(read_results(place.path))
@@ -133,14 +133,14 @@ ROWS = st.lists(
 
 @settings(deadline=None)
 @given(ROWS)
-def test_whatever_is_in_it_the_numbers_add_up(rows: list[dict[str, str]]) -> None:
+def test_the_numbers_always_add_up(rows: list[dict[str, str]]) -> None:
     """Counts to the rows; valid, expired and unreadable expiries to the tokens; the groups to the failures."""
     frame = pd.DataFrame(rows, columns=list(AUTH_COLUMNS), dtype=object).fillna("")
     results = Results(frame, list(range(2, len(rows) + 2)))
     summary = status_of(results, AT)
     held = [row for row in rows if row["auth_token"]]
     assert sum(summary.counts.values()) == summary.rows == len(rows)
-    assert summary.valid + summary.expired + summary.unknown_expiry + summary.spoilt == len(held)
+    assert summary.valid + summary.expired + summary.unknown_expiry + summary.corrupted == len(held)
     assert summary.purged == sum(row["auth_status"] == "issued" for row in rows) - sum(
         row["auth_status"] == "issued" for row in held
     )
@@ -163,7 +163,7 @@ def without_blank_end(cells: list[str]) -> list[str]:
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-def test_rows_that_lost_blank_cells_at_their_end_get_them_again(
+def test_blank_cells_lost_at_the_end_of_a_row_are_restored(
     place: Destination, separator: str, line_end: str, quoting: Literal[0, 1]
 ) -> None:
     rows = batch("Driver ID,Note\n11,\n12,\nx,\n")
@@ -182,17 +182,17 @@ def test_rows_that_lost_blank_cells_at_their_end_get_them_again(
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_row_that_is_short_left_of_its_status_is_refused(place: Destination, lost: int) -> None:
-    """Its cells have moved: nobody knows which belongs to which column."""
+    """Its cells were shifted: it is unclear which belongs to which column."""
     rows = batch()
     publish(place, rows, issued(rows.drivers[0]))
     header, first, *others = place.path.read_text("utf-8").splitlines()
     cells = first.split(",")
     del cells[lost]
     place.path.write_text("\n".join([header, ",".join(cells), *others]))
-    with pytest.raises(RosterError, match="row 2: 12 cells, but the header has 13") as caught:
+    with pytest.raises(RosterError, match="row 2: 12 cells instead of 13") as caught:
         read_results(place.path)
-    assert caught.value.tip
-    assert TOKEN not in caught.value.message + caught.value.tip
+    assert caught.value.hint
+    assert TOKEN not in caught.value.message + caught.value.hint
 
 
 @pytest.mark.parametrize("width", [1, 2])
@@ -208,7 +208,7 @@ def test_a_row_that_ends_before_its_status_is_refused(place: Destination, width:
 def test_a_row_with_a_cell_too_many_is_refused(place: Destination) -> None:
     publish(place, batch())
     place.path.write_bytes(place.path.read_bytes().rstrip(b"\r\n") + b",\r\n")
-    with pytest.raises(RosterError, match="row 5: 14 cells, but the header has 13"):
+    with pytest.raises(RosterError, match="row 5: 14 cells instead of 13"):
         read_results(place.path)
 
 
@@ -219,15 +219,15 @@ def test_a_row_with_a_cell_too_many_is_refused(place: Destination) -> None:
     "header",
     [["Driver ID"], ["Driver ID", *AUTH_COLUMNS[:-1]], ["Driver ID", *AUTH_COLUMNS, "auth_token"], ["auth_token"]],
 )
-def test_a_file_without_exactly_the_columns_is_no_results_file(place: Destination, header: list[str]) -> None:
+def test_a_file_without_exactly_the_auth_columns_is_refused(place: Destination, header: list[str]) -> None:
     place.path.write_text(",".join(header) + "\n" + ",".join(header) + "\n")
     with pytest.raises(ResultsError):
         read_results(place.path)
 
 
-def test_an_unfinished_journal_can_be_read_back_too(place: Destination) -> None:
+def test_an_unfinished_journal_can_be_read(place: Destination) -> None:
     rows = batch()
-    assert count_statuses(read_results(cut_off(place, rows, issued(rows.drivers[0])))) == {
+    assert count_statuses(read_results(interrupt(place, rows, issued(rows.drivers[0])))) == {
         "issued": 1,
         "invalid": 1,
         "duplicate": 1,
@@ -255,7 +255,7 @@ def test_results_that_cannot_be_read_are_a_usage_error(tmp_path: Path, name: str
         ).map(lambda table: "\n".join(",".join(cells) for cells in [AUTH_COLUMNS, *table]).encode()),
     )
 )
-def test_any_file_is_results_that_answer_every_question_or_a_usage_error(data: bytes) -> None:
+def test_any_file_is_either_complete_results_or_a_usage_error(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out.csv"
         path.write_bytes(data)
@@ -271,7 +271,7 @@ def test_any_file_is_results_that_answer_every_question_or_a_usage_error(data: b
 
 @pytest.mark.parametrize("suffix", ["csv", "xlsx"])
 def test_the_name_of_the_first_column_may_begin_with_a_byte_order_mark(suffix: str, tmp_path: Path) -> None:
-    """As in a DataFrame that was read without knowing of it; the file's own mark is another one."""
+    """As in a DataFrame that was read with the mark; the file has another one."""
     frame = pd.DataFrame({"\ufeffDepot": ["North"], "Driver ID": ["11"]})
     rows = Batch.of_roster(Roster.from_frame(frame))
     path = tmp_path / f"depot.{suffix}"
@@ -288,7 +288,7 @@ def test_the_name_of_the_first_column_may_begin_with_a_byte_order_mark(suffix: s
         ('"x\n' + "x" * 131_072 + '"', False),
     ],
 )
-def test_the_longest_cell_is_read_and_an_endless_one_refused(note: str, longest: bool, tmp_path: Path) -> None:
+def test_the_longest_cell_is_read_and_a_longer_one_refused(note: str, longest: bool, tmp_path: Path) -> None:
     path = tmp_path / "depot.csv"
     header = ",".join(["Note", *AUTH_COLUMNS])
     path.write_bytes(BOM + f"{header}\r\n{note},issued{',' * 10}\r\n".encode())

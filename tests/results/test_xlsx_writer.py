@@ -24,9 +24,9 @@ from support.rosters import (
     NAMES,
     TOKEN,
     batch,
-    cut_off_run,
     failed,
     files_up_to,
+    interrupted_run,
     issued,
     lines,
     mode,
@@ -52,7 +52,7 @@ def sheet_of(path: Path) -> str:
 
 
 def resaved(path: Path, changes: dict[tuple[int, str], str], *, other_sheet: bool = False) -> None:
-    """As a person saves it after changing cells, by row and column."""
+    """Save it as a user would after changing cells, by row and column."""
     frame = read_results(path).frame
     for (row, column), cell in changes.items():
         frame.loc[row - 2, column] = cell
@@ -75,9 +75,7 @@ def resaved(path: Path, changes: dict[tuple[int, str], str], *, other_sheet: boo
     st.data(),
 )
 @settings(max_examples=60)
-def test_any_results_come_back_as_they_were_published(
-    names: list[str], table: list[list[str]], data: st.DataObject
-) -> None:
+def test_any_results_read_back_as_published(names: list[str], table: list[list[str]], data: st.DataObject) -> None:
     header = ["Driver ID", *names]
     text = io.StringIO(newline="")
     body = [[str(n), *cells[: len(names)]] for n, cells in enumerate(table, 11)]
@@ -96,9 +94,9 @@ def test_any_results_come_back_as_they_were_published(
     assert published.guarded_cells == 0
     assert found.cells.to_numpy().tolist() == body
     assert list(found.cells.columns) == header
-    for row, *told in zip(found.rows, *(found.frame[name] for name in ("auth_token", "auth_error")), strict=True):
+    for row, *output in zip(found.rows, *(found.frame[name] for name in ("auth_token", "auth_error")), strict=True):
         outcome = outcomes[row]
-        assert told == [outcome.token, outcome.error]
+        assert output == [outcome.token, outcome.error]
 
 
 def test_every_cell_is_text_or_blank_and_the_header_stays_in_view(tmp_path: Path) -> None:
@@ -111,7 +109,7 @@ def test_every_cell_is_text_or_blank_and_the_header_stays_in_view(tmp_path: Path
     assert read_results(path).frame["Note"].tolist() == ["=1+1", "-x", "1", ""]
 
 
-def test_rows_without_a_token_are_tinted_by_what_became_of_them(tmp_path: Path) -> None:
+def test_rows_without_a_token_are_tinted_by_status(tmp_path: Path) -> None:
     path = tmp_path / "depot.results.xlsx"
     rows = batch(DEPOT)
     publish(Destination(path), rows, issued(rows.drivers[0]), failed(rows.drivers[1]))
@@ -145,15 +143,15 @@ def test_no_token_is_ever_in_a_temporary_file(tmp_path: Path, monkeypatch: pytes
     publish(Destination(tmp_path / "depot.results.xlsx"), rows, issued(rows.drivers[0]))
 
 
-def test_the_journal_stays_csv_and_is_gone_on_with(
+def test_the_journal_of_a_workbook_is_csv_and_can_be_resumed(
     tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "depot.csv").write_text(DEPOT)
     place = Destination(tmp_path / "depot.results.xlsx")
-    kept = cut_off_run(place, roster())
+    kept = interrupted_run(place, roster())
     assert [line["auth_row"] for line in lines(place.partial)][:4] == ["2", "3", "4", "5"]
     assert run_command(sandbox, "issue", tmp_path / "depot.csv", "-o", place.path) == 1
-    assert "Going on with" in capsys.readouterr().err
+    assert "Resuming the run that left" in capsys.readouterr().err
     frame = read_results(place.path).frame
     assert frame["auth_token"].tolist()[0] == kept.token
     assert frame["auth_status"].tolist() == ["issued", "issued", "invalid", "duplicate"]
@@ -161,8 +159,8 @@ def test_the_journal_stays_csv_and_is_gone_on_with(
     assert not place.partial.exists()
 
 
-def test_a_disk_that_fills_up_while_it_is_written_loses_nothing(tmp_path: Path) -> None:
-    """The journal holds everything until the workbook is whole."""
+def test_a_disk_that_fills_up_during_writing_loses_nothing(tmp_path: Path) -> None:
+    """The journal contains everything until the workbook is complete."""
     rows = batch("Driver ID,Note\n" + "".join(f"{n},{os.urandom(40).hex()}\n" for n in range(11, 200)))
     place = Destination(tmp_path / "depot.results.xlsx")
     with place:
@@ -201,7 +199,7 @@ def test_retry_keeps_tokens_and_finishes_the_rest(tmp_path: Path, sandbox: Sandb
     assert len(sandbox.ledger) == 4
 
 
-def test_status_and_purge_know_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_and_purge_work_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "depot.results.xlsx"
     rows = batch(DEPOT)
     now = datetime.now(UTC)
@@ -212,16 +210,16 @@ def test_status_and_purge_know_it(tmp_path: Path, capsys: pytest.CaptureFixture[
         issued(rows.drivers[1], "valid", expires_at=now + timedelta(minutes=9)),
     )
     assert main(["status", str(path)]) == 1
-    assert "1 token valid now, 1 expired" in capsys.readouterr().out
+    assert "1 login token valid now, 1 expired" in capsys.readouterr().out
     assert main(["purge", str(path)]) == 0
     assert read_results(path).frame["auth_token"].tolist() == ["", "valid", "", ""]
 
 
 @pytest.mark.parametrize("command", ["retry", "purge", "issue"])
-def test_a_workbook_with_other_sheets_is_left_alone(
+def test_a_workbook_with_other_sheets_is_refused(
     command: str, tmp_path: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They would be lost; the exit code is 2, nothing is sent and nothing changed."""
+    """They would be lost: exit code 2, nothing is sent or changed."""
     (tmp_path / "depot.csv").write_text(DEPOT)
     path = tmp_path / "depot.results.xlsx"
     publish(Destination(path), batch())
@@ -232,7 +230,7 @@ def test_a_workbook_with_other_sheets_is_left_alone(
         arguments = [command, tmp_path / "depot.csv", "-o", path, "--overwrite"]
     code = main(["purge", str(path)]) if command == "purge" else run_command(sandbox, *arguments)
     assert code == 2
-    assert "has other sheets, too, which would be lost: 'Mine'" in capsys.readouterr().err
+    assert "has other sheets, which would be lost: 'Mine'" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert sandbox.ledger == []
 
@@ -240,49 +238,51 @@ def test_a_workbook_with_other_sheets_is_left_alone(
 # --- refused before anything is sent
 
 
-def test_without_the_extra_it_is_refused_with_what_to_install(
+def test_without_the_package_writing_is_refused_with_the_install_command(
     tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "depot.csv").write_text(DEPOT)
     monkeypatch.setattr("batch_issuer.results.xlsx_writer.find_spec", lambda _: None)
     assert run_command(sandbox, "issue", tmp_path / "depot.csv", "-o", tmp_path / "out.xlsx") == 2
-    told = capsys.readouterr().err
-    assert "needs the extra xlsx, which is not installed" in told
-    assert "pip install XlsxWriter" in told
+    output = capsys.readouterr().err
+    assert "the package for writing Excel workbooks is not installed" in output
+    assert "pip install XlsxWriter" in output
     assert sandbox.ledger == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["depot.csv"]
 
 
-def test_without_the_extra_it_can_still_be_read(
+def test_without_the_package_it_can_still_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "depot.results.xlsx"
     publish(Destination(path), batch())
     monkeypatch.setattr("batch_issuer.results.xlsx_writer.find_spec", lambda _: None)
     assert main(["status", str(path)]) == 1
-    assert "4 rows: 1 invalid, 1 duplicate, 2 not_attempted." in capsys.readouterr().out
+    assert "4 rows: 1 invalid, 1 duplicate, 2 not attempted." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"Driver ID,Note\n11,\n12,{'x' * 32768}\n", "row 3, column 'Note': a cell of an Excel sheet"),
-        (f"Driver ID,Note\n11,{chr(0x1F69A) * 16384}\n", "row 2, column 'Note': a cell of an Excel sheet"),
+        (f"Driver ID,Note\n11,\n12,{'x' * 32768}\n", "row 3, column 'Note': longer than 32767"),
+        (f"Driver ID,Note\n11,{chr(0x1F69A) * 16384}\n", "row 2, column 'Note': longer than 32767"),
         (f"Driver ID,{'x' * 32768}\n11,\n", "row 1, column"),
-        ("Driver ID" + "," * 16380 + "\n11" + "," * 16380 + "\n", "16384 columns at most"),
+        ("Driver ID" + "," * 16380 + "\n11" + "," * 16380 + "\n", "do not fit an Excel sheet"),
     ],
     ids=["a long cell", "a long cell of pairs", "a long name", "many columns"],
 )
-def test_what_no_sheet_can_hold_is_refused_before_the_first_request(text: str, message: str, tmp_path: Path) -> None:
+def test_a_table_that_does_not_fit_a_sheet_is_refused_before_the_first_request(
+    text: str, message: str, tmp_path: Path
+) -> None:
     place = Destination(tmp_path / "depot.results.xlsx")
     with place, pytest.raises(ResultsError) as caught:
         place.open_journal(batch(text))
     assert message in caught.value.message
-    assert ".csv" in caught.value.tip
+    assert ".csv" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
-def test_as_much_as_a_cell_can_hold_is_held(tmp_path: Path) -> None:
+def test_the_longest_cell_is_written(tmp_path: Path) -> None:
     path = tmp_path / "depot.results.xlsx"
     rows = batch(f"Driver ID,Note\n11,{'x' * 32767}\n")
     with Destination(path) as place:
@@ -291,7 +291,7 @@ def test_as_much_as_a_cell_can_hold_is_held(tmp_path: Path) -> None:
     assert read_results(path).frame["Note"][0] == "x" * 32767
 
 
-def test_a_token_that_no_cell_can_hold_is_never_cut(tmp_path: Path) -> None:
+def test_a_token_that_does_not_fit_a_cell_is_never_truncated(tmp_path: Path) -> None:
     path = tmp_path / "depot.results.xlsx"
     rows = batch("Driver ID\n11\n")
     with Destination(path) as place, pytest.raises(StorageError):

@@ -1,4 +1,4 @@
-"""Small rosters as the programs of this world write them: each comes to what it should, or is refused with the cure."""
+"""Small rosters as real programs write them: each is read as expected, or refused with a hint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def options_of(case: Case) -> RosterOptions:
-    """What the flags of the command line would say."""
+    """The options that command-line flags would set."""
     flags = [
         f"--{name.replace('_', '-')}={value}"
         for name, values in case.options.items()
@@ -31,8 +31,8 @@ def options_of(case: Case) -> RosterOptions:
     return Layers(flags=flags_of(make_parser().parse_args(["check", "roster", *flags]))).roster_options()
 
 
-def comes_to(roster: Roster) -> list[str]:
-    """For each row what is sent, or why nothing."""
+def rows_read(roster: Roster) -> list[str]:
+    """For each row, what is sent or why nothing is."""
     hints = {str(hint): hint.name for hint in Hint}
     found = {driver.row: str(driver.identifier) for driver in roster.drivers}
     for outcome in roster.refused:
@@ -46,36 +46,36 @@ def check_case(case: Case, file: Path) -> None:
         with pytest.raises(RosterError) as caught:
             Roster.from_path(file, options_of(case))
         assert case.refused in caught.value.message
-        assert case.cure in caught.value.tip
+        assert case.fix in caught.value.hint
         assert caught.value.message.startswith(file.name)
-        assert "hunter" not in f"{caught.value.message} {caught.value.tip}"
+        assert "hunter" not in f"{caught.value.message} {caught.value.hint}"
         return
     roster = Roster.from_path(file, options_of(case))
-    assert comes_to(roster) == list(case.rows)
-    assert list(roster.remarks) == list(case.remarks)
+    assert rows_read(roster) == list(case.rows)
+    assert list(roster.warnings) == list(case.warnings)
     notes = "\n".join(roster.notes)
     assert all(note in notes for note in case.notes), notes
     assert bool(notes) == bool(case.notes)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.path)
-def test_each_roster_comes_to_what_it_should(case: Case) -> None:
+def test_each_roster_gives_the_expected_rows(case: Case) -> None:
     check_case(case, FILES / case.path)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.content is not None], ids=lambda case: case.path)
-def test_each_file_is_the_one_that_its_script_makes(case: Case) -> None:
+def test_each_file_is_up_to_date_with_the_script(case: Case) -> None:
     """If this fails: ``python tests/corpus/make.py``."""
     assert (FILES / case.path).read_bytes() == case.content
 
 
-def test_there_is_a_case_for_every_file_and_no_two_are_alike() -> None:
+def test_every_file_has_a_case_and_no_two_are_equal() -> None:
     assert sorted(str(path.relative_to(FILES)) for path in FILES.rglob("*.*")) == sorted(case.path for case in CASES)
 
 
 @pytest.mark.soak
-def test_libreoffice_still_writes_what_was_kept_of_it(tmp_path: Path) -> None:
-    """Its exports made afresh, in every delimiter, several encodings and both formats, come to the same."""
+def test_libreoffice_still_writes_equivalent_files(tmp_path: Path) -> None:
+    """New exports, with every delimiter, several encodings and both formats, are read the same."""
     needed("soffice")
     export_all(tmp_path)
     cases = [case for case in CASES if case.content is None]

@@ -1,4 +1,4 @@
-"""A cell names exactly the driver that it says, in whatever form a program has put it, or none; never another one."""
+"""A cell identifies exactly its driver, in any form that a program gives it, or none; never another one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from batch_issuer.hints import Hint
 from batch_issuer.model import Identifier, IdentifierKind
 from batch_issuer.roster import Column, Problem, identifiers, named
-from batch_issuer.roster.identifiers import EXACT_FLOAT, MAX_INT64, CellPattern, remark
+from batch_issuer.roster.identifiers import EXACT_FLOAT, MAX_INT64, CellPattern, warning_about
 from batch_issuer.roster.naming import read_column
 
 DRIVER_ID, EXTERNAL_ID, USERNAME = IdentifierKind.DRIVER_ID, IdentifierKind.EXTERNAL_ID, IdentifierKind.USERNAME
@@ -55,24 +55,24 @@ LOSSLESS = [form for form in FORMS if "six digits" not in form and "German" not 
 @example(EXACT_FLOAT + 1)
 @example(100000)
 def test_a_driver_id_in_another_form_is_the_same_driver_or_none(form: str, number: int) -> None:
-    """Rounded ones included: `2.81475E+14` is nobody's ID, though it is a number."""
+    """Including rounded ones: `2.81475E+14` is a number, but not an ID."""
     cell = FORMS[form](number)
     found = named(DRIVER_ID, cell)
     assert found == Identifier(DRIVER_ID, str(number)) or isinstance(found, Problem)
     if isinstance(found, Identifier) and cell.strip() != found.value:
-        assert found.value in remark(DRIVER_ID, cell, found.value)
+        assert found.value in warning_about(DRIVER_ID, cell, found.value)
 
 
 @pytest.mark.parametrize("form", LOSSLESS)
-def test_a_usual_driver_id_is_read_in_every_form_that_lost_nothing(form: str) -> None:
+def test_a_driver_id_is_read_in_every_form_that_lost_no_digits(form: str) -> None:
     assert named(DRIVER_ID, FORMS[form](281474977075805)) == Identifier(DRIVER_ID, "281474977075805")
 
 
 @pytest.mark.parametrize(
     ("cell", "hint"),
     [
-        *((cell, Hint.RUINED_DRIVER_ID) for cell in ("2.81475E+14", "2,81475E+14", "2.81475e14", "2.8E+3", "1E15")),
-        *((cell, Hint.RUINED_DRIVER_ID) for cell in ("9007199254740992.0", "9" * 400 + ".0", "9" * 5000 + ".0E+1")),
+        *((cell, Hint.ROUNDED_DRIVER_ID) for cell in ("2.81475E+14", "2,81475E+14", "2.81475e14", "2.8E+3", "1E15")),
+        *((cell, Hint.ROUNDED_DRIVER_ID) for cell in ("9007199254740992.0", "9" * 400 + ".0", "9" * 5000 + ".0E+1")),
         *((cell, Hint.DRIVER_ID) for cell in ("123.000", "281.474", "281,474", "12,34,567", "1,234.567", "1.5")),
         *((cell, Hint.DRIVER_ID) for cell in ("-281474977075805", "++1", "1 2", "281 47", "0", "007", "0x1F", "1_0")),
         *((cell, Hint.DRIVER_ID) for cell in ("9223372036854775808", "281,474.977,075", "\u00b2", "2\u200b8", "''5")),
@@ -81,7 +81,7 @@ def test_a_usual_driver_id_is_read_in_every_form_that_lost_nothing(form: str) ->
         ("\u200b\u200f", Hint.CHARACTERS),
     ],
 )
-def test_what_is_not_certain_is_no_driver_id(cell: str, hint: Hint) -> None:
+def test_an_ambiguous_driver_id_is_refused(cell: str, hint: Hint) -> None:
     found = named(DRIVER_ID, cell)
     assert isinstance(found, Problem)
     assert found.hint is hint
@@ -89,7 +89,7 @@ def test_what_is_not_certain_is_no_driver_id(cell: str, hint: Hint) -> None:
 
 @given(KINDS, CELLS, st.sampled_from(["", "payrollId"]))
 def test_what_is_sent_reads_back_as_itself(kind: IdentifierKind, cell: str, key: str) -> None:
-    """So an ``auth_identifier`` names the driver that was asked for, whatever the roster's cell looked like."""
+    """So an ``auth_identifier`` always names the driver that was requested, whatever the roster's cell looks like."""
     found = named(kind, cell, key)
     if isinstance(found, Problem):
         return
@@ -99,32 +99,32 @@ def test_what_is_sent_reads_back_as_itself(kind: IdentifierKind, cell: str, key:
 
 
 @given(KINDS, CELLS, st.booleans())
-def test_what_was_changed_is_said_and_all_messages_are_one_short_line(
+def test_changes_are_reported_and_all_messages_are_one_short_line(
     kind: IdentifierKind, cell: str, only_key: bool
 ) -> None:
     found = named(kind, cell, "k", only_key=only_key)
     if isinstance(found, Problem):
-        said = found.error
-        assert said
+        warning = found.error
+        assert warning
     else:
-        said = remark(kind, cell, found.value)
+        warning = warning_about(kind, cell, found.value)
         by_key = kind is EXTERNAL_ID and (found.value == f"k:{cell.strip()}" or ":" in cell)
-        assert said or found.value == cell.strip() or by_key
-    assert said.isprintable()
-    assert len(said) < 250
+        assert warning or found.value == cell.strip() or by_key
+    assert warning.isprintable()
+    assert len(warning) < 250
 
 
 @given(KINDS, st.lists(st.one_of(CELLS, st.sampled_from(["", " ", "ann.example", "281474977075805", "k:v", "1\n2"]))))
 @example(DRIVER_ID, ["1\n2", "3"])
 @example(DRIVER_ID, ["", "1", "x", "2", ""])
-def test_a_column_read_at_once_says_the_same_as_cell_by_cell(kind: IdentifierKind, cells: list[str]) -> None:
+def test_a_column_reads_the_same_at_once_as_cell_by_cell(kind: IdentifierKind, cells: list[str]) -> None:
     reading = read_column(kind, cells, Column(0, "x", "k"))
     for row, cell in enumerate(cells):
         found = named(kind, cell, "k") if cell.strip() else None
         assert reading.problems.get(row) == (found if isinstance(found, Problem) else None)
         assert reading.texts[row] == (found.value if isinstance(found, Identifier) else "")
-        said = remark(kind, cell, found.value) if isinstance(found, Identifier) else ""
-        assert reading.remarks.get(row, "") == said
+        warning = warning_about(kind, cell, found.value) if isinstance(found, Identifier) else ""
+        assert reading.warnings.get(row, "") == warning
     assert len(reading.texts) == len(cells)
 
 
@@ -162,19 +162,19 @@ def test_an_external_id_is_sent_with_its_key(cell: str, key: str, only_key: bool
         ("k:a\u00a0b", "", False, Hint.CHARACTERS),
     ],
 )
-def test_an_external_id_whose_key_is_not_certain_is_refused(cell: str, key: str, only_key: bool, hint: Hint) -> None:
+def test_an_external_id_with_an_ambiguous_key_is_refused(cell: str, key: str, only_key: bool, hint: Hint) -> None:
     found = named(EXTERNAL_ID, cell, key, only_key=only_key)
     assert isinstance(found, Problem)
     assert found.hint is hint
 
 
 @pytest.mark.parametrize("cell", ["NA", "null", "None", "nan", "007", "TRUE", "1e5", "-", "=ann", "ann example", "a@b"])
-def test_no_username_is_taken_for_a_value_of_another_kind(cell: str) -> None:
+def test_no_username_is_read_as_another_type(cell: str) -> None:
     assert named(USERNAME, cell) == Identifier(USERNAME, cell)
 
 
-@pytest.mark.parametrize(("cell", "hint"), [("1.55501E+10", Hint.RUINED_TEXT), ("#N/A", Hint.CELL_ERROR)])
-def test_a_username_that_a_spreadsheet_program_made_is_refused(cell: str, hint: Hint) -> None:
+@pytest.mark.parametrize(("cell", "hint"), [("1.55501E+10", Hint.ROUNDED_TEXT), ("#N/A", Hint.CELL_ERROR)])
+def test_a_username_that_a_spreadsheet_program_changed_is_refused(cell: str, hint: Hint) -> None:
     found = named(USERNAME, cell)
     assert isinstance(found, Problem)
     assert found.hint is hint
@@ -182,21 +182,21 @@ def test_a_username_that_a_spreadsheet_program_made_is_refused(cell: str, hint: 
 
 @pytest.mark.parametrize(
     ("cell", "word"),
-    [("ann example", "a space"), ("ann@x.example", "an @"), ("ann", "shorter"), ("\u200bannika", "read as")],
+    [("ann example", "a space"), ("ann@x.example", "an @"), ("ann", "fewer"), ("\u200bannika", "is sent as")],
 )
-def test_a_username_that_samsara_does_not_allow_is_sent_with_a_word_about_it(cell: str, word: str) -> None:
+def test_a_username_that_samsara_does_not_allow_is_sent_with_a_warning(cell: str, word: str) -> None:
     found = named(USERNAME, cell)
     assert isinstance(found, Identifier)
-    assert word in remark(USERNAME, cell, found.value)
+    assert word in warning_about(USERNAME, cell, found.value)
 
 
-def test_an_id_whose_last_digits_excel_may_have_replaced_is_sent_with_a_warning() -> None:
-    assert "compare it with Samsara" in remark(DRIVER_ID, "281474977075805000", "281474977075805000")
-    assert remark(DRIVER_ID, "281474977075000", "281474977075000") == ""
+def test_an_id_that_excel_may_have_rounded_is_sent_with_a_warning() -> None:
+    assert "compare it with Samsara" in warning_about(DRIVER_ID, "281474977075805000", "281474977075805000")
+    assert warning_about(DRIVER_ID, "281474977075000", "281474977075000") == ""
 
 
 @given(st.lists(st.text("ab\n", max_size=3), max_size=9), st.integers(1, 4))
-def test_cells_unlike_the_others_are_found_however_many_are_looked_at_at_once(cells: list[str], at_once: int) -> None:
+def test_cells_that_do_not_match_are_found_with_any_chunk_size(cells: list[str], at_once: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(identifiers, "CELLS_AT_ONCE", at_once)
         found = CellPattern("a*").others(cells)

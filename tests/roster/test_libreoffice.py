@@ -33,7 +33,7 @@ ROSTER = [
 TOKENS = ["-1abcDEF", "=token", "+1", "0123456789012345678", "ZmFrZS10b2tlbg"]
 
 AS_SHOWN = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,true,false"
-PLAINLY = "Text - txt - csv (StarCalc):44,34,76,1"  # said, since without a screen LibreOffice takes it for Windows-1252
+PLAINLY = "Text - txt - csv (StarCalc):44,34,76,1"  # explicit, because headless LibreOffice assumes Windows-1252
 AS_TEXT = f"{PLAINLY},{'/'.join(f'{column}/2' for column in range(1, 15))}"
 AS_FORMULAS = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,false,true"
 
@@ -53,7 +53,7 @@ def published(path: Path) -> Published:
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The results in both forms, and what LibreOffice makes of each: as shown, as formulas, and saved again."""
+    """The results in both formats, and what LibreOffice makes of them: as shown, as formulas, and saved again."""
     needed("soffice")
     folder = tmp_path_factory.mktemp("libreoffice")
     found = {}
@@ -90,7 +90,7 @@ def test_every_cell_of_the_workbook_is_text_to_libreoffice(opened: dict[str, Pat
 
 
 def test_the_header_stays_in_view_and_rows_without_a_token_are_tinted(opened: dict[str, Path]) -> None:
-    """The tints in what LibreOffice understood of the file; without a screen it knows of no view, so of no pane."""
+    """The tints as LibreOffice reads them; headless, it has no view and so no frozen pane."""
     with zipfile.ZipFile(opened["xlsx"]) as archive:
         assert re.search(r'<pane [^>]*ySplit="1"[^>]*state="frozen"', archive.read("xl/worksheets/sheet1.xml").decode())
     with zipfile.ZipFile(opened["xlsx saved"]) as archive:
@@ -110,7 +110,7 @@ def test_the_header_stays_in_view_and_rows_without_a_token_are_tinted(opened: di
 
 
 def test_no_cell_of_the_csv_is_evaluated(opened: dict[str, Path]) -> None:
-    """Whatever begins like a formula is shown as it was, behind its apostrophe, but for tokens, which stay exact."""
+    """Cells that start like a formula are shown with their apostrophe, except tokens, which stay exact."""
     shown, formulas = cells(opened["csv shown"]), cells(opened["csv formulas"])
     column = {name: position for position, name in enumerate(shown[0])}
     exact = column["auth_token"]
@@ -121,14 +121,14 @@ def test_no_cell_of_the_csv_is_evaluated(opened: dict[str, Path]) -> None:
     assert [row[column["Note"]] for row in shown[1:4]] == ["'=1+1", "'@SUM(A1:A2)", "'-2+3"]
 
 
-def test_a_csv_opened_plainly_loses_zeros_and_digits_as_the_readme_warns(opened: dict[str, Path]) -> None:
+def test_a_csv_opened_plainly_loses_zeros_and_digits_as_the_manual_warns(opened: dict[str, Path]) -> None:
     """So it is to be imported as text, or the workbook opened instead."""
     (_, first, second, *_) = cells(opened["csv shown"])
     assert first[1] == "7"
     assert second[0] != "9223372036854775807"
 
 
-def test_what_libreoffice_saved_again_is_reopened_with_the_same_tokens(opened: dict[str, Path], tmp_path: Path) -> None:
+def test_files_saved_by_libreoffice_are_reopened_with_the_same_tokens(opened: dict[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "depot.xlsx"
     file.write_bytes(opened["xlsx saved"].read_bytes())
     assert read_results(file).frame.equals(read_results(opened["xlsx"]).frame)
@@ -145,7 +145,7 @@ def test_every_cell_of_the_workbook_is_a_string_in_open_document_too(opened: dic
 
 
 def test_a_csv_imported_as_text_is_shown_and_reopened_as_it_is(opened: dict[str, Path], tmp_path: Path) -> None:
-    """As the README advises: zeros, digits and tokens are intact, also after it was saved again."""
+    """As the manual advises: zeros, digits and tokens are intact, also after it was saved again."""
     assert cells(opened["csv as text"]) == cells(opened["csv"])
     file = tmp_path / "depot.csv"
     file.write_bytes(opened["csv as text"].read_bytes())
@@ -154,10 +154,10 @@ def test_a_csv_imported_as_text_is_shown_and_reopened_as_it_is(opened: dict[str,
         assert [outcome.token for outcome in batch.outcomes.values()] == [*TOKENS[:-1], ""]
 
 
-def test_a_csv_opened_plainly_and_saved_never_gives_out_a_token_that_is_an_error(
+def test_a_csv_opened_with_the_defaults_and_saved_never_keeps_a_changed_token(
     opened: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Tokens that became ``#NAME?`` or a rounded number are asked for anew; those that are unharmed stay."""
+    """Tokens that became ``#NAME?`` or a rounded number are requested again; intact ones are kept."""
     file = tmp_path / "depot.csv"
     file.write_bytes(opened["csv saved"].read_bytes())
     with Destination(file) as destination:

@@ -1,4 +1,4 @@
-"""Rows that are no driver's are found, and rows that are one driver's, be it named in two ways on two rows."""
+"""Rows without a driver are found, and rows with the same driver, even if identified in different ways."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def hints_of_refused(found: Roster) -> dict[int, str]:
     return {outcome.row: outcome.hint for outcome in found.refused}
 
 
-# --- rows that are no driver's
+# --- rows without a driver
 
 
-def test_a_header_repeated_in_the_middle_is_no_driver() -> None:
+def test_a_repeated_header_is_not_a_driver() -> None:
     found = roster("Username,Depot\nann.x,North\nUsername,Depot\nbob.x,South\n Username, Depot\n")
     assert [driver.identifier.value for driver in found.drivers] == ["ann.x", "bob.x", "Username"]
     assert hints_of_refused(found) == {3: str(Hint.REPEATED_HEADER)}
 
 
-def test_a_driver_who_is_called_like_the_column_is_one() -> None:
+def test_a_driver_named_like_the_column_is_a_driver() -> None:
     found = roster("Username,Depot\nUsername,North\n")
     assert [driver.identifier.value for driver in found.drivers] == ["Username"]
 
@@ -44,7 +44,7 @@ def test_a_driver_who_is_called_like_the_column_is_one() -> None:
         *("Gesamt: 2,,", "Anzahl,2,", "Totaal,,2", "count,2,", "Total drivers: 2,,", "2,,", ",2,", "Totals 1.234,,"),
     ],
 )
-def test_a_row_of_totals_at_the_bottom_is_no_driver(last: str) -> None:
+def test_a_row_of_totals_at_the_bottom_is_not_a_driver(last: str) -> None:
     found = roster(f"Username,Name,Depot\nann.x,Ann,North\nbob.x,Bob,South\n{last}\n")
     assert [driver.row for driver in found.drivers] == [2, 3]
     assert hints_of_refused(found) == {4: str(Hint.TOTALS)}
@@ -85,23 +85,23 @@ def test_other_last_rows_are_drivers(rows: str) -> None:
     ],
 )
 def test_rows_of_one_driver_are_sent_once(rows: str, duplicates: dict[int, int]) -> None:
-    """Also when a third row tells; but never rows with different driver IDs."""
+    """Also if only a third row connects them; but never rows with different driver IDs."""
     found = roster(f"ID,External ID,Username\n{rows}")
     named = {outcome.row: outcome.error for outcome in found.refused if outcome.status is Status.DUPLICATE}
     assert list(named) == list(duplicates)
-    assert all(f"as in row {first}" in named[row] for row, first in duplicates.items())
+    assert all(f"as row {first}" in named[row] for row, first in duplicates.items())
 
 
-def test_a_duplicate_says_how_the_driver_is_named_on_the_other_row() -> None:
+def test_a_duplicate_reports_the_identifier_of_the_other_row() -> None:
     (outcome,) = roster("ID,Username\n5,ann.x\n,ann.x\n").refused
-    assert outcome.error == "the same driver as in row 2, there as driverId=5"
+    assert outcome.error == "same driver as row 2 (driverId=5)"
 
 
-def test_identifiers_that_contradict_each_other_are_told() -> None:
+def test_contradictory_identifiers_get_a_warning() -> None:
     found = roster("ID,Username\n5,ann.x\n6,bob.x\n7,ann.x\n")
     assert [driver.row for driver in found.drivers] == [2, 3, 4]
-    assert list(found.remarks) == [2, 4]
-    assert "username=ann.x also stands in row 4, beside another driver ID" in found.remarks[2]
+    assert list(found.warnings) == [2, 4]
+    assert "row 4 has username=ann.x with a different driver ID" in found.warnings[2]
 
 
 TABLES = st.lists(
@@ -173,7 +173,7 @@ def test_which_rows_are_one_driver_does_not_depend_on_their_order(
     assert parts(shuffled) == parts(rows)
 
 
-def test_which_row_is_first_is_said_by_their_order() -> None:
+def test_the_order_of_the_rows_decides_which_is_first() -> None:
     assert same_drivers({USERNAME: ["ann", "ann"]}, [1, 0]).first == {0: 1}
 
 

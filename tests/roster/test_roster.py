@@ -59,7 +59,7 @@ def without_blank_rows(rows: list[list[str]]) -> list[list[str]]:
 
 
 def reads_as(data: bytes, rows: list[list[str]]) -> bool:
-    """Whether the bytes are read as exactly these rows, or refused as empty where there is nothing."""
+    """Whether the bytes are read as exactly these rows, or refused as empty if there are none."""
     expected = without_blank_rows(rows)
     if not expected:
         with pytest.raises(RosterError, match="empty"):
@@ -90,7 +90,7 @@ def test_quoted_comma_tables_come_back_as_they_are(rows: list[list[str]], encodi
 @example([["a;b\n(old)", "Driver ID"], ["", "1"]], ",")
 @example([['a "b;c', "Driver ID"], ["", "1"]], ",")
 def test_quoted_tables_of_every_delimiter_come_back_as_they_are(rows: list[list[str]], delimiter: str) -> None:
-    """Quotation marks say where a header cell ends, whatever delimiters and line breaks are inside it."""
+    """Quotation marks end a header cell, whatever delimiters and line breaks are inside it."""
     assert reads_as(as_csv(rows, delimiter, quoting=csv.QUOTE_ALL).encode(), rows)
 
 
@@ -134,39 +134,39 @@ def test_any_bytes_are_a_table_of_strings_or_a_roster_error_of_one_line(data: by
     if refused:
         assert refused.message.startswith("depot.csv")
         assert len(refused.message.splitlines()) == 1
-        assert refused.tip
+        assert refused.hint
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"Driver ID,Name\n1,a\n2\n", "depot.csv, row 3: 1 cells, but the header has 2"),
-        (b"Driver ID,Name\n1,a\n2,b,c\n", "depot.csv, row 3: 3 cells, but the header has 2"),
-        (b'Driver ID,Name\n1,"a\nb"\n2\n', "depot.csv, row 3: 1 cells, but the header has 2"),
+        (b"Driver ID,Name\n1,a\n2\n", "depot.csv, row 3: 1 cell instead of 2"),
+        (b"Driver ID,Name\n1,a\n2,b,c\n", "depot.csv, row 3: 3 cells instead of 2"),
+        (b'Driver ID,Name\n1,"a\nb"\n2\n', "depot.csv, row 3: 1 cell instead of 2"),
         (b'Driver ID,Name\n1,a\n2,"b\n3,c\n', "depot.csv, row 3: not valid CSV"),
         (b'Driver ID,Name\n1,"a"b\n', "depot.csv, row 2: not valid CSV"),
-        (b"Driver ID,Name\n1,a\0\n", "depot.csv holds NUL characters"),
+        (b"Driver ID,Name\n1,a\0\n", "depot.csv contains NUL characters"),
         (b"PK\x03\x04\x14\x00\x06\x00", "depot.csv is a ZIP archive, or a workbook that is not .xlsx, not a CSV file"),
-        (b"PK\x03\x04\x14\x00\x06\x00xl/worksheets/", "depot.csv: a damaged workbook"),
-        (b"\x1f\x8b\x08\x00", "depot.csv: a damaged gzip file"),
+        (b"PK\x03\x04\x14\x00\x06\x00xl/worksheets/", "depot.csv is a damaged workbook"),
+        (b"\x1f\x8b\x08\x00", "depot.csv is a damaged gzip file"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "depot.csv is an old Excel workbook (.xls), or one with a password"),
         (b"%PDF-1.7\n", "depot.csv is a PDF document, not a CSV file"),
         (b"<html><table><tr><td>1", "depot.csv is a web page or XML, not a CSV file"),
         (b' [\n {"driverId": 1}]', "depot.csv is JSON, not a CSV file"),
         (b"Driver ID,Name\n1,a\n2,M\xfcller\n", "depot.csv, line 3: not UTF-8 text"),
         (b"\xff\xfea\x00b", "depot.csv, line 1: not UTF-16 text"),
-        ("Driver ID\n1\n".encode("utf-16-le"), "depot.csv holds NUL characters"),
+        ("Driver ID\n1\n".encode("utf-16-le"), "depot.csv contains NUL characters"),
         (b"", "depot.csv is empty"),
         (b"\xef\xbb\xbf", "depot.csv is empty"),
         (b"\r\n\r\n , \r\n", "depot.csv is empty"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_read_is_refused_with_the_place(data: bytes, message: str) -> None:
+def test_unreadable_input_is_refused_with_its_place(data: bytes, message: str) -> None:
     with pytest.raises(RosterError) as caught:
         read_table(data, "depot.csv")
     assert caught.value.message.startswith(message)
-    assert caught.value.tip
+    assert caught.value.hint
 
 
 def test_a_cell_over_the_limit_of_the_csv_module_is_a_roster_error_with_its_row() -> None:
@@ -186,7 +186,7 @@ def test_blank_lines_in_the_middle_keep_the_row_numbers_and_at_the_end_are_dropp
 @pytest.mark.parametrize(
     "cell", ["NA", "null", "None", "nan", "007", "1.0", "1e5", "TRUE", "2026-01-02", " x ", "-", "#N/A"]
 )
-def test_no_cell_is_taken_for_a_number_a_date_or_a_missing_value(cell: str) -> None:
+def test_no_cell_is_read_as_a_number_a_date_or_a_missing_value(cell: str) -> None:
     frame, _ = read_table(f"Driver ID,Note\n1,{cell}\n2,{cell}\n".encode(), "depot.csv")
     assert frame["Note"].tolist() == [cell, cell]
 
@@ -224,16 +224,14 @@ def test_a_file_is_called_by_its_name_in_messages(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_identifier_columns_are_known_without_regard_to_case_spaces_and_punctuation(
-    name: str, kind: IdentifierKind
-) -> None:
+def test_identifier_columns_are_found_ignoring_case_spaces_and_punctuation(name: str, kind: IdentifierKind) -> None:
     found = roster(as_csv([["Depot", name], ["North", "9"]]))
     assert found.columns == {kind: name}
 
 
 @pytest.mark.parametrize("name", ["Driver", "Depot ID", "Identity", "Driver ID 2", "Vehicle ID", "Name of user"])
-def test_other_columns_are_not_taken_for_identifiers(name: str) -> None:
-    with pytest.raises(RosterError, match="no column that names drivers"):
+def test_other_columns_are_not_identifiers(name: str) -> None:
+    with pytest.raises(RosterError, match="no column that identifies drivers"):
         roster(f"{name},Depot\n1,North\n")
 
 
@@ -267,10 +265,10 @@ def test_the_most_specific_identifier_wins_and_the_next_fills_the_gaps() -> None
     ]
 
 
-def test_a_wrong_specific_identifier_is_not_covered_up_by_another_one() -> None:
+def test_an_invalid_preferred_identifier_is_not_replaced_by_another_one() -> None:
     found = roster("Driver ID,Username\n2.81475E+14,user.1\n")
     assert found.drivers == []
-    assert found.refused[0].hint == str(Hint.RUINED_DRIVER_ID)
+    assert found.refused[0].hint == str(Hint.ROUNDED_DRIVER_ID)
 
 
 def test_a_results_file_is_refused_as_a_roster() -> None:
@@ -299,7 +297,7 @@ def test_a_header_without_rows_is_refused(text: str) -> None:
         "Driver PIN",
     ],
 )
-def test_a_password_column_is_left_out_and_said_so_without_its_content(name: str) -> None:
+def test_a_password_column_is_dropped_and_reported_without_its_content(name: str) -> None:
     found = roster(f"Driver ID,{name},Depot\n1,hunter2,North\n2,hunter2,South\n")
     assert list(found.frame.columns) == ["Driver ID", "Depot"]
     assert "hunter2" not in found.frame.to_csv()
@@ -309,7 +307,7 @@ def test_a_password_column_is_left_out_and_said_so_without_its_content(name: str
 
 
 @pytest.mark.parametrize("name", ["Shipping", "Pinewood depot", "Passport", "Bypass"])
-def test_a_column_that_only_sounds_alike_is_kept(name: str) -> None:
+def test_a_column_with_a_similar_name_is_kept(name: str) -> None:
     found = roster(f"Driver ID,{name}\n1,x\n")
     assert list(found.frame.columns) == ["Driver ID", name]
     assert found.notes == []
@@ -321,9 +319,9 @@ def test_a_column_that_only_sounds_alike_is_kept(name: str) -> None:
 @pytest.mark.parametrize(
     ("cell", "hint"),
     [
-        ("2.81475E+14", Hint.RUINED_DRIVER_ID),
-        ("2,81475E+14", Hint.RUINED_DRIVER_ID),
-        ("2.81475e+14", Hint.RUINED_DRIVER_ID),
+        ("2.81475E+14", Hint.ROUNDED_DRIVER_ID),
+        ("2,81475E+14", Hint.ROUNDED_DRIVER_ID),
+        ("2.81475e+14", Hint.ROUNDED_DRIVER_ID),
         ("9223372036854775808", Hint.DRIVER_ID),
         ("99999999999999999999", Hint.DRIVER_ID),
         ("9" * 5000, Hint.DRIVER_ID),
@@ -339,7 +337,7 @@ def test_a_column_that_only_sounds_alike_is_kept(name: str) -> None:
         ("-", Hint.DRIVER_ID),
     ],
 )
-def test_a_wrong_driver_id_is_invalid_with_its_hint(cell: str, hint: Hint) -> None:
+def test_an_invalid_driver_id_has_its_hint(cell: str, hint: Hint) -> None:
     found = roster(as_csv([["Driver ID", "Depot"], [cell, "North"]]))
     assert found.drivers == []
     (outcome,) = found.refused
@@ -350,7 +348,7 @@ def test_a_wrong_driver_id_is_invalid_with_its_hint(cell: str, hint: Hint) -> No
     assert outcome.attempts == 0
 
 
-def test_a_long_ruined_driver_id_is_still_a_short_message() -> None:
+def test_a_long_invalid_driver_id_gives_a_short_message() -> None:
     found = roster(f"Driver ID\n{'9' * 5000}E+14\n")
     assert len(found.refused[0].error) < 200
 
@@ -379,14 +377,14 @@ def test_a_whole_number_of_int64_is_a_driver_id(cell: str) -> None:
         ("Username", "\u200f\u200b", Hint.CHARACTERS),
     ],
 )
-def test_a_wrong_external_id_or_username_is_invalid_with_its_hint(column: str, cell: str, hint: Hint) -> None:
+def test_an_invalid_external_id_or_username_has_its_hint(column: str, cell: str, hint: Hint) -> None:
     found = roster(as_csv([[column, "Depot"], [cell, "North"]]))
     (outcome,) = found.refused
     assert (outcome.row, outcome.status, outcome.hint) == (2, Status.INVALID, str(hint))
     assert outcome.error.isprintable()
 
 
-def test_the_value_of_an_external_id_may_hold_colons_and_letters_of_any_language() -> None:
+def test_the_value_of_an_external_id_may_contain_colons_and_letters_of_any_language() -> None:
     found = roster("External ID\npayrollId:A:B\ncl\u00e9:\u3042\n")
     assert [driver.identifier.value for driver in found.drivers] == ["payrollId:A:B", "cl\u00e9:\u3042"]
 
@@ -408,7 +406,7 @@ def test_all_duplicates_point_to_the_first_row_of_the_driver() -> None:
     assert found.refused[0].identifier == Identifier(DRIVER_ID, "5")
 
 
-def test_two_wrong_cells_alike_are_both_invalid_not_duplicates() -> None:
+def test_two_equal_invalid_cells_are_not_duplicates() -> None:
     assert [outcome.status for outcome in roster("Driver ID\nx\nx\n").refused] == [Status.INVALID] * 2
 
 
@@ -429,10 +427,10 @@ def test_every_row_is_either_a_driver_or_a_refused_outcome(rows: list[tuple[str,
         found.row_numbers()
     )
     assert len({driver.identifier for driver in found.drivers}) == len(found.drivers)
-    for driver in found.drivers:  # sent is what the row says, or that without what is invisible at its ends, and said
+    for driver in found.drivers:  # sent unchanged, or without invisible characters at the ends and with a warning
         value, cells = driver.identifier.value, rows[driver.row - 2]
-        said = driver.row in found.remarks
-        assert any(cell.strip() == value or (said and value in cell) for cell in cells)
+        warning = driver.row in found.warnings
+        assert any(cell.strip() == value or (warning and value in cell) for cell in cells)
     for outcome in found.refused:
         assert outcome.hint
         assert outcome.error.isprintable()
@@ -471,12 +469,12 @@ def test_integers_that_a_gap_turned_into_floats_become_integers_again() -> None:
 
 
 @pytest.mark.parametrize("number", [2.0**53, 1.5, float("inf"), 1e300, -1.0])
-def test_a_float_that_may_have_lost_digits_is_no_driver_id(number: float) -> None:
+def test_a_float_that_may_have_lost_digits_is_not_a_driver_id(number: float) -> None:
     assert Roster.from_frame(pd.DataFrame({"id": [number]})).drivers == []
 
 
-def test_a_float_of_single_precision_has_lost_digits_and_is_no_driver_id() -> None:
-    """As float32, 281474977075805 is 281474976710656: somebody else's ID."""
+def test_a_float_of_single_precision_has_lost_digits_and_is_not_a_driver_id() -> None:
+    """As float32, 281474977075805 is 281474976710656: another driver's ID."""
     frame = pd.DataFrame({"id": pd.Series([281474977075805, None], dtype="float32")})
     assert Roster.from_frame(frame).drivers == []
 
@@ -485,7 +483,7 @@ def test_nullable_integers_keep_their_digits_and_gaps() -> None:
     values(pd.DataFrame({"id": pd.array([9223372036854775807, None], dtype="Int64")}), id=["9223372036854775807", ""])
 
 
-def test_pandas_strings_and_categories_are_taken_as_they_are() -> None:
+def test_pandas_strings_and_categories_are_kept() -> None:
     values(
         pd.DataFrame({"id": pd.array(["007", None], dtype="string"), "n": pd.Categorical(["a", "b"])}),
         id=["007", ""],
@@ -526,5 +524,5 @@ def test_the_given_frame_stays_as_it_was() -> None:
 
 def test_refused_outcomes_are_plain_outcomes_without_token_or_request() -> None:
     assert roster("Driver ID\nx\n").refused == [
-        Outcome(2, Status.INVALID, error="'x' is not a driver ID", hint=str(Hint.DRIVER_ID)),
+        Outcome(2, Status.INVALID, error="'x' is not a valid driver ID", hint=str(Hint.DRIVER_ID)),
     ]

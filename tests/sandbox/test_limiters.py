@@ -1,4 +1,4 @@
-"""The sandbox's limiters against their definitions, on a clock that the tests move."""
+"""The limiters of the sandbox against their definitions, on a clock that the tests move."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ grid_arrivals = st.lists(st.integers(0, 40), min_size=1, max_size=40).map(
     lambda gaps: [moment / 8 for moment in accumulate(gaps)]
 )
 grid_intervals = st.sampled_from([0.25, 0.5, 1.0, 2.0])
-# Moments and limits as they come.
+# Arbitrary moments and limits.
 arrivals = st.builds(
     lambda start, gaps: list(accumulate(gaps, initial=start)),
     st.floats(0, 1e6),
@@ -56,8 +56,8 @@ def limiter_named(name: str, limit: int, period: float, burst: int) -> Limiter:
     return make_limiter(name, limit, period, burst if name in WITH_BURST else None)
 
 
-# What each limiter means, word for word and in exact arithmetic: may a request at `now` join `earlier` ones? Those are
-# the admitted ones, of a strict limiter all.
+# The definition of each limiter in exact arithmetic: may a request at `now` follow the `earlier` ones? Those are the
+# admitted ones, or for a strict limiter all.
 
 
 def fixed_window_admits(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, _: int) -> bool:
@@ -69,7 +69,7 @@ def sliding_window_admits(earlier: list[Fraction], now: Fraction, limit: int, pe
 
 
 def two_windows_admit(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, _: int) -> bool:
-    """This window's requests, and of those before it the share that one period back from now covers, leave room."""
+    """This window's requests and a share of the previous window's leave room."""
     counts = Counter(math.floor(at / period) for at in earlier)
     window = math.floor(now / period)
     passed = now / period - window
@@ -77,7 +77,7 @@ def two_windows_admit(earlier: list[Fraction], now: Fraction, limit: int, period
 
 
 def rate_and_burst_admit(earlier: list[Fraction], now: Fraction, limit: int, period: Fraction, burst: int) -> bool:
-    """Hold in every interval that ends now: no more than burst + rate x length."""
+    """No interval that ends now has more than burst + rate x length."""
     joined = [*earlier, now]
     return all(len(joined) - i <= burst + limit / period * (now - at) for i, at in enumerate(joined))
 
@@ -95,7 +95,7 @@ DEFINITIONS: dict[str, Callable[[list[Fraction], Fraction, int, Fraction, int], 
 
 @pytest.mark.parametrize("name", LIMITING)
 @given(moments=grid_arrivals, limit=st.integers(1, 8), interval=grid_intervals, burst=st.integers(1, 8))
-def test_admits_and_refuses_just_as_its_definition_says(
+def test_a_limiter_decides_by_its_definition(
     name: str, moments: list[float], limit: int, interval: float, burst: int
 ) -> None:
     period = limit * interval
@@ -110,7 +110,7 @@ def test_admits_and_refuses_just_as_its_definition_says(
 
 @pytest.mark.parametrize("name", LIMITING)
 @given(moments=arrivals, limit=limits, period=periods, burst=bursts)
-def test_waiting_just_as_long_as_told_suffices_when_nobody_else_asks(
+def test_a_wait_is_long_enough_if_no_other_request_comes(
     name: str, moments: list[float], limit: int, period: float, burst: int
 ) -> None:
     limiter = limiter_named(name, limit, period, burst)
@@ -126,7 +126,7 @@ def test_waiting_just_as_long_as_told_suffices_when_nobody_else_asks(
 
 @pytest.mark.parametrize("name", LIMITING)
 @given(moments=grid_arrivals, limit=st.integers(1, 8), interval=grid_intervals, burst=st.integers(1, 8))
-def test_the_wait_is_the_shortest_that_suffices(
+def test_no_shorter_wait_is_long_enough(
     name: str, moments: list[float], limit: int, interval: float, burst: int
 ) -> None:
     period = limit * interval
@@ -143,7 +143,7 @@ def test_the_wait_is_the_shortest_that_suffices(
 
 @pytest.mark.parametrize("name", [name for name in LIMITING if name not in STRICT])
 @given(moments=arrivals, limit=limits, period=periods, burst=bursts)
-def test_unless_it_is_strict_refused_requests_change_nothing(
+def test_refused_requests_change_only_a_strict_limiter(
     name: str, moments: list[float], limit: int, period: float, burst: int
 ) -> None:
     times = admitted(limiter_named(name, limit, period, burst), moments)
@@ -152,7 +152,7 @@ def test_unless_it_is_strict_refused_requests_change_nothing(
 
 @pytest.mark.parametrize("name", ["fixed", "counter", "counter-strict"])
 @given(moments=arrivals, limit=limits, period=periods)
-def test_a_fixed_window_never_holds_more_than_the_limit(
+def test_a_fixed_window_never_admits_more_than_the_limit(
     name: str, moments: list[float], limit: int, period: float
 ) -> None:
     windows = Counter(now // period for now in admitted(make_limiter(name, limit, period), moments))
@@ -180,7 +180,7 @@ def test_a_sliding_counter_admits_less_than_twice_the_limit_in_any_window(
 
 @pytest.mark.parametrize("kind", [TokenBucket, Gcra])
 @given(moments=arrivals, limit=limits, period=periods, burst=bursts)
-def test_no_interval_holds_more_than_the_burst_and_what_the_rate_adds(
+def test_no_interval_admits_more_than_the_burst_and_what_the_rate_adds(
     kind: type[TokenBucket | Gcra], moments: list[float], limit: int, period: float, burst: int
 ) -> None:
     times = admitted(kind(limit, period, burst), moments)
@@ -194,7 +194,7 @@ def test_unlimited_admits_everything(moments: list[float]) -> None:
     assert admitted(Unlimited(), moments) == moments
 
 
-def test_a_fixed_window_lets_twice_the_limit_through_around_its_boundary() -> None:
+def test_a_fixed_window_admits_twice_the_limit_around_its_boundary() -> None:
     limiter = FixedWindow(100, 60.0)
     assert len(admitted(limiter, [59.0] * 101 + [60.0] * 101)) == 200
     assert limiter.admit(75.0) == pytest.approx(45.0, abs=1e-5)
@@ -207,19 +207,19 @@ def test_a_sliding_log_forgets_a_request_one_period_after_it() -> None:
     assert admitted(limiter, [10.0, 13.5, 14.0]) == [10.0, 14.0]
 
 
-def test_a_sliding_counter_admits_almost_twice_the_limit_when_the_window_before_was_busy_at_its_end() -> None:
+def test_a_sliding_counter_admits_almost_twice_the_limit_after_a_window_with_a_late_burst() -> None:
     limiter = SlidingCounter(100, 60.0)
     assert len(admitted(limiter, [59.0] * 200)) == 100
     assert len(admitted(limiter, [118.5] * 200)) == 97  # 59.5 s later; 100 x 1.5 / 60 of the others still count
 
 
-def test_a_sliding_counter_refuses_what_a_log_would_admit_when_the_window_before_was_busy_at_its_start() -> None:
+def test_a_sliding_counter_refuses_what_a_log_would_admit_after_a_window_with_an_early_burst() -> None:
     moments = [0.0] * 100 + [60.0] * 100
     assert len(admitted(SlidingLog(100, 60.0), moments)) == 200
     assert len(admitted(SlidingCounter(100, 60.0), moments)) == 100
 
 
-def test_a_sliding_counter_asks_to_wait_until_enough_of_the_window_before_has_left() -> None:
+def test_a_sliding_counter_asks_to_wait_until_enough_of_the_previous_window_has_left() -> None:
     limiter = SlidingCounter(100, 60.0)
     assert len(admitted(limiter, [0.0] * 100)) == 100
     assert limiter.admit(15.0) == pytest.approx(45.6, abs=1e-5)  # 0.6 s into the next window 99 of the 100 count
@@ -233,7 +233,7 @@ def test_a_sliding_counter_forgets_a_window_after_the_next() -> None:
 
 
 @pytest.mark.parametrize("name", STRICT)
-def test_a_strict_limiter_admits_nobody_while_asked_at_twice_its_rate_and_recovers_when_left_alone(name: str) -> None:
+def test_a_strict_limiter_refuses_everything_at_twice_its_rate_and_recovers_after_a_pause(name: str) -> None:
     hammered = [0.25 * number for number in range(1000)]  # at most 20 in 10 s, up to 249.75
     assert admitted(make_limiter(name, 20, 10.0), hammered) == hammered[:20]
 
@@ -261,7 +261,7 @@ def test_a_bucket_starts_full_and_its_burst_is_the_limit_by_default() -> None:
     assert len(admitted(TokenBucket(100, 60.0, burst=7), [5.0] * 150)) == 7
 
 
-def test_gcra_lets_ten_through_and_then_one_at_a_time() -> None:
+def test_gcra_admits_ten_and_then_one_at_a_time() -> None:
     limiter = make_limiter("gcra", 100, 60.0)
     assert len(admitted(limiter, [0.0] * 100)) == 10
     assert limiter.admit(0.0) == pytest.approx(0.6, abs=1e-5)
@@ -286,7 +286,7 @@ def test_gcra_lets_ten_through_and_then_one_at_a_time() -> None:
         (("counter-strict", 100, 60.0, 5), "no burst"),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused_in_one_line(arguments: tuple[object, ...], words: str) -> None:
+def test_invalid_arguments_are_refused_with_one_line(arguments: tuple[object, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         make_limiter(*arguments)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)

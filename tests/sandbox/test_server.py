@@ -1,4 +1,4 @@
-"""The sandbox over real sockets: first with the official SDK, then with clients that show what it hides."""
+"""The sandbox over real sockets: first with the official SDK, then with clients that show more than it does."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 CODE = "a1b2c3d4e5f6"
 DRIVER = {"code": CODE, "driverId": 281474}
-ONCE = {"max_retries": 0}  # the SDK would repeat 429s and 5xx by itself
+ONCE = {"max_retries": 0}  # the SDK would retry 429s and 5xx automatically
 
 
 @asynccontextmanager
 async def sdk(sandbox: Sandbox, *, connections: int = 20, key: str | None = None) -> AsyncIterator[AsyncSamsara]:
-    """The official client, with at most so many connections."""
+    """The official client, with a limited number of connections."""
     limits = httpx.Limits(max_connections=connections)
     async with httpx.AsyncClient(limits=limits, timeout=10, trust_env=False) as http:
         yield AsyncSamsara(token=key or sandbox.api_token, base_url=sandbox.url, httpx_client=http)
@@ -51,7 +51,7 @@ class Reply:
 
 
 class Client:
-    """Sends anything to a sandbox and shows all that comes back."""
+    """Sends anything to a sandbox and shows the whole reply."""
 
     def __init__(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         self.sandbox, self.session = sandbox, session
@@ -141,7 +141,7 @@ def test_the_sdk_sees_each_scripted_status_as_its_own_error(status: int, error: 
     asyncio.run(main())
 
 
-def test_the_sdk_sees_a_wrong_key_an_unknown_driver_and_a_spent_quota() -> None:
+def test_the_sdk_sees_a_wrong_api_token_an_unknown_driver_and_a_used_up_quota() -> None:
     async def main() -> None:
         async with Sandbox(limit=2) as sandbox, sdk(sandbox) as client, sdk(sandbox, key="wrong") as stranger:
             issue = client.auth_token_for_driver.auth_token
@@ -183,7 +183,7 @@ def test_two_hundred_requests_in_a_row_use_one_connection() -> None:
         async with Sandbox(limiter="none") as sandbox, http:
             client = AsyncSamsara(token=sandbox.api_token, base_url=sandbox.url, httpx_client=http)
             for number in range(200):
-                driver_id = number if number % 10 else 404_404  # errors keep the connection, too
+                driver_id = number if number % 10 else 404_404  # errors keep the connection open, too
                 with suppress(errors.NotFoundError):
                     await client.auth_token_for_driver.auth_token(code=CODE, driver_id=driver_id)
         assert Counter(entry.status for entry in sandbox.ledger) == {200: 180, 404: 20}
@@ -192,7 +192,7 @@ def test_two_hundred_requests_in_a_row_use_one_connection() -> None:
     assert opened == 1
 
 
-def test_every_token_that_concurrent_sdk_calls_receive_is_in_the_ledger_beside_its_driver_and_code() -> None:
+def test_every_token_of_concurrent_sdk_calls_is_in_the_ledger_with_its_driver_and_code() -> None:
     async def main() -> None:
         async with Sandbox(limiter="none", latency=(0, 0.01)) as sandbox, sdk(sandbox) as client:
 
@@ -212,7 +212,7 @@ def test_every_token_that_concurrent_sdk_calls_receive_is_in_the_ledger_beside_i
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
-def test_another_method_is_405_with_allow_even_without_a_key(method: str) -> None:
+def test_another_method_is_405_with_allow_even_without_an_api_token(method: str) -> None:
     async def main() -> None:
         async with serving() as client:
             reply = await client.send(method=method, headers={})
@@ -225,7 +225,7 @@ def test_another_method_is_405_with_allow_even_without_a_key(method: str) -> Non
 
 
 @pytest.mark.parametrize("path", ["/", "/fleet/drivers", "/fleet/drivers/auth-token/", "/fleet/drivers/auth-tokens"])
-def test_another_path_is_404_even_without_a_key(path: str) -> None:
+def test_another_path_is_404_even_without_an_api_token(path: str) -> None:
     async def main() -> None:
         async with serving() as client:
             reply = await client.send(path=path, method="GET", headers={})
@@ -235,7 +235,7 @@ def test_another_path_is_404_even_without_a_key(path: str) -> None:
     asyncio.run(main())
 
 
-def test_a_missing_or_wrong_key_is_401_not_counted_and_not_in_the_ledger() -> None:
+def test_a_missing_or_wrong_api_token_is_401_not_counted_and_not_in_the_ledger() -> None:
     async def main() -> None:
         async with serving(limit=1, api_token="right") as client:  # noqa: S106 - made up
             wrong = [
@@ -260,7 +260,7 @@ def test_a_missing_or_wrong_key_is_401_not_counted_and_not_in_the_ledger() -> No
     asyncio.run(main())
 
 
-def test_a_spent_quota_is_429_before_the_body_is_looked_at_and_a_bad_body_is_counted() -> None:
+def test_a_used_up_quota_is_429_before_the_body_is_checked_and_a_bad_body_is_counted() -> None:
     async def main() -> None:
         async with serving(limit=1) as client:
             assert (await client.send(raw=b"nonsense")).status == 400
@@ -283,7 +283,7 @@ def test_retry_after_is_rounded_up_by_less_than_its_last_digit(wait: float) -> N
 
 @pytest.mark.parametrize("retry_after", [True, False])
 @pytest.mark.parametrize("limiter", [name for name in LIMITERS if name != "none"])
-def test_any_limiter_says_how_long_to_wait_unless_told_not_to(limiter: str, retry_after: bool) -> None:
+def test_any_limiter_sends_retry_after_unless_that_is_switched_off(limiter: str, retry_after: bool) -> None:
     burst = 1 if limiter in ("bucket", "gcra") else None
     period = 1e9  # seconds: no window ends during the test
 
@@ -311,12 +311,12 @@ def test_the_sdk_sees_a_429_without_retry_after_as_the_same_error() -> None:
     asyncio.run(main())
 
 
-def test_a_strict_limiter_counts_what_it_refuses_and_the_ledger_shows_it_as_refused() -> None:
+def test_a_strict_limiter_counts_refused_requests_and_the_ledger_shows_them_as_refused() -> None:
     async def main() -> None:
         async with serving(limiter="counter-strict", limit=2, per=1e9) as client:
             assert await client.statuses(4) == [200, 200, 429, 429]
             early, late = [float((await client.send()).headers["Retry-After"]) for _ in range(2)]
-            assert early < late  # nothing but refusals came between
+            assert early < late  # only refusals came in between
             assert [entry.counted for entry in client.sandbox.ledger] == [True] * 2 + [False] * 4
             assert client.sandbox.peak() == 2
 
@@ -329,7 +329,7 @@ async def _chunks(size: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_over_64_kib_is_413_and_the_connection_lives_on(chunked: bool) -> None:
+def test_a_body_over_64_kib_is_413_and_the_connection_stays_open(chunked: bool) -> None:
     async def main() -> None:
         async with serving() as client:
             reply = await client.send(raw=_chunks(80 * 1024) if chunked else b"x" * (64 * 1024 + 1))
@@ -447,7 +447,7 @@ def test_a_status_fault_answers_with_the_envelope_and_a_429_with_retry_after(sta
 
 
 @pytest.mark.parametrize("chosen", [{"script": "429"}, {"faults": {"429": 1.0}}])
-def test_a_429_fault_has_no_retry_after_where_the_sandbox_gives_none(chosen: dict[str, Any]) -> None:
+def test_a_429_fault_has_no_retry_after_if_the_sandbox_sends_none(chosen: dict[str, Any]) -> None:
     async def main() -> None:
         async with serving(retry_after=False, **chosen) as client:
             reply = await client.send()
@@ -459,7 +459,7 @@ def test_a_429_fault_has_no_retry_after_where_the_sandbox_gives_none(chosen: dic
 
 
 async def _bytes_until_close(sandbox: Sandbox) -> bytes:
-    """Send one request over a bare socket and return all that comes."""
+    """Send one request over a bare socket and return the whole reply."""
     host, port = sandbox.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     body = json.dumps(DRIVER).encode()
@@ -513,7 +513,7 @@ def test_hang_issues_a_token_and_stop_ends_it_promptly() -> None:
     asyncio.run(main())
 
 
-def test_slow_dribbles_the_whole_answer_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_sends_the_whole_reply_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "_SLOW_SECONDS", 0.05)
 
     async def main() -> None:
@@ -530,7 +530,7 @@ def test_slow_dribbles_the_whole_answer_out(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(main())
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_slow_answer_does_no_harm(
+def test_a_client_that_disconnects_during_a_slow_reply_does_no_harm(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
@@ -583,7 +583,7 @@ def test_an_unusable_200_issues_nothing(fault: str, content_type: str, start: by
     asyncio.run(main())
 
 
-def test_faults_that_spoil_delivery_do_not_issue_tokens_to_drivers_that_are_refused() -> None:
+def test_faults_of_delivery_issue_no_tokens_to_refused_drivers() -> None:
     async def main() -> None:
         async with serving(script="truncated,ok") as client:
             with pytest.raises(aiohttp.ClientPayloadError):
@@ -616,7 +616,7 @@ def test_a_script_is_followed_entry_by_entry(script: str, statuses: list[int]) -
     asyncio.run(main())
 
 
-def test_requests_that_are_refused_for_key_or_quota_do_not_use_the_script_up() -> None:
+def test_requests_refused_for_api_token_or_quota_do_not_use_up_the_script() -> None:
     async def main() -> None:
         async with serving(script="503,418", limit=2, per=3600) as client:
             assert (await client.send(key="wrong")).status == 401
@@ -625,7 +625,7 @@ def test_requests_that_are_refused_for_key_or_quota_do_not_use_the_script_up() -
     asyncio.run(main())
 
 
-def test_faults_apply_when_the_script_is_used_up() -> None:
+def test_faults_apply_after_the_script() -> None:
     async def main() -> None:
         async with serving(script="ok*3", faults={"503": 1.0}) as client:
             assert await client.statuses(5) == [200, 200, 200, 503, 503]
@@ -702,7 +702,7 @@ def test_with_latency_requests_overtake_one_another_on_their_way_in_and_out() ->
     asyncio.run(main())
 
 
-def test_a_request_whose_client_gave_up_is_counted_all_the_same() -> None:
+def test_a_request_with_a_client_that_disconnected_is_still_counted() -> None:
     async def main() -> None:
         async with asyncio.timeout(5), Sandbox(latency=(0.05, 0.05), seed=1) as sandbox:
             task = asyncio.create_task(_bytes_until_close(sandbox))
@@ -733,7 +733,7 @@ def test_the_peak_is_the_most_counted_in_any_window(gaps: list[int], counted: li
     assert sandbox.peak() == max((sum(t <= other < t + per for other in times) for t in times), default=0)
 
 
-def test_a_taken_port_is_an_oserror_and_the_first_sandbox_goes_on() -> None:
+def test_a_taken_port_is_an_oserror_and_the_first_sandbox_continues() -> None:
     async def main() -> None:
         async with serving() as client:
             port = int(client.sandbox.url.rpartition(":")[2])
@@ -744,7 +744,7 @@ def test_a_taken_port_is_an_oserror_and_the_first_sandbox_goes_on() -> None:
     asyncio.run(main())
 
 
-def test_a_sandbox_is_started_once_stopped_any_number_of_times_and_can_start_again() -> None:
+def test_a_sandbox_starts_once_stops_any_number_of_times_and_can_start_again() -> None:
     async def main() -> None:
         sandbox = Sandbox()
         await sandbox.stop()
@@ -780,7 +780,7 @@ def test_a_sandbox_is_started_once_stopped_any_number_of_times_and_can_start_aga
         ({"faults": {"600": 0.1}}, "unknown fault '600'"),
         ({"faults": {"500": -0.1}}, "probability of '500'"),
         ({"faults": {"500": float("nan")}}, "probability of '500'"),
-        ({"faults": {"500": 0.6, "reset": 0.6}}, "not exceed 1"),
+        ({"faults": {"500": 0.6, "reset": 0.6}}, "add up to 1 at most"),
         ({"script": "ok,,401"}, "entry ''"),
         ({"script": "ok,"}, "entry ''"),
         ({"script": "ok*0"}, r"entry 'ok\*0'"),
@@ -797,18 +797,18 @@ def test_a_sandbox_is_started_once_stopped_any_number_of_times_and_can_start_aga
         ({"api_token": "line\n"}, "API token"),
     ],
 )
-def test_arguments_that_make_no_sense_are_a_valueerror_of_one_line(options: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_a_valueerror_of_one_line(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         Sandbox(**options)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_may_be_scripted_and_drawn(name: str) -> None:
+def test_every_fault_may_be_scripted_or_random(name: str) -> None:
     Sandbox(script=f"ok,{name}*2,{name}*", faults={name: 1.0})
 
 
-def test_no_repr_shows_a_key_a_code_or_a_token() -> None:
+def test_no_repr_shows_an_api_token_a_code_or_a_token() -> None:
     async def main() -> None:
         async with serving() as client:
             reply = await client.send()

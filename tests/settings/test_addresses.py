@@ -1,4 +1,4 @@
-"""Addresses: what could leak a secret, or is none, is refused without being shown."""
+"""An address that is not valid or could leak a secret is refused without being shown."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_regions_are_the_documented_ones() -> None:
         ("http://[::1]:8080", "http://[::1]:8080"),
     ],
 )
-def test_a_base_url_is_taken_without_its_trailing_slash(text: str, kept: str) -> None:
+def test_a_base_url_is_kept_without_its_trailing_slash(text: str, kept: str) -> None:
     assert settings(base_url=text).base_url == kept
 
 
@@ -81,7 +81,7 @@ def test_plain_http_to_another_computer_is_refused(text: str) -> None:
 )
 def test_credentials_in_a_base_url_are_refused_without_being_shown(text: str) -> None:
     error = refusal(base_url=text)
-    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.hint
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_credentials_in_a_base_url_are_refused_without_being_shown(text: str) ->
         "https://api.samsara.com/a b",
     ],
 )
-def test_what_is_no_plain_web_address_is_refused(text: str) -> None:
+def test_an_invalid_base_url_is_refused(text: str) -> None:
     refusal(base_url=text)
 
 
@@ -122,8 +122,8 @@ def test_what_is_no_plain_web_address_is_refused(text: str) -> None:
         st.text("lh0:1.[]@/\\ ?#", max_size=12).map("http://127.0.0.1".__add__),
     )
 )
-def test_to_any_base_url_that_is_taken_a_path_can_be_added(text: str) -> None:
-    """Else the API token would travel to an address that nobody has written, or not be sent safely."""
+def test_a_path_can_be_appended_to_any_valid_base_url(text: str) -> None:
+    """Otherwise the API token could be sent to another address or unencrypted."""
     try:
         url = settings(base_url=text).base_url
     except SettingsError:
@@ -138,12 +138,12 @@ def test_to_any_base_url_that_is_taken_a_path_can_be_added(text: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.255.255.254", "::1"])
-def test_loopback_hosts_are_known(host: str) -> None:
+def test_loopback_hosts_are_recognized(host: str) -> None:
     assert is_loopback(host)
 
 
 @pytest.mark.parametrize("host", ["", "localhost.example", "0.0.0.0", "::", "128.0.0.1", "127.0.0.1.example", "127"])  # noqa: S104
-def test_no_other_host_is_taken_for_loopback(host: str) -> None:
+def test_no_other_host_counts_as_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
@@ -158,16 +158,16 @@ def test_no_other_host_is_taken_for_loopback(host: str) -> None:
         ("https://[::1]", False),
     ],
 )
-def test_settings_know_whether_another_computer_is_asked(text: str, remote: bool) -> None:
-    """Tokens of a stand-in on this one are worth nothing there."""
+def test_settings_know_whether_requests_go_to_another_computer(text: str, remote: bool) -> None:
+    """The tokens of a local test server are useless there."""
     assert is_remote(text) is remote
     assert settings(base_url=text).is_remote is remote
 
 
-# --- with whom the quota is shared
+# --- who shares the quota
 
 
-def test_the_quota_is_shared_with_the_runs_of_this_host_unless_told_otherwise() -> None:
+def test_the_runs_of_this_host_share_the_quota_by_default() -> None:
     assert settings().quota == "host"
     assert settings(quota="process").quota == "process"
 
@@ -185,7 +185,7 @@ def test_the_quota_is_shared_with_the_runs_of_this_host_unless_told_otherwise() 
     ],
 )
 def test_the_address_of_a_redis_server_is_kept_as_a_secret(address: str) -> None:
-    """Given as a text or as a secret: it may hold a password."""
+    """Given as a text or as a secret: it may contain a password."""
     for given_as in (address, Secret(address)):
         assert settings(quota=given_as).quota == Secret(address)
 
@@ -212,10 +212,10 @@ def test_the_address_of_a_redis_server_is_kept_as_a_secret(address: str) -> None
         Secret(f"redis://user:{HIDDEN}@[::1"),
     ],
 )
-def test_what_the_quota_cannot_be_shared_with_is_refused_without_being_shown(quota: str | Secret) -> None:
+def test_an_invalid_quota_is_refused_without_being_shown(quota: str | Secret) -> None:
     error = refusal(quota=quota)
-    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
-    assert "redis://" in error.tip
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.hint
+    assert "redis://" in error.hint
 
 
 # --- proxies
@@ -264,8 +264,8 @@ def test_this_computer_is_reached_without_a_proxy() -> None:
         f"http://user:{HIDDEN}@proxy host:3128",
     ],
 )
-def test_a_proxy_that_is_no_web_address_is_refused_without_being_shown(proxy: str) -> None:
+def test_an_invalid_proxy_is_refused_without_being_shown(proxy: str) -> None:
     with pytest.raises(SettingsError) as caught:
         proxy_for(API, {"HTTPS_PROXY": proxy})
     assert "HTTPS_PROXY" in caught.value.message
-    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint

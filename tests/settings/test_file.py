@@ -1,19 +1,21 @@
-"""The settings file is found, and read strictly: every mistake is named, with its key, and no secret is quoted."""
+"""The settings file is found and checked strictly. A message names the key and quotes no secret."""
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.settings_files import HIDDEN, document, layers_of, told, written
+from support.settings_files import HIDDEN, document, layers_of, text_of, written
 
 from batch_issuer.cli import main
 from batch_issuer.errors import SettingsError
+from batch_issuer.settings.display import report_lines, run_lines
 from batch_issuer.settings.file import FILE_NAME, SettingsFile, find_settings_file, read_settings_file
 from batch_issuer.settings.layers import Layers
 from batch_issuer.settings.options import Option, keys
@@ -23,15 +25,15 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other pe
 
 
 def refusal_of_file(folder: Path, text: str | dict[str, Any]) -> str:
-    """What is said of a file that cannot be used; it always names the file."""
+    """The message about a file that cannot be used; it always names the file."""
     path = written(folder, text)
     with pytest.raises(SettingsError) as caught:
         read_settings_file(path)
     assert str(path) in caught.value.message
-    return told(caught.value)
+    return text_of(caught.value)
 
 
-# --- what a file may say
+# --- what a file may contain
 
 DEFAULTS_KEYS, ORGANIZATION_KEYS = keys("run", "defaults"), keys("run", "organization")
 ROSTER_KEYS, REPORT_KEYS = keys("roster"), keys("report")
@@ -91,19 +93,20 @@ TIMES = ("timeout", "give_up_after", "min_validity")
 ALLOWED: dict[str, set[str]] = {
     **{key: {"whole"} for key in ("burst", "concurrency")},
     **{key: {"whole", "float"} for key in TIMES},
-    **{key: set() for key in ("region", "rate", "deadline", "log_format", "notify_on", "identify_by", "map")},
+    **{key: set() for key in ("region", "rate", "deadline", "log_format", "notify_on", "identify_by", "map", "output")},
     "token_command": {"text", "list"},
 }
-"""Kinds of values that are right for a key; a text, where it says nothing."""
+"""Kinds of values that a key accepts; text if not listed."""
 
-SAY_MORE = {
-    "map": {"table": "'x' is no kind of identifier"},
-    "identify_by": {"text": "is no kind of identifier"},
-    "rate": {"text": "is not a rate"},
-    "deadline": {"text": "is not a deadline"},
-    **{key: {"text": "is not a time", "infinite": "is not a time"} for key in TIMES},
+SPECIFIC_MESSAGES = {
+    "map": {"table": "'x' is not a kind of identifier"},
+    "identify_by": {"text": "is not a kind of identifier"},
+    "output": {"text": "has no ending"},
+    "rate": {"text": "is not a valid rate"},
+    "deadline": {"text": "is not a valid deadline"},
+    **{key: {"text": "is not a valid duration", "infinite": "is not a valid duration"} for key in TIMES},
 }
-"""Of values that are of the right kind and wrong all the same."""
+"""Messages about values of the right kind that are still not valid."""
 
 
 def nested(section: tuple[str, ...], values: Any) -> dict[str, Any]:
@@ -118,7 +121,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("section", "key"), CASES)
-def test_a_key_takes_values_of_its_kind_and_refuses_others_saying_what_it_must_be(
+def test_a_key_accepts_values_of_its_kind_and_the_error_for_others_names_that_kind(
     section: tuple[str, ...], key: str, tmp_path: Path
 ) -> None:
     read_settings_file(written(tmp_path, nested(section, {key: RIGHT[key]})))
@@ -127,12 +130,12 @@ def test_a_key_takes_values_of_its_kind_and_refuses_others_saying_what_it_must_b
         if kind in ALLOWED.get(key, {"text"}):
             read_settings_file(written(tmp_path, content))
             continue
-        said = refusal_of_file(tmp_path, content)
-        assert f"{key} under [{'.'.join(section)}]" in said, kind
-        if kind in SAY_MORE.get(key, {}):
-            assert SAY_MORE[key][kind] in said, kind
+        message = refusal_of_file(tmp_path, content)
+        assert f"[{'.'.join(section)}] {key}" in message, kind
+        if kind in SPECIFIC_MESSAGES.get(key, {}):
+            assert SPECIFIC_MESSAGES[key][kind] in message, kind
         else:
-            assert f"must be {SECTIONS[section][key].kind.expected}" in said, kind
+            assert f"{key} is not valid use {SECTIONS[section][key].kind.expected}" in message, kind
 
 
 def test_every_key_is_tested() -> None:
@@ -143,51 +146,64 @@ def test_every_key_is_tested() -> None:
     "text",
     ["date = 2030-01-01", "deadline = 06:00:00", "rate = 100", 'burst = "5"', "timeout = true", "concurrency = 2.0"],
 )
-def test_what_only_looks_right_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_value_that_only_looks_valid_is_refused(text: str, tmp_path: Path) -> None:
     assert text.partition(" ")[0] in refusal_of_file(tmp_path, f"[defaults]\n{text}\n")
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "there_are"),
+    ("text", "problem", "hints"),
     [
-        ("colour = 1", "'colour'", ["[defaults]", "[roster]", "[report]", "[organizations.NAME]"]),
-        ("[default]", "'default'", ["[defaults]", "[roster]", "[report]", "[organizations.NAME]"]),
-        ('[defaults]\ntokenfile = "x"', "'tokenfile' under [defaults]", list(DEFAULTS_KEYS)),
-        ('[defaults]\nroster_file = "x"', "'roster_file' under [defaults]", list(DEFAULTS_KEYS)),
-        ("[defaults]\nRate = 1", "'Rate' under [defaults]", list(DEFAULTS_KEYS)),
-        ('[roster]\nrate = "5/s"', "'rate' under [roster]", list(ROSTER_KEYS)),
-        ('[report]\nnotify = "https://x"', "'notify' under [report]", list(REPORT_KEYS)),
-        ("[organizations.north]\nx = 1", "'x' under [organizations.north]", list(ORGANIZATION_KEYS)),
+        ("colour = 1", "there is no section 'colour'", ["[defaults]", "[roster]", "[report]", "[organizations.NAME]"]),
+        ("[default]", "there is no section 'default'", ["did you mean [defaults]?"]),
+        ("[organization.north]", "there is no section 'organization'", ["did you mean [organizations.NAME]?"]),
+        ('rate = "5/s"', "the setting rate is not in a section", ["move it to [defaults]"]),
+        ('[defaults]\ntokenfile = "x"', "[defaults] has no setting 'tokenfile'", ["did you mean 'token_file'?"]),
+        (
+            '[defaults]\nroster_file = "x"',
+            "[defaults] has no setting 'roster_file'",
+            ["move it to [organizations.NAME]"],
+        ),
+        ("[defaults]\nRate = 1", "[defaults] has no setting 'Rate'", ["did you mean 'rate'?"]),
+        ("[defaults]\ncolour = 1", "[defaults] has no setting 'colour'", list(DEFAULTS_KEYS)),
+        ('[roster]\nrate = "5/s"', "[roster] has no setting 'rate'", ["move it to [defaults]"]),
+        ("[roster]\ncolour = 1", "[roster] has no setting 'colour'", list(ROSTER_KEYS)),
+        ('[report]\nnotify = "https://x"', "[report] has no setting 'notify'", ["notify_"]),
+        ("[report]\ncolour = 1", "[report] has no setting 'colour'", list(REPORT_KEYS)),
+        ("[organizations.north]\nx = 1", "[organizations.north] has no setting 'x'", list(ORGANIZATION_KEYS)),
         (
             '[organizations.north]\norganization_column = "x"',
-            "'organization_column' under [organizations.north]",
-            list(ORGANIZATION_KEYS),
+            "[organizations.north] has no setting 'organization_column'",
+            ["move it to [defaults]"],
         ),
-        ("[organizations.north.roster]\nx = 1", "'x' under [organizations.north.roster]", list(ROSTER_KEYS)),
-        (f'[defaults]\n"{"x" * 5000}" = 1', "'xxxx", list(DEFAULTS_KEYS)),
-        ('[defaults]\n"a\\nb" = 1', "'a\\nb'", list(DEFAULTS_KEYS)),
-        (f'[defaults]\ntoken = "{HIDDEN}"', "'token' under [defaults]", ["token_env", "token_file"]),
+        (
+            "[organizations.north.roster]\nx = 1",
+            "[organizations.north.roster] has no setting 'x'",
+            list(ROSTER_KEYS),
+        ),
+        (f'[defaults]\n"{"x" * 5000}" = 1', "[defaults] has no setting 'xxxx", list(DEFAULTS_KEYS)),
+        ('[defaults]\n"a\\nb" = 1', "[defaults] has no setting 'a\\nb'", list(DEFAULTS_KEYS)),
+        (f'[defaults]\ntoken = "{HIDDEN}"', "[defaults] has no setting 'token'", ["did you mean 'token_env'?"]),
     ],
 )
-def test_what_there_is_not_is_refused_with_what_there_is(
-    text: str, name: str, there_are: list[str], tmp_path: Path
+def test_an_unknown_section_or_key_is_refused_with_a_suggestion(
+    text: str, problem: str, hints: list[str], tmp_path: Path
 ) -> None:
-    said = refusal_of_file(tmp_path, text)
-    assert f"there is no setting {name}" in said
-    assert len(said) < 1000
-    for each in there_are:
-        assert each in said
+    message = refusal_of_file(tmp_path, text)
+    assert f": {problem}" in message
+    assert len(message) < 1000
+    for hint in hints:
+        assert hint in message
 
 
 @pytest.mark.parametrize("section", ["defaults", "roster", "report", "organizations", "organizations.north"])
 @pytest.mark.parametrize("value", ["5", '"x"', "[]", "true", "[{}]"])
-def test_a_section_has_to_be_one(section: str, value: str, tmp_path: Path) -> None:
-    assert f"{section} is no section" in refusal_of_file(tmp_path, f"{section} = {value}")
+def test_a_section_must_be_a_table(section: str, value: str, tmp_path: Path) -> None:
+    assert f"{section} is not a section" in refusal_of_file(tmp_path, f"{section} = {value}")
 
 
-def test_the_roster_of_an_organization_has_to_be_a_section(tmp_path: Path) -> None:
-    said = refusal_of_file(tmp_path, '[organizations.north]\nroster = "depot.csv"\n')
-    assert "organizations.north.roster is no section" in said
+def test_the_roster_of_an_organization_must_be_a_table(tmp_path: Path) -> None:
+    message = refusal_of_file(tmp_path, '[organizations.north]\nroster = "depot.csv"\n')
+    assert "organizations.north.roster is not a section" in message
 
 
 @pytest.mark.parametrize("section", ["defaults", "organizations.north"])
@@ -195,16 +211,16 @@ def test_the_roster_of_an_organization_has_to_be_a_section(tmp_path: Path) -> No
     "keys",
     [("region", "base_url"), ("token_env", "token_file"), ("token_env", "token_command"), ("token_file", "token_env")],
 )
-def test_a_section_says_a_thing_once(section: str, keys: tuple[str, str], tmp_path: Path) -> None:
-    said = refusal_of_file(tmp_path, f"[{section}]\n{document({key: RIGHT[key] for key in keys})}")
-    assert f"[{section}]" in said
+def test_settings_that_exclude_each_other_are_refused(section: str, keys: tuple[str, str], tmp_path: Path) -> None:
+    message = refusal_of_file(tmp_path, f"[{section}]\n{document({key: RIGHT[key] for key in keys})}")
+    assert f"[{section}]" in message
     for key in keys:
-        assert key in said
+        assert key in message
 
 
-def test_the_report_names_one_place_of_its_address(tmp_path: Path) -> None:
-    said = refusal_of_file(tmp_path, '[report]\nnotify_env = "HOOK"\nnotify_file = "hook"\n')
-    assert "[report] has notify_env and notify_file" in said
+def test_a_report_has_one_notification_address(tmp_path: Path) -> None:
+    message = refusal_of_file(tmp_path, '[report]\nnotify_env = "HOOK"\nnotify_file = "hook"\n')
+    assert "[report] sets notify_env and notify_file" in message
 
 
 @pytest.mark.parametrize(
@@ -216,22 +232,20 @@ def test_the_report_names_one_place_of_its_address(tmp_path: Path) -> None:
         (b"[defaults]\n[defaults]\n", "line 2"),
         ('[defaults]\noutput = "Fähren.csv"\n'.encode("cp1252"), "not UTF-8"),
         ('[defaults]\nregion = "eu"\n'.encode("utf-16"), "not UTF-8"),
-        (b"\x00", "no settings file"),
-        pytest.param(
-            b"[defaults]\nburst = " + b"1" * 5000, "no settings file", id="more digits than a number may have"
-        ),
+        (b"\x00", "not valid TOML"),
+        pytest.param(b"[defaults]\nburst = " + b"1" * 5000, "not valid TOML", id="more digits than a number may have"),
     ],
 )
-def test_what_is_not_toml_is_refused_with_the_place(text: bytes, why: str, tmp_path: Path) -> None:
+def test_invalid_toml_is_refused_with_the_line(text: bytes, why: str, tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_bytes(text)
     with pytest.raises(SettingsError) as caught:
         read_settings_file(tmp_path / "b.toml")
-    said = told(caught.value)
-    assert str(tmp_path / "b.toml") in said
-    assert why in said
+    message = text_of(caught.value)
+    assert str(tmp_path / "b.toml") in message
+    assert why in message
 
 
-def test_a_file_that_is_nested_without_end_is_refused_and_not_for_its_encoding(tmp_path: Path) -> None:
+def test_deep_nesting_is_refused_and_not_reported_as_an_encoding_error(tmp_path: Path) -> None:
     assert "UTF-8" not in refusal_of_file(tmp_path, f"defaults = {'[' * 5000}{']' * 5000}\n")
 
 
@@ -241,7 +255,7 @@ def test_a_file_that_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
     written(tmp_path, "")
     with pytest.raises(SettingsError) as caught:
         read_settings_file(tmp_path / name)
-    assert f"{tmp_path / name} cannot be read" in told(caught.value)
+    assert f"{tmp_path / name} cannot be read" in text_of(caught.value)
 
 
 def test_without_a_file_there_are_no_settings() -> None:
@@ -254,9 +268,9 @@ def test_without_a_file_there_are_no_settings() -> None:
 @pytest.mark.parametrize(
     "name", ["", " ", "x" * 81, "x" * 5000, "a\nb", "a\x1bb", "\u200b", "unassigned", "Unassigned", " UNASSIGNED "]
 )
-def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None:
-    said = refusal_of_file(tmp_path, {"organizations": {name: {}}})
-    assert len(said) < 400
+def test_an_invalid_organization_name_is_refused(name: str, tmp_path: Path) -> None:
+    message = refusal_of_file(tmp_path, {"organizations": {name: {}}})
+    assert len(message) < 400
 
 
 @pytest.mark.parametrize(
@@ -264,26 +278,24 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path) -> None
     [("North", "north"), ("a/b", "a:b"), ("STRASSE", "straße"), ("north", " north "), ("Depot 1", "Depot-1")],
 )
 def test_two_names_that_give_the_same_file_names_are_refused(one: str, other: str, tmp_path: Path) -> None:
-    said = refusal_of_file(tmp_path, {"organizations": {one: {}, other: {}}})
-    assert repr(one) in said
-    assert repr(other) in said
+    message = refusal_of_file(tmp_path, {"organizations": {one: {}, other: {}}})
+    assert repr(one) in message
+    assert repr(other) in message
 
 
 @pytest.mark.parametrize("name", ["north", "North & Söhne", "a/b", "../../etc", "CON", "x" * 80, "北", "roster"])
-def test_other_names_are_taken_as_they_are_and_in_their_order(name: str, tmp_path: Path) -> None:
+def test_other_names_are_accepted_unchanged_and_keep_their_order(name: str, tmp_path: Path) -> None:
     file = read_settings_file(written(tmp_path, {"organizations": {"zz": {}, name: {"burst": 3}, "aa": {}}}))
     assert list(file.organizations) == ["zz", name, "aa"]
     assert file.organizations[name][0].values == {"burst": 3}
 
 
-def test_thousands_of_organizations_are_read_and_two_of_the_same_name_are_found_among_them(tmp_path: Path) -> None:
-    """Comparing each with all others would take minutes; the benchmark has the figures."""
+def test_thousands_of_organizations_are_read_and_similar_names_are_found_among_them(tmp_path: Path) -> None:
+    """Comparing each name with all others would take minutes; the benchmark has the figures."""
     names = [f"Fleet {number}" for number in range(5000)]
     text = "".join(f'[organizations."{name}"]\ntoken_env = "KEY"\n' for name in names)
     assert list(read_settings_file(written(tmp_path, text)).organizations) == names
-    assert "'Fleet 17' and 'fleet-17' cannot be told apart" in refusal_of_file(
-        tmp_path, f"{text}[organizations.fleet-17]\n"
-    )
+    assert "'Fleet 17' and 'fleet-17' are too similar" in refusal_of_file(tmp_path, f"{text}[organizations.fleet-17]\n")
 
 
 # --- values
@@ -292,7 +304,7 @@ def test_thousands_of_organizations_are_read_and_two_of_the_same_name_are_found_
 def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However the file was named; what flags name is relative to the working folder, as ever."""
+    """No matter how the file is named. Paths in flags are relative to the working folder."""
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path / "home"))
     absolute = str(tmp_path / "elsewhere" / "key")
@@ -301,7 +313,9 @@ def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
         {
             "defaults": {"token_file": "keys/a", "output": "out/{date}.csv"},
             "report": {"log_file": "~/run.log", "summary": absolute, "notify_file": "../hook"},
-            "organizations": {"north": {"token_file": absolute, "roster_file": "~/depot.csv", "output": "~/{roster}"}},
+            "organizations": {
+                "north": {"token_file": absolute, "roster_file": "~/depot.csv", "output": "~/{roster}.csv"}
+            },
         },
     )
     monkeypatch.chdir(tmp_path)
@@ -310,33 +324,69 @@ def test_paths_are_relative_to_the_folder_of_the_file_or_to_the_home_folder(
         "token_file": tmp_path / "etc/keys/a",
         "output": str(tmp_path / "etc/out/{date}.csv"),
     }
-    report = dict(file.report.values)
-    assert report.pop("notify_file").resolve() == (tmp_path / "hook").resolve()
-    assert report == {"log_file": tmp_path / "home/run.log", "summary": Path(absolute)}
+    assert file.report.values == {
+        "log_file": tmp_path / "home/run.log",
+        "summary": Path(absolute),
+        "notify_file": tmp_path / "hook",
+    }
     assert file.organizations["north"][0].values == {
         "token_file": Path(absolute),
         "roster_file": tmp_path / "home/depot.csv",
-        "output": str(tmp_path / "home/{roster}"),
+        "output": str(tmp_path / "home/{roster}.csv"),
     }
     assert layers_of(Path("etc/b.toml"), "--output", "x.csv").output() == "x.csv"
+
+
+def test_paths_are_resolved_without_dots_however_the_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "etc" / "settings"
+    written(
+        folder,
+        {
+            "defaults": {"output": "../../results/{organization}-{date}.csv"},
+            "organizations": {"north": {"roster_file": "../rosters/north.csv", "token_file": "./token"}},
+        },
+    )
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    for named in (Path("../b.toml"), folder / "b.toml", folder / "below" / ".." / "b.toml"):
+        file = read_settings_file(named)
+        assert file.defaults.values == {"output": str(tmp_path / "results/{organization}-{date}.csv")}
+        assert file.organizations["north"][0].values == {
+            "roster_file": tmp_path / "etc/rosters/north.csv",
+            "token_file": folder / "token",
+        }
+
+
+@posix
+def test_symbolic_links_are_followed_before_dots_but_not_at_the_end_of_a_path(tmp_path: Path) -> None:
+    (tmp_path / "real" / "folder").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "link").symlink_to(tmp_path / "real" / "folder")
+    (tmp_path / "real" / "out.csv").symlink_to(tmp_path / "elsewhere.csv")
+    file = written(tmp_path / "etc", {"defaults": {"output": "link/../out.csv"}})
+    assert layers_of(file).output() == str(tmp_path / "real" / "out.csv")
 
 
 @posix
 @pytest.mark.parametrize("key", ["token_file", "output"])
 def test_the_home_folder_of_a_user_who_does_not_exist_is_refused(key: str, tmp_path: Path) -> None:
-    assert f"{key} under [defaults]" in refusal_of_file(tmp_path, {"defaults": {key: "~no-such-user-here/x"}})
+    assert f"[defaults] {key} is not valid" in refusal_of_file(
+        tmp_path, {"defaults": {key: "~no-such-user-here/x.csv"}}
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("30", 30.0), ('"5m"', 300.0), ("1.5", 1.5), ('"250ms"', 0.25), ("0", 0.0), ('"30"', 30.0)]
 )
-def test_a_time_is_a_number_of_seconds_or_a_text(text: str, expected: float, tmp_path: Path) -> None:
+def test_a_duration_is_a_number_of_seconds_or_a_text(text: str, expected: float, tmp_path: Path) -> None:
     found = read_settings_file(written(tmp_path, f"[defaults]\ntimeout = {text}\n")).defaults.values
     assert found == {"timeout": pytest.approx(expected)}
 
 
-@pytest.mark.parametrize("pattern", ["out/{date}.csv", "{organization}/{roster}-{date}.csv", "plain.csv", "{date"])
-def test_the_placeholders_of_a_pattern_are_known_by_file_and_flag(pattern: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pattern", ["out/{date}.csv", "{organization}/{roster}-{date}.csv", "plain.csv", "{date.csv"])
+def test_a_pattern_may_contain_placeholders_in_the_file_and_in_a_flag(pattern: str, tmp_path: Path) -> None:
     file = written(tmp_path, {"defaults": {"output": pattern}})
     assert layers_of(file).output() == str(tmp_path / pattern)
     assert layers_of(file, "--output", pattern).output() == pattern
@@ -345,14 +395,14 @@ def test_the_placeholders_of_a_pattern_are_known_by_file_and_flag(pattern: str, 
 @pytest.mark.parametrize(
     "pattern", ["{}", "{org}.csv", "{DATE}", "{ date }", "{date:%Y}", "{0}", "{a\nb}", "{date}{x}"]
 )
-def test_other_placeholders_are_refused_with_those_there_are(pattern: str, tmp_path: Path) -> None:
+def test_other_placeholders_are_refused_with_the_valid_ones(pattern: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         layers_of(None, "--output", pattern).output()
-    for said in (told(caught.value), refusal_of_file(tmp_path, {"defaults": {"output": pattern}})):
-        assert "there are {organization}, {date}, {roster}" in said
+    for message in (text_of(caught.value), refusal_of_file(tmp_path, {"defaults": {"output": pattern}})):
+        assert "use {organization}, {date} or {roster}" in message
 
 
-def test_braces_in_the_folder_of_the_file_are_no_placeholders(tmp_path: Path) -> None:
+def test_braces_in_the_folder_of_the_file_are_not_placeholders(tmp_path: Path) -> None:
     file = written(tmp_path / "{new}", {"defaults": {"output": "out.csv"}})
     assert layers_of(file).output() == str(tmp_path / "{new}" / "out.csv")
 
@@ -368,12 +418,12 @@ def test_braces_in_the_folder_of_the_file_are_no_placeholders(tmp_path: Path) ->
 )
 @pytest.mark.parametrize("section", ["defaults", "organizations.north"])
 def test_a_password_in_the_quota_is_refused_without_being_shown(quota: str, section: str, tmp_path: Path) -> None:
-    said = refusal_of_file(tmp_path, f'[{section}]\nquota = "{quota}"\n')
-    assert f"quota under [{section}]" in said
-    assert "BATCH_ISSUER_QUOTA" in said
+    message = refusal_of_file(tmp_path, f'[{section}]\nquota = "{quota}"\n')
+    assert f"[{section}] quota" in message
+    assert "BATCH_ISSUER_QUOTA" in message
 
 
-# --- whatever it says
+# --- any document
 
 NAMES = st.one_of(
     st.sampled_from(["defaults", "roster", "report", "organizations", "north", "unassigned", *RIGHT]),
@@ -396,7 +446,7 @@ VALUES = st.recursive(
 
 
 def valued(keys: dict[str, Option]) -> st.SearchStrategy[dict[str, Any]]:
-    """Some keys of a section, often with values that it takes."""
+    """Some keys of a section, often with valid values."""
     pairs = st.sampled_from(list(keys)).flatmap(
         lambda key: st.tuples(st.just(key), st.one_of(st.just(RIGHT[key]), VALUES))
     )
@@ -423,28 +473,29 @@ DOCUMENTS = st.one_of(
 )
 
 
+@example(content={"roster": {"map": {}}})  # a map of nothing
 @given(DOCUMENTS)
 @example({"defaults": {"token_file": "~no-such-user-here"}})
 @example({"defaults": {"burst": 10**300, "timeout": 10**300}})
-def test_any_document_is_read_or_a_settings_error_and_so_is_what_applies_then(
+def test_any_document_and_its_settings_are_read_or_raise_a_settings_error(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]
 ) -> None:
     path = written(tmp_path_factory.getbasetemp(), content, "any.toml")
     try:
         file = read_settings_file(path)
     except SettingsError as error:
-        told(error)
+        text_of(error)
         return
     assert file.path == path
     for name in ("", *file.organizations):
         one = Layers(file, name, environ={"SAMSARA_API_TOKEN": "key"})
-        for look in (one.shown, one.shown_of_report, one.output, one.roster_options):
+        for look in (partial(run_lines, one), partial(report_lines, one), one.output, one.roster_options):
             try:
                 found = look()
                 if not isinstance(found, str | RosterOptions | None):
                     assert all(isinstance(text, str) for setting in found for text in setting)
             except SettingsError as error:
-                told(error)
+                text_of(error)
 
 
 # --- which file
@@ -454,11 +505,11 @@ def user_folder() -> Path:
     return Path(os.environ["XDG_CONFIG_HOME"]) / "batch-issuer"
 
 
-xdg = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the user's folder for settings is elsewhere")
+xdg = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the user config directory is elsewhere")
 
 
 @xdg
-def test_a_file_that_is_named_wins_over_one_in_the_working_folder_over_one_in_the_users(
+def test_a_named_file_wins_over_the_working_folder_over_the_user_config_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -479,22 +530,23 @@ def test_a_file_that_is_named_wins_over_one_in_the_working_folder_over_one_in_th
         named = files[3] if there == 3 else None
         assert find_settings_file(named) == files[there]
         assert main(["config", *([f"--config={named}"] if named else [])], {}) == 0
-        said = capsys.readouterr().out
-        assert said.splitlines()[0].startswith(f"settings file: {files[there] or 'none'}")
+        out = capsys.readouterr().out
+        assert out.splitlines()[0].startswith(f"settings file: {files[there] or 'none'}")
         assert (
-            any(line.split() == ["burst", str(there), "[defaults]", "burst"] for line in said.splitlines()) or not there
+            any(line.split() == ["burst", str(there), "([defaults]", "burst)"] for line in out.splitlines())
+            or not there
         )
 
 
 @xdg
-def test_files_are_not_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_not_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     written(user_folder(), "[defaults]\nburst = 1\n", FILE_NAME)
     written(tmp_path, "[defaults]\nconcurrency = 2\n", FILE_NAME)
     assert read_settings_file(find_settings_file(None)).defaults.values == {"concurrency": 2}
 
 
-def test_a_file_that_is_named_and_missing_is_an_error_whatever_there_is(
+def test_a_named_file_that_is_missing_is_an_error_even_if_there_are_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -514,7 +566,7 @@ def give_away(path: Path) -> None:
 @posix
 @xdg
 @pytest.mark.parametrize(
-    "spoil",
+    "expose",
     [
         make_world_writable,
         pytest.param(
@@ -525,18 +577,34 @@ def give_away(path: Path) -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("where", ["working folder", "user's folder"])
-def test_a_file_that_could_be_another_users_doing_is_taken_only_if_it_is_named(
-    spoil: Any, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["working folder", "user config directory"])
+def test_a_file_that_other_users_can_change_is_read_only_if_it_is_named(
+    expose: Any, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may name commands, and where the API token is sent."""
+    """It can name commands to run and the server that gets the API token."""
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path if where == "working folder" else user_folder(), "[defaults]\nburst = 3\n", FILE_NAME)
     assert find_settings_file(None) == file
-    spoil(file)
+    expose(file)
     with pytest.raises(SettingsError) as caught:
         find_settings_file(None)
-    said = told(caught.value)
-    assert str(file) in said
-    assert "--config" in said
+    message = text_of(caught.value)
+    assert str(file) in message
+    assert "--config" in message
     assert read_settings_file(find_settings_file(file)).defaults.values == {"burst": 3}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "use"),
+    [
+        ("report", "notify", "notify_env or notify_file"),
+        ("defaults", "api_token", "token_env, token_file or token_command"),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_with_the_settings_that_refer_to_it(
+    section: str, key: str, use: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings_file(written(tmp_path, f'[{section}]\n{key} = "s3cr3t"\n'))
+    assert caught.value.hint == f"it is a secret: use {use}"
+    assert "s3cr3t" not in caught.value.message

@@ -1,4 +1,4 @@
-"""One table says all of a setting: an entry is a flag, a key, a variable, shown by ``config``, and resumed with."""
+"""One table describes each setting: an entry is a flag, a key and a variable, shown by ``config`` and resumed with."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from support.sandbox import live_sandbox
 from support.settings_files import HIDDEN
 
 from batch_issuer.cli import main
-from batch_issuer.cli.messages import how_to_resume
+from batch_issuer.cli.messages import resume_command
 from batch_issuer.cli.parser import flags_of, make_parser, subcommands
 from batch_issuer.errors import SettingsError
 from batch_issuer.model import IdentifierKind
 from batch_issuer.results import Destination
+from batch_issuer.settings.display import report_lines, run_lines
 from batch_issuer.settings.file import read_settings_file
 from batch_issuer.settings.kinds import WHOLE
 from batch_issuer.settings.layers import Layers, Setting
-from batch_issuer.settings.options import OPTIONS, Option, resume_flags, resume_variables
+from batch_issuer.settings.options import OPTIONS, Option
+from batch_issuer.settings.resume_command import resume_flags, resume_variables
 from batch_issuer.settings.run_settings import Rate, Settings
 
 REDIS = f"redis://user:{HIDDEN}@127.0.0.1:6379/0"
 
 
 def parsed(command: str, *arguments: str) -> dict[str, Any]:
-    """What a command is given by these flags."""
+    """The options that a command gets from these flags."""
     return flags_of(make_parser().parse_args([command, *arguments]))
 
 
@@ -47,10 +49,10 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Option:
 @pytest.mark.usefixtures("made_up")
 @pytest.mark.parametrize("command", ["issue", "retry", "config"])
 def test_an_entry_is_a_flag_with_its_help(command: str) -> None:
-    told = " ".join(subcommands(make_parser())[command].format_help().split())
-    assert "--patience N how long we wait (default: 7)" in told
+    help_text = " ".join(subcommands(make_parser())[command].format_help().split())
+    assert "--patience N how long we wait (default: 7)" in help_text
     assert parsed(command, *["x"][: command == "retry"], "--patience=3") == {"patience": 3}
-    with pytest.raises(SettingsError, match="'long' is not a whole number"):
+    with pytest.raises(SettingsError, match="--patience: 'long' is not a whole number"):
         parsed(command, "--patience=long")
 
 
@@ -61,14 +63,14 @@ def test_an_entry_is_a_key_of_the_settings_file_with_its_errors(tmp_path: Path) 
         path.write_text(f"[{section}]\npatience = 'long'\n")
         with pytest.raises(SettingsError) as caught:
             read_settings_file(path)
-        assert f"patience under [{section}] is of the wrong kind" in caught.value.message
-        assert caught.value.tip == "it must be a whole number"
+        assert f"[{section}] patience is not valid" in caught.value.message
+        assert caught.value.hint == "use a whole number"
         path.write_text(f"[{section}]\npatients = 4\n")
         with pytest.raises(SettingsError) as caught:
             read_settings_file(path)
-        assert "patience" in caught.value.tip
+        assert "patience" in caught.value.hint
     path.write_text("[roster]\npatience = 4\n")
-    with pytest.raises(SettingsError, match="no setting 'patience' under"):
+    with pytest.raises(SettingsError, match="has no setting 'patience'"):
         read_settings_file(path)
 
 
@@ -86,7 +88,7 @@ def test_an_entry_has_its_place_in_the_order_of_precedence(tmp_path: Path) -> No
         (Layers(), 7, "default"),
     ):
         assert layers.find("patience") == Setting("patience", value, source)
-        assert ("patience", str(value), source) in layers.shown()
+        assert ("patience", str(value), source) in run_lines(layers)
     with pytest.raises(SettingsError, match="BATCH_ISSUER_PATIENCE: 'long' is not a whole number"):
         Layers(environ={"BATCH_ISSUER_PATIENCE": "long"}).find("patience")
 
@@ -95,7 +97,7 @@ def test_an_entry_has_its_place_in_the_order_of_precedence(tmp_path: Path) -> No
 def test_an_entry_is_shown_by_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "b.toml").write_text("")
     assert main(["config", f"--config={tmp_path / 'b.toml'}", "--patience=3"], {}) == 0
-    assert ["patience", "3", "--patience"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["patience", "3", "(--patience)"] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
 @pytest.mark.usefixtures("made_up")
@@ -109,11 +111,12 @@ def test_an_entry_is_resumed_with() -> None:
 
 
 def test_config_takes_exactly_the_settings_that_it_shows() -> None:
-    """But for the two flags that say which file and whose settings."""
-    shown = {name.partition(" ")[0] for name, *_ in (*Layers().shown(), *Layers().shown_of_report())}
+    """Except the two flags that choose the file and the organization."""
+    shown = {name.partition(" ")[0] for name, *_ in (*run_lines(Layers()), *report_lines(Layers()))}
     together = {"region": "base_url", "token_file": "API", "token_command": "API"}
     takes = {option.name for option in OPTIONS.values() if "config" in option.commands} - {"config", "org"}
-    assert {together.get(name, name) for name in takes} == shown - {"organization_column", "proxy", "certificates"}
+    without_flag = {"organization_column", "proxy", "certificates", "notify", "notify_on"}
+    assert {together.get(name, name) for name in takes} == shown - without_flag
     settings = {option.name for option in OPTIONS.values() if option.section and option.help}
     assert takes == settings
 
@@ -134,7 +137,8 @@ def test_rivals_name_each_other() -> None:
 @pytest.mark.parametrize("command", ["issue", "retry", "config", "quota"])
 @pytest.mark.parametrize("pair", [("--region=eu", "--base-url=https://a"), ("--token-file=a", "--token-command=b")])
 def test_rivals_are_not_given_at_once(command: str, pair: tuple[str, str]) -> None:
-    with pytest.raises(SettingsError, match="not allowed with"):
+    first, second = (flag.partition("=")[0] for flag in pair)
+    with pytest.raises(SettingsError, match=f"^{first} and {second} cannot be used together$"):
         parsed(command, *["x"][: command == "retry"], *pair)
 
 
@@ -164,7 +168,6 @@ GIVEN: dict[str, Any] = {
     "identify_by": (IdentifierKind.USERNAME, IdentifierKind.DRIVER_ID),
     "config": Path("b.toml"),
     "org": "Süd & Söhne",
-    "restart": True,
     "min_validity": 90.0,
     "region": "eu",
     "base_url": "https://gateway.example",
@@ -182,10 +185,8 @@ GIVEN: dict[str, Any] = {
     "log_file": Path("night.log"),
     "log_format": "json",
     "summary": Path("night.json"),
-    "notify": f"https://hooks.example/{HIDDEN}",
-    "notify_on": "always",
 }
-"""Of every option that a run takes a value other than its default."""
+"""For every option of a run a value other than its default."""
 
 
 @pytest.mark.parametrize("name", [option.name for option in OPTIONS.values() if "issue" in option.commands])
@@ -234,7 +235,6 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "log_file": PATHS,
     "log_format": st.sampled_from(["text", "json"]),
     "summary": PATHS,
-    "notify_on": st.sampled_from(["failure", "always"]),
     "quiet": st.just(True),
 }
 WHERE = st.sampled_from([{}, {"region": "ca"}, {"base_url": "http://127.0.0.1:8080"}, {"sandbox": True}])
@@ -251,13 +251,13 @@ GIVEN_FLAGS = st.builds(
 
 def test_every_option_that_can_be_resumed_with_is_among_the_random_ones() -> None:
     resumed = {option.name for option in OPTIONS.values() if option.help and not option.not_resumed}
-    assert resumed == {*VALUES, "region", "base_url", "sandbox", "token_command", "notify"}
+    assert resumed == {*VALUES, "region", "base_url", "sandbox", "token_command"}
 
 
 @given(GIVEN_FLAGS)
 def test_the_suggested_command_is_read_as_the_same_flags(flags: dict[str, Any]) -> None:
     """As a shell hands them on."""
-    program, *arguments = shlex.split(how_to_resume(flags, {}, Destination(Path("depot.results.csv"))))
+    program, *arguments = shlex.split(resume_command(flags, {}, Destination(Path("depot.results.csv")))[0])
     assert program == "batch-issuer"
     options = make_parser().parse_args(arguments)
     assert (options.command, options.results) == ("retry", Path("depot.results.csv"))
@@ -269,8 +269,8 @@ def test_a_run_on_the_sandbox_is_resumed_there_and_at_its_rate() -> None:
     assert resume_flags({"rate": Rate(100, 6.0), "sandbox": True}, {}) == ["--sandbox", "--rate", "100/6s"]
 
 
-def test_a_time_from_the_start_counts_anew_and_a_time_of_day_stays() -> None:
-    assert resume_flags({"deadline": timedelta(minutes=45)}, {}) == ["--deadline", "2700s"]
+def test_a_time_from_the_start_counts_from_the_new_start_and_a_time_of_day_stays() -> None:
+    assert resume_flags({"deadline": timedelta(minutes=45)}, {}) == ["--deadline", "45m"]
     assert resume_flags({"deadline": time(6)}, {}) == ["--deadline", "06:00"]
 
 
@@ -283,8 +283,7 @@ def test_a_time_from_the_start_counts_anew_and_a_time_of_day_stays() -> None:
         ({"quota": "host"}, {"BATCH_ISSUER_QUOTA": REDIS}, ["--quota", "host"], []),
         ({"sandbox": True}, {"BATCH_ISSUER_QUOTA": REDIS}, ["--sandbox"], []),
         ({"sandbox": True}, {"BATCH_ISSUER_QUOTA": "redis://q/0"}, ["--sandbox"], []),
-        ({"notify": f"https://h.example/{HIDDEN}"}, {}, [], ["BATCH_ISSUER_NOTIFY"]),
-        ({}, {"BATCH_ISSUER_NOTIFY": f"https://h.example/{HIDDEN}"}, [], ["BATCH_ISSUER_NOTIFY"]),
+        ({}, {"BATCH_ISSUER_NOTIFY": f"https://h.example/{HIDDEN}"}, [], []),
         ({"base_url": f"https://user:{HIDDEN}@gateway.example"}, {}, [], []),
         ({}, {"SAMSARA_API_TOKEN": HIDDEN}, [], []),
     ],
@@ -294,21 +293,19 @@ def test_a_secret_is_not_printed_but_the_variable_that_has_to_hold_it(
 ) -> None:
     assert resume_flags(flags, environ) == found
     assert resume_variables(flags, environ) == variables
-    command, *notes = how_to_resume(flags, environ, Destination(Path("out.csv"))).splitlines()
-    assert HIDDEN not in command + "".join(notes)
+    command, first = resume_command(flags, environ, Destination(Path("out.csv")))
+    assert HIDDEN not in command + first
     assert command == shlex.join(["batch-issuer", "retry", "out.csv", *found])
-    assert len(notes) == len(variables)
-    for note, name in zip(notes, variables, strict=True):
-        assert note.startswith(f"First set {name} ")
+    assert first == (f"set {' and '.join(variables)} to the same secret" if variables else "")
 
 
 def test_an_organization_that_was_not_named_is(tmp_path: Path) -> None:
     destination = Destination(tmp_path / "out.csv")
-    assert how_to_resume({}, {}, destination, "north").endswith(" --org north")
-    assert how_to_resume({"org": "south"}, {}, destination, "north").endswith(" --org south")
+    assert resume_command({}, {}, destination, "north")[0].endswith(" --org north")
+    assert resume_command({"org": "south"}, {}, destination, "north")[0].endswith(" --org south")
 
 
-def test_a_run_that_was_stopped_suggests_how_to_go_on_with_its_rate_and_quota(
+def test_a_stopped_run_suggests_how_to_resume_with_its_rate_and_quota(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "depot.csv").write_text("Driver ID\n" + "".join(f"{n}\n" for n in range(1, 20)))
@@ -316,8 +313,9 @@ def test_a_run_that_was_stopped_suggests_how_to_go_on_with_its_rate_and_quota(
         flags = ["--base-url", sandbox.url, "--rate", "50/6s", "--quota", "process", "--give-up-after", "300ms"]
         environ = {"SAMSARA_API_TOKEN": sandbox.api_token}
         assert main(["issue", str(tmp_path / "depot.csv"), *flags], environ) == 4
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("To go on: ")]
-    _, *command = shlex.split(line.removeprefix("To go on: "))
+    why, line = capsys.readouterr().err.splitlines()[-2:]
+    assert why == "To resume:"
+    _, *command = shlex.split(line)
     options = make_parser().parse_args(command)
     assert options.results == tmp_path / "depot.results.csv"
     assert flags_of(options) == {

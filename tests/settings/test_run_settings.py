@@ -1,4 +1,4 @@
-"""Settings that cannot work are refused, and they show no secret."""
+"""Settings that cannot work are refused, without showing a secret."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def test_settings_show_no_secret(record: object) -> None:
 @pytest.mark.parametrize(
     "text", ["", " ", "\t\n", f"{HIDDEN} x", f"{HIDDEN}\n", f"\r{HIDDEN}", f"{HIDDEN}\u00e9", f"{HIDDEN}\0"]
 )
-def test_an_api_token_that_is_no_single_ascii_word_is_refused_without_being_shown(text: str) -> None:
+def test_an_api_token_that_is_not_one_ascii_word_is_refused_without_being_shown(text: str) -> None:
     error = refusal(api_token=Secret(text))
-    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.hint
 
 
-def test_an_api_token_in_the_open_is_refused_without_being_shown() -> None:
+def test_an_api_token_that_is_not_a_secret_is_refused_without_being_shown() -> None:
     error = refusal(api_token=HIDDEN)
-    assert HIDDEN not in error.message + error.tip
+    assert HIDDEN not in error.message + error.hint
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
-def test_every_word_of_visible_ascii_is_taken_as_an_api_token(text: str) -> None:
+def test_any_word_of_visible_ascii_may_be_an_api_token(text: str) -> None:
     assert settings(api_token=Secret(text)).api_token.reveal() == text
 
 
@@ -76,10 +76,10 @@ def test_a_rate_is_read(text: str, limit: int, period: float) -> None:
         "inf/s", "nan/s", "100/infs", "1000000000000/s", "100\\min", "100/ms",
     ],
 )  # fmt: skip
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_an_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Rate.parse(text)
-    assert caught.value.tip
+    assert caught.value.hint
 
 
 @given(st.text(max_size=15))
@@ -96,7 +96,7 @@ def test_any_text_is_a_rate_or_a_settings_error(text: str) -> None:
     st.integers(1, 10**9 - 1),
     st.one_of(st.integers(1, 999_999), st.integers(1, 99_999).map(lambda tenths: tenths / 10)),
 )
-def test_a_rate_is_written_as_it_can_be_typed(limit: int, period: float) -> None:
+def test_a_rate_reads_back_as_it_is_written(limit: int, period: float) -> None:
     assert Rate.parse(str(Rate(limit, period))) == Rate(limit, period)
 
 
@@ -107,13 +107,13 @@ def test_an_impossible_rate_is_refused(rate: tuple[int, float]) -> None:
 
 
 @pytest.mark.parametrize("burst", [None, 1, 50, 100])
-def test_a_burst_up_to_the_limit_of_the_rate_is_taken(burst: int | None) -> None:
+def test_a_burst_up_to_the_limit_of_the_rate_is_accepted(burst: int | None) -> None:
     assert settings(rate=Rate(100, 60), burst=burst).burst == burst
 
 
 @pytest.mark.parametrize("burst", [-1, 0, 101])
-def test_a_burst_that_does_not_fit_the_rate_is_refused(burst: int) -> None:
-    assert "1 to 100" in refusal(rate=Rate(100, 60), burst=burst).tip
+def test_a_burst_beyond_the_rate_is_refused(burst: int) -> None:
+    assert "1 to 100" in refusal(rate=Rate(100, 60), burst=burst).hint
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_burst_that_does_not_fit_the_rate_is_refused(burst: int) -> None:
         for value in (least, -1, float("inf"), float("nan"))
     ],
 )
-def test_a_number_that_cannot_work_is_refused_by_its_name(name: str, value: float) -> None:
+def test_an_invalid_number_is_refused_and_named(name: str, value: float) -> None:
     assert name in refusal(**{name: value}).message
 
 

@@ -1,4 +1,4 @@
-"""A secret is read from where it is kept if nobody else can get at it there; no error, repr or traceback shows it."""
+"""A secret is read where no other user can access it; no error, repr or traceback shows it."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def read(
 def refusal_of_reference(
     kind: Literal["env", "file", "command"], place: Any, environ: Mapping[str, str] | None = None
 ) -> str:
-    """What is said of it: what it is, what to do, and never what it holds."""
+    """The error about it: what it is and what to do, and never the secret itself."""
     with pytest.raises(SettingsError) as caught:
         read(kind, place, environ)
     assert WHAT in caught.value.message
-    assert caught.value.tip
-    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
-    assert "\n" not in caught.value.message + caught.value.tip
-    return f"{caught.value.message} {caught.value.tip}"
+    assert caught.value.hint
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert "\n" not in caught.value.message + caught.value.hint
+    return f"{caught.value.message} {caught.value.hint}"
 
 
 def kept(folder: Path, content: str | bytes = HIDDEN, mode: int = 0o600, name: str = "key") -> Path:
@@ -67,7 +67,7 @@ def python(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize("content", [HIDDEN, f" {HIDDEN}\r\n"])
-def test_a_variable_is_read_without_blanks_and_of_the_environment_that_was_given(
+def test_a_variable_is_read_without_blanks_from_the_given_environment(
     content: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY", "of-this-process")
@@ -75,9 +75,9 @@ def test_a_variable_is_read_without_blanks_and_of_the_environment_that_was_given
 
 
 @pytest.mark.parametrize("environ", [{}, {"KEY": ""}, {"KEY": " \t\n"}])
-def test_a_variable_that_holds_nothing_is_named(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_not_set_is_named(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", HIDDEN)
-    assert "the environment variable KEY holds nothing" in refusal_of_reference("env", "KEY", environ)
+    assert "the environment variable KEY is not set" in refusal_of_reference("env", "KEY", environ)
     assert not Reference("env", "KEY", WHAT).is_set(environ)
 
 
@@ -102,23 +102,23 @@ def test_the_path_of_a_file_may_begin_with_the_home_folder(tmp_path: Path, monke
 
 @posix
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
-def test_a_file_of_the_user_alone_is_taken(mode: int, tmp_path: Path) -> None:
+def test_a_file_that_only_the_user_can_access_is_read(mode: int, tmp_path: Path) -> None:
     assert read("file", kept(tmp_path, mode=mode)) == HIDDEN
 
 
 @posix
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o660, 0o644, 0o444, 0o440, 0o666, 0o777])
-def test_a_file_that_others_can_get_at_is_refused_with_the_cure(mode: int, tmp_path: Path) -> None:
+def test_a_file_that_others_can_access_is_refused_with_the_fix(mode: int, tmp_path: Path) -> None:
     path = kept(tmp_path, mode=mode, name="its key")
-    told = refusal_of_reference("file", path)
-    assert f"chmod 600 {shlex.quote(str(path))}" in told
+    message = refusal_of_reference("file", path)
+    assert f"chmod 600 {shlex.quote(str(path))}" in message
     assert not Reference("file", str(path), WHAT).is_set({})
     path.chmod(0o600)
     assert read("file", path) == HIDDEN
 
 
 @posix
-def test_a_link_is_judged_by_the_file_it_leads_to(tmp_path: Path) -> None:
+def test_a_link_is_checked_by_its_target(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(kept(tmp_path, mode=0o644))
     refusal_of_reference("file", tmp_path / "link")
     (tmp_path / "key").chmod(0o600)
@@ -134,7 +134,7 @@ def test_a_file_in_a_folder_for_the_secrets_of_services_may_have_any_mode(
     path = kept(tmp_path / "safe", mode=mode)
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "safe")}
     if by == "place":
-        monkeypatch.setattr(secrets, "_KEPT_SAFE", (tmp_path / "safe",))
+        monkeypatch.setattr(secrets, "_PROTECTED", (tmp_path / "safe",))
         environ = {}
     elif by == "link to file":
         (tmp_path / "link").symlink_to(path)
@@ -147,13 +147,13 @@ def test_a_file_in_a_folder_for_the_secrets_of_services_may_have_any_mode(
 
 @posix
 def test_the_folders_for_the_secrets_of_services_are_those_of_systemd_and_docker() -> None:
-    assert (Path("/run/credentials"), Path("/run/secrets")) == secrets._KEPT_SAFE
+    assert (Path("/run/credentials"), Path("/run/secrets")) == secrets._PROTECTED
 
 
 @posix
 @pytest.mark.parametrize("place", ["safe/../key", "safe/link", "safer/key", "key"])
 @pytest.mark.parametrize("by", ["variable", "place"])
-def test_a_file_outside_of_such_a_folder_may_not(
+def test_a_file_outside_such_a_folder_may_not(
     place: str, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = kept(tmp_path, mode=0o644)
@@ -161,15 +161,13 @@ def test_a_file_outside_of_such_a_folder_may_not(
     (tmp_path / "safe").mkdir()
     (tmp_path / "safe" / "link").symlink_to(path)
     if by == "place":
-        monkeypatch.setattr(secrets, "_KEPT_SAFE", (tmp_path / "safe",))
+        monkeypatch.setattr(secrets, "_PROTECTED", (tmp_path / "safe",))
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path / "safe")} if by == "variable" else {}
     refusal_of_reference("file", f"{tmp_path}/{place}", environ)
 
 
 @posix
-def test_only_the_environment_that_was_given_names_such_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_given_environment_names_such_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     path = kept(tmp_path, mode=0o444)
     refusal_of_reference("file", path)
@@ -177,8 +175,8 @@ def test_only_the_environment_that_was_given_names_such_a_folder(
 
 
 @posix
-def test_what_another_program_writes_into_a_pipe_is_read() -> None:
-    """As a shell's ``--token-file <(pass show samsara)`` hands it over."""
+def test_the_output_of_another_program_is_read_from_a_pipe() -> None:
+    """As with a shell's ``--token-file <(pass show samsara)``."""
     reading, writing = os.pipe()
     os.write(writing, f"{HIDDEN}\n".encode())
     os.close(writing)
@@ -189,15 +187,15 @@ def test_what_another_program_writes_into_a_pipe_is_read() -> None:
 
 
 @pytest.mark.parametrize("content", ["", " \r\n\t", "\ufeff", "\ufeff\n"])
-def test_a_file_that_holds_nothing_is_named(content: str, tmp_path: Path) -> None:
+def test_an_empty_file_is_named(content: str, tmp_path: Path) -> None:
     path = kept(tmp_path, content)
-    assert f"the file {path} holds nothing" in refusal_of_reference("file", path)
+    assert f"the file {path} is empty" in refusal_of_reference("file", path)
     assert not Reference("file", str(path), WHAT).is_set({})
 
 
 @pytest.mark.parametrize("content", [f"{HIDDEN}\n".encode("utf-16"), b"\x00\xff\xfe\x80" + HIDDEN.encode()])
-def test_a_file_that_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
-    assert "no text" in refusal_of_reference("file", kept(tmp_path, content))
+def test_a_file_that_is_not_text_is_refused(content: bytes, tmp_path: Path) -> None:
+    assert "is not plain text" in refusal_of_reference("file", kept(tmp_path, content))
 
 
 @pytest.mark.parametrize(
@@ -225,28 +223,28 @@ def test_the_home_folder_of_a_user_who_does_not_exist_is_refused() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "list"])
-def test_a_command_is_a_text_with_quotes_or_a_list_and_no_shell_is_asked(form: str) -> None:
+def test_a_command_is_a_text_with_quotes_or_a_list_and_runs_without_a_shell(form: str) -> None:
     arguments = [*python("import sys; print('|'.join(sys.argv[1:]))"), "two words", "$HOME;*", "it's"]
     assert read("command", shlex.join(arguments) if form == "text" else arguments) == "two words|$HOME;*|it's"
 
 
 @pytest.mark.parametrize(
-    "said", [f"{HIDDEN}", f"{HIDDEN}\\n", f"  {HIDDEN} \\r\\n", f"{HIDDEN}\\nuser: x\\n", f"\\n\\n{HIDDEN}\\nx"]
+    "printed", [f"{HIDDEN}", f"{HIDDEN}\\n", f"  {HIDDEN} \\r\\n", f"{HIDDEN}\\nuser: x\\n", f"\\n\\n{HIDDEN}\\nx"]
 )
-def test_the_first_line_that_a_command_says_counts(said: str) -> None:
-    code = f"import sys; sys.stdout.write('{said}')"
+def test_the_first_line_that_a_command_prints_counts(printed: str) -> None:
+    code = f"import sys; sys.stdout.write('{printed}')"
     assert Reference("command", python(code), WHAT).read({}).reveal() == HIDDEN
 
 
-SAYS_IT = "print(__import__('os').environ['KEY'])"
+PRINT_KEY = "print(__import__('os').environ['KEY'])"
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
-        (python(f"{SAYS_IT}; raise SystemExit(7)"), "exit code 7"),
-        (python(""), "holds nothing"),
-        (python("print(' ')"), "holds nothing"),
+        (python(f"{PRINT_KEY}; raise SystemExit(7)"), "exit code 7"),
+        (python(""), "printed nothing"),
+        (python("print(' ')"), "printed nothing"),
         (["no-such-command-here", "show"], "cannot be run"),
         ("no-such-command-here show", "cannot be run"),
         ("", "is empty"),
@@ -257,31 +255,31 @@ SAYS_IT = "print(__import__('os').environ['KEY'])"
         pytest.param("pass show\\", "quotation marks", marks=posix),
     ],
 )
-def test_a_command_that_gives_nothing_is_refused(command: str | list[str], told: str) -> None:
-    assert told in refusal_of_reference("command", command, {**os.environ, "KEY": HIDDEN})
+def test_a_command_without_a_secret_is_refused(command: str | list[str], message: str) -> None:
+    assert message in refusal_of_reference("command", command, {**os.environ, "KEY": HIDDEN})
 
 
 @posix
 @pytest.mark.parametrize("command", ["folder", "plain"])
-def test_what_is_no_program_is_refused(command: str, tmp_path: Path) -> None:
+def test_a_command_that_is_not_a_program_is_refused(command: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "plain").write_text("")
     assert "cannot be run" in refusal_of_reference("command", [str(tmp_path / command)])
 
 
 @pytest.mark.parametrize("command", [[*python("print(1)"), "a\0b"], "pass a\0b"])
-def test_a_command_that_cannot_be_an_argument_of_a_program_is_refused(command: str | list[str]) -> None:
+def test_a_command_with_a_nul_character_is_refused(command: str | list[str]) -> None:
     refusal_of_reference("command", command)
 
 
-def test_the_arguments_of_a_command_are_not_told(tmp_path: Path) -> None:
-    """They may be nobody's business: which entry of which safe, or worse."""
+def test_the_arguments_of_a_command_are_not_shown(tmp_path: Path) -> None:
+    """They may be private: the name of an entry in a password manager, or worse."""
     for command in ([str(tmp_path / "none"), HIDDEN], shlex.join([str(tmp_path / "none"), HIDDEN])):
         where = Reference("command", command, WHAT)
         assert HIDDEN not in str(where)
         with pytest.raises(SettingsError) as caught:
             where.read({})
-        assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.tip
+        assert HIDDEN not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
 
 
 @contextmanager
@@ -299,31 +297,31 @@ def stdin_of(content: bytes) -> Iterator[None]:
         os.close(reading)
 
 
-def test_a_command_gets_nothing_of_stdin() -> None:
+def test_a_command_gets_an_empty_stdin() -> None:
     with stdin_of(b"a roster\n"):
         assert read("command", python("import sys; print(sys.stdin.read() or 'nothing')")) == "nothing"
         assert os.read(0, 100) == b"a roster\n"
 
 
 @posix
-def test_a_command_gets_the_environment_that_was_given_and_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_gets_only_the_given_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OF_THIS_PROCESS", "x")
     code = "import os; print(sorted(set(os.environ) - {'LC_CTYPE', '__CF_USER_TEXT_ENCODING'}), os.environ['ONE'])"
     assert read("command", python(code), {"ONE": "1", "TWO": "2"}) == "['ONE', 'TWO'] 1"
 
 
 @posix
-def test_a_command_is_looked_for_where_the_environment_that_was_given_says(tmp_path: Path) -> None:
+def test_a_command_is_found_by_the_path_of_the_given_environment(tmp_path: Path) -> None:
     kept(tmp_path, f"#!/bin/sh\necho {HIDDEN}\n", 0o700, "my-pass")
     assert read("command", "my-pass", {"PATH": str(tmp_path)}) == HIDDEN
 
 
-def test_what_a_command_says_of_its_trouble_reaches_the_person(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_person_sees_the_error_message_of_a_command(capfd: pytest.CaptureFixture[str]) -> None:
     refusal_of_reference("command", python("import sys; print('locked', file=sys.stderr); sys.exit(1)"))
     assert capfd.readouterr().err.strip() == "locked"
 
 
-def test_whether_there_is_something_is_told_without_running_a_command(tmp_path: Path) -> None:
+def test_whether_a_secret_is_set_is_known_without_running_a_command(tmp_path: Path) -> None:
     touch = python(f"open({str(tmp_path / 'ran')!r}, 'w')")
     assert Reference("command", touch, WHAT).is_set({})
     assert not Reference("command", "", WHAT).is_set({})
@@ -332,7 +330,7 @@ def test_whether_there_is_something_is_told_without_running_a_command(tmp_path: 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """The processes that references start, which get little time."""
+    """The processes that references start, with a short time limit."""
     found: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
@@ -349,17 +347,17 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     "command",
     [
         pytest.param(python("import time; time.sleep(60)"), id="silent"),
-        pytest.param(python(f"import time; {SAYS_IT}; time.sleep(60)"), id="has not said all"),
+        pytest.param(python(f"import time; {PRINT_KEY}; time.sleep(60)"), id="printed only a part"),
         pytest.param(["sh", "-c", "trap '' TERM INT; while :; do sleep 1; done"], marks=posix, id="stubborn"),
-        pytest.param(["sh", "-c", "sleep 4 & exec sleep 60"], marks=posix, id="grandchild holds stdout"),
+        pytest.param(["sh", "-c", "sleep 4 & exec sleep 60"], marks=posix, id="grandchild keeps stdout open"),
         pytest.param(["sh", "-c", 'sleep 4 & echo "$KEY"'], marks=posix, id="only a grandchild is left"),
     ],
 )
 def test_a_command_that_takes_too_long_is_ended(command: list[str], started: list[subprocess.Popen[bytes]]) -> None:
     begin = time.monotonic()
-    told = refusal_of_reference("command", command, {**os.environ, "KEY": HIDDEN})
+    message = refusal_of_reference("command", command, {**os.environ, "KEY": HIDDEN})
     assert time.monotonic() - begin < 3
-    assert "did not end within 0.2 s" in told
+    assert "did not finish within 0.2 s" in message
     (process,) = started
     assert process.returncode is not None
     assert process.stdout is not None
@@ -389,7 +387,7 @@ def test_a_command_has_half_a_minute() -> None:
         lambda secret: str([secret]) + str({secret: secret}),
     ],
 )
-def test_a_secret_shows_in_no_text(shown: Any) -> None:
+def test_no_text_shows_a_secret(shown: Any) -> None:
     assert HIDDEN not in shown(Secret(HIDDEN))
     assert "***" in shown(Secret(HIDDEN))
 
@@ -402,14 +400,14 @@ def test_a_secret_is_not_pickled(protocol: int) -> None:
 
 
 @pytest.mark.parametrize("copied", [json.dumps, vars, list])
-def test_what_takes_an_object_apart_does_not_get_at_a_secret(copied: Any) -> None:
+def test_inspecting_a_secret_does_not_reveal_it(copied: Any) -> None:
     with pytest.raises(TypeError) as caught:
         copied(Secret(HIDDEN))
     assert HIDDEN not in str(caught.value)
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-def test_a_copy_of_a_secret_is_as_secret(copied: Any) -> None:
+def test_a_copy_of_a_secret_is_masked_too(copied: Any) -> None:
     assert HIDDEN not in repr(copied({"key": Secret(HIDDEN)}))
 
 

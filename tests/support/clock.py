@@ -1,7 +1,7 @@
-"""An event loop whose clock moves only when everything is idle: an hour of quota in milliseconds.
+"""An event loop with a clock that moves only when all tasks are idle: an hour of quota in milliseconds.
 
-`run` is for code without sockets, where "nothing can ever wake" is an error instead of a hang. `SocketLoop` is for both
-ends of a connection in one loop: once all that was sent has been received, and nothing is readable, all is idle.
+`run` is for code without sockets; a deadlock is an error instead of a hang. `SocketLoop` is for both ends of a
+connection in one loop, which is idle once all sent bytes are received and nothing is readable.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HAIR = 1e-9
-"""Seconds by which the clock moves on in any case, as a real one does: a timer that is early by rounding sets
-itself again, and on a clock that stands still would do so for ever."""
+"""Least seconds of each move of the clock. On a clock that does not move, a timer that is early by rounding would be
+set again for ever."""
 
 DAY = 86_400.0
-"""Seconds; no test takes that long, but something that polls for what never comes would."""
+"""Seconds; no test takes that long, except one that polls for ever."""
 
 SETTLES = 0.02
-"""Real seconds after which what was sent, but not received, never will be: its connection is gone."""
+"""Real seconds after which bytes sent but not received are lost because the connection is gone."""
 
 TURNS = 0.0005
-"""Real seconds after which the other end has noticed that a connection began or ended."""
+"""Real seconds in which the other end notices that a connection began or ended."""
 
 HANG = 30.0
-"""Real seconds after which nothing will wake any more."""
+"""Real seconds after which nothing will wake a task."""
 
 
 class NothingCanWakeError(Exception):
@@ -40,7 +40,7 @@ class NothingCanWakeError(Exception):
 
 
 class _IdleSelector(selectors.DefaultSelector):
-    """Instead of sleeping, moves the clock on to the next timer."""
+    """Moves the clock to the next timer instead of sleeping."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ class _IdleSelector(selectors.DefaultSelector):
     def move(self, seconds: float) -> None:
         self.now += max(seconds, 0.0) + HAIR
         if self.now > DAY:
-            raise NothingCanWakeError("a day has passed and nothing is done")
+            raise NothingCanWakeError("a day has passed without a result")
 
 
 class Traffic:
-    """What is under way between the sockets of this process: bytes, and connections that begin or end."""
+    """Traffic between the sockets of this process: bytes, and connections that begin or end."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Listen to all sockets from now on."""
+        """Observe all sockets from now on."""
         self._bytes = 0
         self._events = False
 
@@ -94,17 +94,17 @@ class Traffic:
         noticed("close")
 
     @property
-    def under_way(self) -> float:
-        """Real seconds to wait for it; 0 for nothing."""
+    def pending(self) -> float:
+        """Real seconds to wait for pending traffic; 0 if there is none."""
         return SETTLES if self._bytes else TURNS if self._events else 0.0
 
     def settle(self) -> None:
-        """Nothing of it will arrive any more."""
+        """Forget pending traffic, which will not arrive."""
         self._bytes, self._events = 0, False
 
 
 class _SocketSelector(_IdleSelector):
-    """Moves the clock only where nothing is under way, and waits for threads in real time."""
+    """Moves the clock only without pending traffic, and waits for threads in real time."""
 
     def __init__(self, traffic: Traffic) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _SocketSelector(_IdleSelector):
     def select(self, timeout: float | None = None) -> Any:
         look = selectors.DefaultSelector.select
         ready = look(self, 0)
-        if not ready and timeout != 0 and (seconds := self._traffic.under_way):
+        if not ready and timeout != 0 and (seconds := self._traffic.pending):
             ready = look(self, seconds)
             if not ready:
                 self._traffic.settle()

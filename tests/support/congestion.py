@@ -1,4 +1,4 @@
-"""Congestion control with its clock and the requests under way, for tests of the window, the gate and the pace."""
+"""Congestion control with a clock and requests in flight, for tests of the window, the gate and the pace."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from batch_issuer.settings.run_settings import Rate
 
 RATE = Rate(100, 60.0)
 SPACING = RATE.spacing
-REST = SHORT_WAIT * SPACING
+IDLE = SHORT_WAIT * SPACING
 HAIR = 1e-9
-"""Seconds by which a clock moves on in any case."""
+"""Least seconds of each move of a clock."""
 
 
 class Line:
-    """A control, its clock, and the requests under way."""
+    """A control, its clock, and the requests in flight."""
 
     def __init__(self, ceiling: int = 16, *, replies: int = 0) -> None:
-        """Begin with so many ``replies``, one request after the other."""
+        """Start after a number of ``replies`` to single requests."""
         self.control = CongestionControl(RATE, ceiling)
         self.now = 0.0
-        self.under_way: list[float] = []  # when they left
+        self.in_flight: list[float] = []  # times of sending
         for _ in range(replies):
             self.send()
             self.reply()
@@ -35,30 +35,30 @@ class Line:
         for _ in range(count):
             assert self.wait == 0
             self.control.sent(self.now)
-            self.under_way.append(self.now)
+            self.in_flight.append(self.now)
 
     def fill(self) -> int:
-        """Send as many as may leave now; returns how many are under way."""
+        """Send as many as may leave now; returns how many are in flight."""
         while self.wait == 0:
             self.send()
-        return len(self.under_way)
+        return len(self.in_flight)
 
     def grow_to(self, window: int) -> None:
-        """So many are under way afterwards."""
+        """Reply until ``window`` requests are in flight."""
         while self.fill() < window:
             self.reply()
 
     def reply(self, count: int = 1, *, healthy: bool = True) -> None:
         for _ in range(count):
-            self.control.answered(self.under_way.pop(0), self.now, healthy=healthy)
+            self.control.answered(self.in_flight.pop(0), self.now, healthy=healthy)
 
     def refuse(self, asked: float | None, *, wait: float | None = None) -> None:
-        """A 429 that asks for so many seconds; without, the gate closes for ``wait``."""
-        self.control.throttled(self.under_way.pop(0), self.now, asked, asked or wait or 0.0)
+        """A 429 with a ``Retry-After`` of ``asked`` seconds; without one, the gate closes for ``wait``."""
+        self.control.throttled(self.in_flight.pop(0), self.now, asked, asked or wait or 0.0)
 
     def drop_all(self) -> None:
-        while self.under_way:
-            self.under_way.pop()
+        while self.in_flight:
+            self.in_flight.pop()
             self.control.unsent(self.now)
 
 
@@ -70,7 +70,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("runs"), st.integers(1, 5), st.none()),
     st.tuples(st.just("tick"), st.sampled_from([0, 1, 5, 6, 7, 10, 24, 25, 100, 10_000]), st.none()),
 )
-"""What happens, to which request or how often, and how long a wait is asked for."""
+"""The kind of event, which request or how often, and the seconds of a ``Retry-After``."""
 
 
 class Anything(Line):
@@ -89,20 +89,20 @@ class Anything(Line):
             case "runs":
                 self.control.pace.runs = number
             case "send":
-                before = len(self.under_way)
-                while self.wait == 0 and len(self.under_way) < before + number:
+                before = len(self.in_flight)
+                while self.wait == 0 and len(self.in_flight) < before + number:
                     self.send()
                     self.departures.append(self.now)
-            case _ if self.under_way:
+            case _ if self.in_flight:
                 self.end(event, number, asked)
 
     def end(self, verdict: str, number: int, asked: float | None) -> None:
-        self.under_way.insert(0, self.under_way.pop(number % len(self.under_way)))
+        self.in_flight.insert(0, self.in_flight.pop(number % len(self.in_flight)))
         match verdict:
             case "reply" | "sick":
                 self.reply(healthy=verdict == "reply")
             case "refuse":
                 self.refuse(asked, wait=number / 10)
             case "lost" | "unsent":
-                self.under_way.pop(0)
+                self.in_flight.pop(0)
                 getattr(self.control, verdict)(self.now)

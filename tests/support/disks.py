@@ -1,7 +1,7 @@
-"""Disks that fail, for tests of what becomes of the tokens then.
+"""Failing disks, for tests that no token is lost.
 
-`FailingDisk` makes calls of this process fail. `confined` runs the command in a process of its own, within limits that
-the kernel keeps.
+`FailingDisk` makes calls in this process fail. `confined` runs the command in a process of its own, within limits that
+the kernel enforces.
 """
 
 from __future__ import annotations
@@ -26,55 +26,55 @@ if TYPE_CHECKING:
     from batch_issuer.sandbox import Sandbox
 
 NO_MOUNT = 75
-"""Exit code of a process that may not mount anything."""
+"""Exit code of a process that is not allowed to mount."""
 
-CUT_OFF = b"the run was cut off before the answer came"
-"""What the journal says of a row whose request is about to leave."""
+INTERRUPTED = b"the run was interrupted before a reply came"
+"""The journal's text for a row with a request that is about to leave."""
 
 
-def rescued(told: str) -> list[Path]:
-    """The files in the system's temporary folder that a message names."""
-    return [Path(name) for name in re.findall(r"all results are in (\S+\.csv)", told)]
+def rescued(output: str) -> list[Path]:
+    """The files in the system's temporary folder that the output names."""
+    return [Path(name) for name in re.findall(r"all results are in (\S+\.csv)", output)]
 
 
 def assert_valid(folder: Path) -> None:
-    """Whatever lies there is CSV; room that was reserved and could not be removed may be left as an empty file."""
+    """All files there are CSV, except for an empty file if reserved space could not be freed."""
     for path in folder.iterdir():
         if path.suffix != ".lock" and not (path.suffix == ".writing" and not path.stat().st_size):
             lines(path)
 
 
-def assert_kept(out: Path, told: str, wanted: Tokens) -> None:
-    """Each token is where the user will find it: in OUT, in the journal, or in a file that the message names."""
-    named = [path for path in out.parent.glob(f"{out.stem}.[0-9]*{out.suffix}") if str(path) in told]
-    places = [out, out.with_name(f"{out.name}.partial"), *named, *rescued(told)]
+def assert_kept(out: Path, output: str, wanted: Tokens) -> None:
+    """Each token is where the user will find it: in OUT, in the journal, or in a file that the output names."""
+    named = [path for path in out.parent.glob(f"{out.stem}.[0-9]*{out.suffix}") if str(path) in output]
+    places = [out, out.with_name(f"{out.name}.partial"), *named, *rescued(output)]
     held = set[tuple[str, str, str]]().union(*(tokens_in(path) for path in places if path.exists()))
-    assert wanted <= held, f"{len(wanted - held)} of {len(wanted)} tokens are lost\n{told}"
+    assert wanted <= held, f"{len(wanted - held)} of {len(wanted)} tokens are lost\n{output}"
 
 
-def assert_told(told: str) -> None:
-    """One who reads the messages knows what happened and what to do, and sees nothing that is for programmers."""
-    assert "Traceback" not in told, told
-    assert "this is a bug" not in told, told
-    assert "What to do: " in told, told
+def assert_has_hint(output: str) -> None:
+    """The output has a hint and nothing meant for programmers."""
+    assert "Traceback" not in output, output
+    assert "this is a bug" not in output, output
+    assert "hint: " in output, output
 
 
 # --- calls of this process that fail
 
 
 class FailingDisk:
-    """Lets calls that concern a folder fail.
+    """Makes calls for files in a folder fail.
 
     Args:
-        folder: where.
-        calls: functions of `os`, or ``file`` for what is written through a file object.
-        number: the error.
-        nth: the first call of all these that fails, counted from 1.
-        lasting: whether all further ones do.
+        folder: of the files.
+        calls: functions of `os`, or ``file`` for writing through a file object.
+        number: of the error.
+        nth: the first of these calls that fails, counted from 1.
+        lasting: whether all later calls fail, too.
 
     Attributes:
         hit: whether any call failed.
-        intents: how many requests were announced in the journal before the first failure, and how many after it.
+        intents: how many requests were recorded in the journal before the first failure, and how many after it.
     """
 
     def __init__(self, folder: Path, calls: Sequence[str], number: int, nth: int, *, lasting: bool) -> None:
@@ -88,7 +88,7 @@ class FailingDisk:
         self._count = 0
 
     @contextlib.contextmanager
-    def spoilt(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def failing(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         with monkeypatch.context() as patch:
             write = os.write
             patch.setattr(os, "write", self._announced(write))
@@ -114,7 +114,7 @@ class FailingDisk:
 
     def _announced(self, real: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
         def write(descriptor: int, data: bytes) -> int:
-            self.intents[self.hit] += bytes(data).count(CUT_OFF)
+            self.intents[self.hit] += bytes(data).count(INTERRUPTED)
             return real(descriptor, data)
 
         return write
@@ -162,10 +162,10 @@ def confined(
         sandbox: the server.
         arguments: the command, then its other arguments.
         limits: of the process, by `resource.RLIMIT_…`.
-        user: and group.
+        user: also the group.
         umask: of the process.
-        mount: a folder that is a disk of its own for this process, and its size in bytes.
-        environ: further variables.
+        mount: a folder to mount as a separate disk for this process, and its size in bytes.
+        environ: additional variables.
     """
     return commands.start(
         sandbox,
@@ -194,7 +194,7 @@ def _confine(limits: list[tuple[int, int]], user: int | None, umask: int, mount:
 
 
 def _mount(folder: str, size: int) -> None:
-    """Give this process alone a disk of its own there."""
+    """Mount a disk for this process alone."""
     new_mounts, new_user, private = 0x00020000, 0x10000000, 0x00044000
     libc = ctypes.CDLL(None)
     user, group = os.getuid(), os.getgid()

@@ -1,7 +1,7 @@
-"""Everything that can go wrong between a client and the API, and what it has to come to.
+"""Everything that can go wrong between a client and the API, and the result that it must have.
 
-A `Gateway` stands before the real sandbox and spoils requests, in the ways of `FAULTS`. What the sandbox issued is in
-its ledger, whatever became of the reply.
+A `Gateway` in front of the real sandbox tampers with requests in the ways of `FAULTS`. The sandbox's ledger records
+what was issued, even if the reply is lost.
 """
 
 from __future__ import annotations
@@ -29,68 +29,68 @@ if TYPE_CHECKING:
 
     from batch_issuer.sandbox import Sandbox
 
-    Spoil = Callable[["Exchange", "Gateway"], Awaitable[None]]
+    Tamper = Callable[["Exchange", "Gateway"], Awaitable[None]]
 
 
 class Kind(Enum):
-    """What a fault has to come to, for the row and for the run."""
+    """The result that a fault must have, for the row and for the run."""
 
     HARMLESS = "the row gets its token"
-    EXPIRED = "the row gets its token, which is good for nothing"
-    UNANSWERED = "the row is tried again; if that goes on for other rows, too, all wait"
+    EXPIRED = "the row gets its token, which is expired"
+    UNANSWERED = "the row is tried again; if other rows have the same fault, all wait"
     NEVER_LEFT = "all wait until there is a connection"
-    NO_TLS = "all wait; if it was never otherwise, this is not the API"
-    THROTTLED = "all wait as long as they are asked to"
-    THROTTLED_FOR_LONG = "nobody waits for so long"
+    NO_TLS = "all wait; if no reply was ever better, this is not the API"
+    THROTTLED = "all wait as long as the server requires"
+    THROTTLED_FOR_LONG = "the run ends instead of waiting that long"
     REJECTED = "the row has failed"
-    FOREIGN = "the row has failed; if that goes on for other rows, too, all wait; or this is not the API"
-    IN_OTHER_WORDS = "the row has failed; if that goes on for other rows, too, all wait"
-    KEY_REFUSED = "the run is over"
+    FOREIGN = "the row has failed; if other rows have the same fault, all wait, or this is not the API"
+    IN_OTHER_WORDS = "the row has failed; if other rows have the same fault, all wait"
+    UNAUTHORIZED = "the run ends"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong.
+    """Something that goes wrong.
 
     Attributes:
-        name: for a person.
-        kind: what it comes to.
-        spoil: does it to a request that the gateway has read.
-        route: the name of where the connection leads instead, for faults that befall the connection.
+        name: in test IDs.
+        kind: its result.
+        tamper: applies it to a request that the gateway has read.
+        route: for faults of the connection, the name of the place where it leads instead.
     """
 
     name: str
     kind: Kind
-    spoil: Spoil | None = None
+    tamper: Tamper | None = None
     route: str = ""
 
 
 # --- answers
 
 
-def instead(answer: bytes) -> Spoil:
-    """The request goes no further, this is the answer."""
+def instead(answer: bytes) -> Tamper:
+    """Answer with this instead of forwarding the request."""
 
-    async def spoil(exchange: Exchange, _gateway: Gateway) -> None:
+    async def tamper(exchange: Exchange, _gateway: Gateway) -> None:
         await exchange.send(answer)
 
-    return spoil
+    return tamper
 
 
-def changed(change: Callable[[bytes, bytes], bytes], *, close: bool = False) -> Spoil:
-    """A token is issued; head and body of the reply are changed on the way."""
+def changed(change: Callable[[bytes, bytes], bytes], *, close: bool = False) -> Tamper:
+    """A token is issued; head and body of the reply are changed."""
 
-    async def spoil(exchange: Exchange, gateway: Gateway) -> None:
+    async def tamper(exchange: Exchange, gateway: Gateway) -> None:
         head, _, body = (await gateway.forward(exchange.request.raw)).partition(b"\r\n\r\n")
         await exchange.send(change(head, body))
         if close:
             exchange.writer.close()
 
-    return spoil
+    return tamper
 
 
-def with_data(**fields: object) -> Spoil:
-    """A token is issued; the reply says this of it; None takes a field away."""
+def with_data(**fields: object) -> Tamper:
+    """A token is issued; these fields of the reply are changed, or removed if None."""
 
     def change(_head: bytes, body: bytes) -> bytes:
         document = json.loads(body)
@@ -148,7 +148,7 @@ async def the_token_of_another(exchange: Exchange, gateway: Gateway) -> None:
 
 
 async def closed_afterwards(exchange: Exchange, gateway: Gateway) -> None:
-    """As a server does that has waited long enough for another request, without a word in the reply."""
+    """As a server does when a connection was idle too long, without announcing it in the reply."""
     await exchange.send(await gateway.forward(exchange.request.raw))
     exchange.writer.close()
 
@@ -163,7 +163,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>to the gu
 BODIES: dict[str, object] = {"envelope": ENVELOPE, "text": b"upstream connect error", "HTML": PAGE}
 STATUSES = {
     **dict.fromkeys((400, 404, 405, 409, 413), Kind.REJECTED),
-    **dict.fromkeys((401, 403), Kind.KEY_REFUSED),
+    **dict.fromkeys((401, 403), Kind.UNAUTHORIZED),
     429: Kind.THROTTLED,
     **dict.fromkeys((408, 500, 502, 503, 504), Kind.UNANSWERED),
 }
@@ -192,7 +192,7 @@ def _faults() -> Iterator[Fault]:
     for name in ("another host's certificate", "no TLS", "an authority that is not trusted"):
         yield Fault(name, Kind.NO_TLS, route=name)
 
-    unanswered: dict[str, Spoil] = {
+    unanswered: dict[str, Tamper] = {
         "reset after the request": reset,
         "closed after the request": changed(lambda *_: b"", close=True),
         "answer lost": lost,
@@ -219,11 +219,11 @@ def _faults() -> Iterator[Fault]:
         "301 to HTTP": instead(http(301, PAGE, "Location: http://api.example.com/fleet")),
         "307 to itself": instead(http(307, b"", "Location: /fleet/drivers/auth-token")),
     }
-    for name, spoil in unanswered.items():
-        yield Fault(name, Kind.UNANSWERED, spoil)
+    for name, tamper in unanswered.items():
+        yield Fault(name, Kind.UNANSWERED, tamper)
 
     seconds = 1_710_000_000
-    harmless: dict[str, Spoil] = {
+    harmless: dict[str, Tamper] = {
         "expiry as text": with_data(expirationTime="1710000000000"),
         "expiry in seconds": with_data(expirationTime=seconds),
         "expiry absurdly far": with_data(expirationTime=10**17),
@@ -233,8 +233,8 @@ def _faults() -> Iterator[Fault]:
         "gzip": changed(lambda _, body: http(200, gzip.compress(body), "Content-Encoding: gzip")),
         "chunked": changed(chunked),
     }
-    for name, spoil in harmless.items():
-        yield Fault(name, Kind.HARMLESS, spoil)
+    for name, tamper in harmless.items():
+        yield Fault(name, Kind.HARMLESS, tamper)
     yield Fault("expiry in the past", Kind.EXPIRED, with_data(expirationTime=seconds * 1000))
 
     for status, kind in STATUSES.items():
@@ -253,10 +253,10 @@ FAULTS = tuple(_faults())
 
 
 class NetworkLoop(SocketLoop):
-    """Virtual time, and a network in which a connection may lead elsewhere than it should.
+    """Virtual time, and a network in which a connection may lead to the wrong place.
 
     Attributes:
-        gateway: what the client wants to reach.
+        gateway: the server that the client connects to.
     """
 
     def __init__(self, traffic: Traffic) -> None:
@@ -281,14 +281,14 @@ class NetworkLoop(SocketLoop):
 
 
 class Gateway:
-    """Stands before a sandbox, and spoils requests.
+    """A server in front of a sandbox that tampers with requests.
 
     Attributes:
-        fault: what becomes of a request, or of the connection for it, by its number; numbers begin with 1.
-        arrivals: when requests came, in seconds of the loop's clock.
-        connections: how many times the client wanted to connect.
-        traps: where connections lead instead, by the name of the fault.
-        one_each: whether each request has a connection of its own.
+        fault: the fault of a request or its connection, by its number, counted from 1.
+        arrivals: when requests arrived, in seconds of the loop's clock.
+        connections: how many times the client tried to connect.
+        traps: ports where connections lead instead, by the name of the fault.
+        one_each: whether each request has its own connection.
     """
 
     def __init__(self, sandbox: Sandbox, authority: trustme.CA | None = None, *, one_each: bool = False) -> None:
@@ -316,10 +316,10 @@ class Gateway:
             await self._trap("another host's certificate", b"", server_tls(tls, "login.example.net"))
             await self._trap("an authority that is not trusted", b"", server_tls(trustme.CA(), "localhost"))
 
-    async def _trap(self, name: str, says: bytes, tls: ssl.SSLContext | None = None) -> None:
+    async def _trap(self, name: str, answer: bytes, tls: ssl.SSLContext | None = None) -> None:
         async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if says:
-                writer.write(says)
+            if answer:
+                writer.write(answer)
                 writer.close()
             else:
                 _reset(writer)
@@ -333,7 +333,7 @@ class Gateway:
         await self._stack.aclose()
 
     def leads_to(self, number: int) -> str:
-        """Where a connection leads instead."""
+        """The name of the place where a connection leads instead."""
         fault = self.fault(number)
         return fault.route if fault else ""
 
@@ -349,8 +349,8 @@ class Gateway:
     async def _answer(self, exchange: Exchange) -> None:
         self.arrivals.append(asyncio.get_running_loop().time())
         fault = self.fault(len(self.arrivals))
-        if fault is not None and fault.spoil is not None:
-            await fault.spoil(exchange, self)
+        if fault is not None and fault.tamper is not None:
+            await fault.tamper(exchange, self)
         else:
             answer = await self.forward(exchange.request.raw)
             await exchange.send(answer)

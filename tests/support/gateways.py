@@ -1,7 +1,7 @@
-"""Real gateways before a server: nginx and HAProxy as child processes on loopback, limiting the rate their own way.
+"""Real gateways in front of a server: nginx and HAProxy as child processes on loopback, each with its rate limiter.
 
-Each hands on to an upstream that limits nothing: ``with nginx(upstream.url, Rate(100, 6.0)) as url: …``. They are
-Debian's packages nginx and haproxy.
+Each forwards to an upstream without limits: ``with nginx(upstream.url, Rate(100, 6.0)) as url: …``. They are
+the Debian packages nginx and haproxy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 10.0
-"""Seconds for a gateway to start, and to stop."""
+"""Seconds for a gateway to start or stop."""
 
 _NGINX = """
 daemon off;
@@ -74,8 +74,8 @@ backend upstream
 def nginx(upstream: str, rate: Rate, *, burst: int = 9, nodelay: bool = True) -> Iterator[str]:
     """nginx with ``limit_req``; yields its URL.
 
-    It lets ``burst`` requests through before their time: at once with ``nodelay``, else each delayed until its time.
-    It refuses all others with a 429 without ``Retry-After``.
+    It accepts ``burst`` requests early: at once with ``nodelay``, otherwise each delayed until its time. All others get
+    a 429 without ``Retry-After``.
     """
     with _listener() as listener, tempfile.TemporaryDirectory(prefix="nginx-") as folder:
         host, port = listener.getsockname()
@@ -88,7 +88,7 @@ def nginx(upstream: str, rate: Rate, *, burst: int = 9, nodelay: bool = True) ->
             nodelay="nodelay" if nodelay else "",
         )
         Path(folder, "nginx.conf").write_text(config)
-        # As it hands its sockets on to a new version of itself when it is upgraded.
+        # nginx inherits sockets this way when it is upgraded.
         environment = {**os.environ, "NGINX": f"{listener.fileno()};"}
         command = [needed("nginx"), "-p", folder, "-c", "nginx.conf", "-e", "stderr"]
         with _running(command, listener, environment):
@@ -97,9 +97,9 @@ def nginx(upstream: str, rate: Rate, *, burst: int = 9, nodelay: bool = True) ->
 
 @contextmanager
 def haproxy(upstream: str, rate: Rate) -> Iterator[str]:
-    """HAProxy with a stick table that counts requests, refused ones too, over the last period; yields its URL.
+    """HAProxy with a stick table that counts requests, including refused ones, over the last period; yields its URL.
 
-    It estimates that count from two windows, and refuses with a 429 without ``Retry-After``.
+    It estimates the count from two windows, and refuses with a 429 without ``Retry-After``.
     """
     with _listener() as listener, tempfile.TemporaryDirectory(prefix="haproxy-") as folder:
         host, port = listener.getsockname()
@@ -117,13 +117,13 @@ def haproxy(upstream: str, rate: Rate) -> Iterator[str]:
 
 
 def _listener() -> socket.socket:
-    """A free port that nobody else can take: the gateway inherits it, open already."""
+    """A free port that no other program can take: the gateway inherits the open socket."""
     return socket.create_server(("127.0.0.1", 0), backlog=256)
 
 
 @contextmanager
 def _running(command: Sequence[str], listener: socket.socket, environment: dict[str, str]) -> Iterator[None]:
-    """A child process that inherits the listener and serves it until the end, when it is stopped."""
+    """A child process that inherits the listener, and is stopped at the end."""
     address = listener.getsockname()
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(
@@ -134,7 +134,7 @@ def _running(command: Sequence[str], listener: socket.socket, environment: dict[
             stdout=subprocess.DEVNULL,
             stderr=messages,
         )
-        listener.close()  # the child's alone: if it dies, connections are refused
+        listener.close()  # only the child has it: if it dies, connections are refused
         works = False
         try:
             works = _answers(address)
@@ -154,7 +154,7 @@ def _running(command: Sequence[str], listener: socket.socket, environment: dict[
 
 
 def _answers(address: tuple[str, int]) -> bool:
-    """Whether it serves; a request without a key counts for no limit."""
+    """Whether it replies; a request without an API token does not count."""
     try:
         with socket.create_connection(address, PATIENCE) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")

@@ -1,13 +1,13 @@
-"""Runs that are killed with SIGKILL and gone on with until every driver has a token: is anything lost?
+"""Kills runs with SIGKILL and resumes them until every driver has a token, to find out whether anything is lost.
 
     python tests/support/kills.py 500      (3 to 4 minutes)
 
-A run is killed up to 400 ms after its first request, at random; `issue` or `retry` goes on, and is killed as well,
-until one gets done; then a new roster begins. All talk to one sandbox, which keeps its ledger. What a run had handled
-when it was killed is known from itself: it reports each request and each token that it has counted. Prints a Markdown
-table; a token that should not be lost, or any other fault, is an exception.
+A run is killed up to 400 ms after its first request, at random. `issue` or `retry` resumes it and may be killed, too.
+When a run finishes, a new roster begins. All runs use one sandbox and its ledger. Each run reports its requests and the
+tokens it has counted, so that it is known what it had handled when it was killed. Prints a Markdown table; a lost token
+that had been handled, or any other error, is an exception.
 
-Processes are forked from one that has loaded the command, so that Python's start is no part of the time.
+Processes are forked from one that has loaded the command, so that the time does not include Python's start.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LATEST_KILL = 0.4
 """Seconds after the first request."""
 
 LATENCY = (0.01, 0.08)
-"""Seconds; with it a run that nobody kills lasts about as long as the kills are spread."""
+"""Seconds; with this latency a full run takes about as long as `LATEST_KILL`."""
 
 MOST_IN_FLIGHT = 16
 
@@ -69,7 +69,7 @@ AWKWARD = {
     "\N{DELIVERY TRUCK} \N{RIGHT-TO-LEFT OVERRIDE}abc": "\N{DELIVERY TRUCK} \N{RIGHT-TO-LEFT OVERRIDE}abc",
     "long, " * 2000: "long, " * 2000,
 }
-"""Roster cells, and what they are in a results file, where no spreadsheet shall run them."""
+"""Roster cells, and the same cells in a results file, where no spreadsheet may run them."""
 
 HEADER = {"Driver": "Driver", "Driver ID": "Driver ID", "External ID": "External ID", "Username": "Username"} | {
     "=Note": "'=Note"
@@ -81,7 +81,7 @@ STEPS = ("open", "fchmod", "posix_fallocate", "write", "ftruncate", "fsync", "re
 
 
 def digest(*texts: str) -> str:
-    """So that no secret lies about in a report."""
+    """A hash in place of a secret, for reports."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -93,38 +93,38 @@ def strictly_read(text: str) -> list[list[str]]:
 
 
 def report_and_die(report: str, moment: int) -> None:
-    """Let this process report, before it is the command, and kill itself.
+    """Prepare this process, before it runs the command, to report what it does and to kill itself.
 
-    report: the file for a line of JSON each: what it asks for, what it has counted, the steps below.
-    moment: at which of its moments it kills itself; 0 for never. They are before its first file system step (1), after
-        that (2), before the second (3) and so on.
+    report: a file for lines of JSON: the requests, the tokens counted, the steps below.
+    moment: when it kills itself; 0 for never. Moments are before its first file system step (1), after it (2), before
+        the second (3) and so on.
     """
     write, file = os.write, os.open(report, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def tell(*what: str) -> None:
+    def report_line(*what: str) -> None:
         write(file, f"{json.dumps(what)}\n".encode())
 
-    _report_requests(tell)
-    _report_rows(tell)
+    _report_requests(report_line)
+    _report_rows(report_line)
     if moment:
-        _die_at(moment, tell)
+        _die_at(moment, report_line)
 
 
-def _report_requests(tell: Callable[..., None]) -> None:
-    """Before each leaves."""
+def _report_requests(report_line: Callable[..., None]) -> None:
+    """Report each request before it leaves."""
     from batch_issuer.api.client import Client  # noqa: PLC0415
 
     issue = Client.issue
 
     async def reported(self: Client, identifier: Any, code: str) -> Any:
-        tell("asks", str(identifier), digest(code))
+        report_line("requests", str(identifier), digest(code))
         return await issue(self, identifier, code)
 
     Client.issue = reported  # type: ignore[method-assign]
 
 
-def _report_rows(tell: Callable[..., None]) -> None:
-    """After each was counted."""
+def _report_rows(report_line: Callable[..., None]) -> None:
+    """Report each row after it was counted."""
     from batch_issuer.pipeline.events import RowDone  # noqa: PLC0415
     from batch_issuer.reporting.progress import Progress  # noqa: PLC0415
 
@@ -134,13 +134,13 @@ def _report_rows(tell: Callable[..., None]) -> None:
         count(self, event)
         if isinstance(event, RowDone) and event.outcome.token:
             outcome = event.outcome
-            tell("has", str(outcome.identifier), digest(outcome.code, outcome.token))
+            report_line("has", str(outcome.identifier), digest(outcome.code, outcome.token))
 
     Progress.__call__ = reported  # type: ignore[method-assign]
 
 
-def _die_at(moment: int, tell: Callable[..., None]) -> None:
-    """Count the steps, but for those of other threads, whose turn is a matter of chance."""
+def _die_at(moment: int, report_line: Callable[..., None]) -> None:
+    """Count the steps, except those of other threads, because their order is random."""
     moments = 0
 
     def pass_moment() -> None:
@@ -159,7 +159,7 @@ def _die_at(moment: int, tell: Callable[..., None]) -> None:
             try:
                 return step(*args, **options)
             finally:
-                tell("step", name)
+                report_line("step", name)
                 pass_moment()
 
         return around
@@ -168,22 +168,22 @@ def _die_at(moment: int, tell: Callable[..., None]) -> None:
         setattr(os, name, counted(name))
 
 
-# --- what it leaves
+# --- what a run leaves
 
 
 @dataclass
 class Run:
-    """One process, and the state of things after it.
+    """One process and the files after it.
 
-    asked: the drivers that it asked for, by the digest of the code.
-    handled: what it had counted: by driver, the digest of code and token.
-    steps: those it came through, if it was to kill itself.
-    issued: like ``handled``, of the rows with a token in the file that it left.
-    unknown: drivers of whom that file says that a token may exist which it does not hold.
+    requested: the drivers it requested, by the digest of the code.
+    handled: the tokens it had counted: by driver, the digest of code and token.
+    steps: those it completed, if it was to kill itself.
+    issued: like ``handled``, for the rows with a token in the file that it left.
+    unknown: drivers for which the file records that a token may exist that it does not contain.
     """
 
     killed: bool
-    asked: dict[str, str] = field(default_factory=dict, repr=False)
+    requested: dict[str, str] = field(default_factory=dict, repr=False)
     handled: dict[str, str] = field(default_factory=dict, repr=False)
     steps: list[str] = field(default_factory=list, repr=False)
     issued: dict[str, str] = field(default_factory=dict, repr=False)
@@ -191,16 +191,16 @@ class Run:
 
     @property
     def in_flight(self) -> set[str]:
-        """Drivers it had asked for without having counted the answer."""
-        return set(self.asked.values()) - self.handled.keys()
+        """Drivers requested without a reply that was counted."""
+        return set(self.requested.values()) - self.handled.keys()
 
     @classmethod
     def reported(cls, path: Path, *, killed: bool) -> Run:
         run = cls(killed)
         whole_lines = path.read_text().split("\n")[:-1] if path.exists() else []
         for kind, *what in map(json.loads, whole_lines):
-            if kind == "asks":
-                run.asked[what[1]] = what[0]
+            if kind == "requests":
+                run.requested[what[1]] = what[0]
             elif kind == "has":
                 run.handled[what[0]] = what[1]
             else:
@@ -209,12 +209,12 @@ class Run:
 
 
 class Story:
-    """A roster, and the runs for it until its results are complete.
+    """A roster, and its runs until the results are complete.
 
     notes: the roster's awkward cells.
-    sandbox: the one that the next run talks to.
-    torn: drivers whose token a test has taken out of the journal.
-    anew: how many runs there were when everybody was to have a new token.
+    sandbox: the server of the next run.
+    torn: drivers with a token that a test removed from the journal.
+    reissue_from: the number of runs before all tokens were to be reissued.
     """
 
     _drivers_before = 0  # in all rosters so far
@@ -237,14 +237,14 @@ class Story:
         self.runs: list[Run] = []
         self.sandbox = sandbox
         self.torn: set[str] = set()
-        self.anew = 0
+        self.reissue_from = 0
         self._commands, self._notes = commands, notes
         self._reports = folder / f"reports-{first}"
         self._reports.mkdir()
         self._write_roster(range(first, first + rows))
 
     def _write_roster(self, numbers: range) -> None:
-        """Drivers with a driver ID, an external ID or a username, in turns."""
+        """Write drivers with a driver ID, an external ID or a username, in turn."""
         cells = self._notes
         self.drivers: list[str] = []
         self.published: list[list[str]] = []  # the roster's cells as they are in the results
@@ -263,43 +263,43 @@ class Story:
     # --- runs
 
     def run(self, command: str, *extra: str, kill_after: float | None = None, moment: int = 0) -> Run:
-        """One run; the end of a story is one that was not killed, and it must have been a success.
+        """One run; a run that was not killed ends the story and must have succeeded.
 
         command: ``issue`` or ``retry``.
-        extra: options of it.
-        kill_after: seconds after its first request; None leaves it alone.
+        extra: further options.
+        kill_after: seconds after its first request; None to let it finish.
         moment: see `report_and_die`.
         """
         number = len(self.runs)
         report = self._reports / f"{number}.jsonl"
         what = ["issue", self.roster] if command == "issue" else ["retry", self.results]
         options = ["--quota", "process", "--rate", "1000/s", *extra]
-        asked_before = len(self.sandbox.ledger)
+        requests_before = len(self.sandbox.ledger)
         process = self._commands.start(
             self.sandbox, *what, *options, prepare="support.kills:report_and_die", report=str(report), moment=moment
         )
         if kill_after is not None:
-            self._wait_for_a_request(process, report, asked_before)
+            self._wait_for_a_request(process, report, requests_before)
             if not process.ends_within(kill_after):
                 process.kill()
         code = process.end()
-        assert code in (0, -signal.SIGKILL), process.told
+        assert code in (0, -signal.SIGKILL), process.output
         run = Run.reported(report, killed=code != 0)
         self.runs.append(run)
-        self.look(run)
+        self.check_files(run)
         return run
 
     def _wait_for_a_request(self, process: Command, report: Path, seen: int) -> None:
-        """Of this run: those that an earlier one sent may still be on their way to the ledger."""
+        """Wait for a request of this run: those of an earlier run may still be on their way to the ledger."""
 
         def has_sent() -> bool:
             new = {digest(entry.code) for entry in self.sandbox.ledger[seen:]}
-            return bool(new) and bool(new & set(Run.reported(report, killed=False).asked))
+            return bool(new) and bool(new & set(Run.reported(report, killed=False).requested))
 
         wait_until(lambda: process.ends_within(0) or has_sent(), "a first request")
 
     def next_command(self, either: str) -> str:
-        """What a person would type next: ``either`` where both commands would do."""
+        """The command that a user would type next; ``either`` if both commands would work."""
         if self.partial.exists():
             return either
         return "retry" if self.results.exists() else "issue"
@@ -310,8 +310,8 @@ class Story:
 
     # --- what must hold after each run
 
-    def look(self, run: Run) -> None:
-        """At what the last run has left."""
+    def check_files(self, run: Run) -> None:
+        """Check the files that the last run has left."""
         for path in self.folder.iterdir():
             assert path == self.roster or stat.S_IMODE(path.stat().st_mode) == 0o600, path
         if self.results.exists():
@@ -322,27 +322,29 @@ class Story:
         elif self.results.exists():
             self._check_status(self.results)
         else:
-            assert not any(run.asked for run in self.runs)
+            assert not any(run.requested for run in self.runs)
         assert self._handled() <= run.issued.items()
-        assert not self.anew or len(run.issued) == len(self.drivers)
+        assert not self.reissue_from or len(run.issued) == len(self.drivers)
 
     def _handled(self) -> set[tuple[str, str]]:
-        """What must be there: the tokens that a run had counted, as digests, unless a later one asked for another."""
+        """What must be there: the tokens that a run had counted, as digests, unless a later run requested another."""
         handled: dict[str, str] = {}
         for run in self.runs:
-            for driver in run.asked.values():
+            for driver in run.requested.values():
                 handled.pop(driver, None)
             handled |= run.handled
         return {(driver, token) for driver, token in handled.items() if driver not in self.torn}
 
     def _remember(self, run: Run, rows: list[dict[str, str]]) -> None:
+        from support.disks import INTERRUPTED  # noqa: PLC0415 - the killed process must not wait for this import
+
         run.issued = {r["auth_identifier"]: digest(r["auth_code"], r["auth_token"]) for r in rows if r["auth_token"]}
-        cut_off = [row["auth_error"].endswith("cut off before the answer came") for row in rows]
-        assert all(is_cut_off for row, is_cut_off in zip(rows, cut_off, strict=True) if row["auth_status"] == "unknown")
-        run.unknown = {row["auth_identifier"] for row, is_cut_off in zip(rows, cut_off, strict=True) if is_cut_off}
+        intents = [row for row in rows if row["auth_error"].endswith(INTERRUPTED.decode())]
+        assert all(row in intents for row in rows if row["auth_status"] == "unknown")
+        run.unknown = {row["auth_identifier"] for row in intents}
 
     def _check_published(self) -> list[dict[str, str]]:
-        """The results: all rows in order, all cells as they were, each with a token of its own driver."""
+        """The results: all rows in order, all cells unchanged, each with a token of its own driver."""
         lines = strictly_read(self.results.read_bytes().decode("utf-8-sig"))
         rows = self._checked(lines)
         assert [row["auth_identifier"] for row in rows] == self.drivers
@@ -350,7 +352,7 @@ class Story:
         return rows
 
     def _check_journal(self) -> list[dict[str, str]]:
-        """A line for every row at least, and at most one that is torn; the last line of each row."""
+        """The last line of each row; every row must have one, and at most one line may be torn."""
         header, *lines = strictly_read(whole_lines(self.partial.read_bytes()).decode("utf-8-sig"))
         assert header[0] == "auth_row"
         last = {int(row): cells for row, *cells in lines}
@@ -358,7 +360,7 @@ class Story:
         return self._checked([header[1:], *(last[row] for row in sorted(last))])
 
     def _checked(self, lines: list[list[str]]) -> list[dict[str, str]]:
-        """The rows' `auth_` cells by column, the roster's cells being what they were."""
+        """The rows' `auth_` cells by column; the roster's cells must be unchanged."""
         header, *body = lines
         width = len(HEADER)
         assert header[:width] == list(HEADER.values())
@@ -366,16 +368,16 @@ class Story:
         return [dict(zip(header[width:], cells[width:], strict=True)) for cells in body]
 
     def _check_status(self, path: Path) -> None:
-        from batch_issuer.cli import main  # noqa: PLC0415 - what is killed has loaded it already
+        from batch_issuer.cli import main  # noqa: PLC0415 - the killed process has loaded it already
 
-        with contextlib.redirect_stdout(io.StringIO()) as told:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
             assert main(["status", str(path)], {}) in (0, 1)
-        assert told.getvalue().startswith(f"{len(self.drivers)} rows: ")
+        assert output.getvalue().startswith(f"{len(self.drivers)} rows: ")
 
     # --- what must hold in the end
 
     def check(self, ledger: Sequence[LedgerEntry]) -> list[int]:
-        """Every promise; returns how many tokens each run has lost.
+        """Check every promise; returns how many tokens each run has lost.
 
         ledger: of a sandbox that has stopped.
         """
@@ -388,30 +390,30 @@ class Story:
         assert held <= tokens_of(entries)
         assert self._handled() <= {(driver, digest(code, token)) for driver, code, token in held}
         by_run = self._entries_by_run(entries)
-        self._check_nobody_asked_again(by_run)
+        self._check_no_needless_requests(by_run)
         return [self._lost_in(run, sent, held) for run, sent in zip(self.runs, by_run, strict=True)]
 
     def _entries_by_run(self, entries: Sequence[LedgerEntry]) -> list[list[LedgerEntry]]:
-        sender = {code: number for number, run in enumerate(self.runs) for code in run.asked}
+        sender = {code: number for number, run in enumerate(self.runs) for code in run.requested}
         by_run: list[list[LedgerEntry]] = [[] for _ in self.runs]
         for entry in entries:
             number = sender[digest(entry.code)]
-            assert self.runs[number].asked[digest(entry.code)] == entry.identifier
+            assert self.runs[number].requested[digest(entry.code)] == entry.identifier
             by_run[number].append(entry)
         return by_run
 
-    def _check_nobody_asked_again(self, by_run: list[list[LedgerEntry]]) -> None:
-        """Who had a token when a run was over was not asked for by a later one; nor twice by the same."""
+    def _check_no_needless_requests(self, by_run: list[list[LedgerEntry]]) -> None:
+        """A driver with a token after a run is not requested by later runs, and by none of them twice."""
         done: set[str] = set()
         for number, (run, sent) in enumerate(zip(self.runs, by_run, strict=True), 1):
-            asked = [entry.identifier for entry in sent]
-            assert max(Counter(asked).values(), default=1) == 1
-            assert not done.intersection(asked)
-            if number > self.anew:
-                done |= (run.issued.keys() if not self.anew else run.handled.keys()) - self.torn
+            requested = [entry.identifier for entry in sent]
+            assert max(Counter(requested).values(), default=1) == 1
+            assert not done.intersection(requested)
+            if number > self.reissue_from:
+                done |= (run.issued.keys() if not self.reissue_from else run.handled.keys()) - self.torn
 
     def _lost_in(self, run: Run, sent: Sequence[LedgerEntry], held: set[tuple[str, str, str]]) -> int:
-        """Only a kill loses a token, one at most for each request in flight, and its row says so."""
+        """Only a kill loses tokens, at most one per request in flight, and the row records it."""
         lost = {
             entry.identifier
             for entry in sent
@@ -426,11 +428,11 @@ class Story:
 
 
 def whole_lines(journal: bytes) -> bytes:
-    """A journal without its last line, should that be torn; nothing else may be wrong with it."""
+    """A journal without its last line if that is torn; the rest must be valid."""
     end = len(journal)
     while True:
         end = journal.rfind(b"\r\n", 0, end)
-        assert end >= 0, "no whole line at all"
+        assert end >= 0, "no whole line"
         with contextlib.suppress(csv.Error):
             lines = strictly_read(journal[: end + 2].decode("utf-8-sig"))
             if len({len(cells) for cells in lines}) == 1:
@@ -445,14 +447,14 @@ def whole_lines(journal: bytes) -> bytes:
 
 @dataclass
 class Figures:
-    """What came of many kills."""
+    """The result of many kills."""
 
     kills: int = 0
     rosters: int = 0
     runs: int = 0
     late: int = 0  # kills of runs that had all tokens
     issued: int = 0
-    kept: int = 0  # handled before a kill; every one of them was found in the results
+    kept: int = 0  # handled before a kill, and found in the results
     lost: int = 0
     most_lost: tuple[int, int] = (0, 0)  # in one kill, and requests in flight then
     most_in_flight: int = 0
@@ -471,9 +473,10 @@ class Figures:
 
 
 def kill_runs(kills: int, folder: Path, commands: Commands, seed: int) -> Figures:
-    """Kill so many runs, go on with each until it gets done, and check all promises.
+    """Kill runs, resume each until it finishes, and check all promises.
 
-    seed: of the moments, and of who goes on.
+    kills: how many.
+    seed: decides when runs are killed and which command resumes them.
     """
     figures, chance = Figures(), random.Random(seed)
     started = time.monotonic()
@@ -514,7 +517,7 @@ def _print(figures: Figures) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kills", type=int, help="how many")
-    parser.add_argument("--seed", type=int, default=1, help="another one kills at other moments (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random moments (default: 1)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Commands(Path(folder)) as commands:
         _print(kill_runs(options.kills, Path(folder), commands, options.seed))

@@ -1,4 +1,4 @@
-"""LibreOffice without a screen: converts files as a person would save them under another format."""
+"""Headless LibreOffice, to convert files as a user would save them in another format."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 PATIENCE = 120  # seconds
 
 
-def convert(source: Path, told: str, folder: Path, *, opened_as: str = "") -> Path:
+def convert(source: Path, target: str, folder: Path, *, opened_as: str = "") -> Path:
     """Open a file and save it into a folder.
 
     Args:
         source: the file.
-        told: the format, as ``--convert-to`` has it.
-        folder: made if need be.
-        opened_as: the filter to open it with, if not the one that LibreOffice finds itself.
+        target: the format, as for ``--convert-to``.
+        folder: created if necessary.
+        opened_as: the filter to open the file with, if not the one that LibreOffice chooses.
     """
     program = shutil.which("soffice")
     assert program, "LibreOffice is missing"
@@ -28,13 +28,13 @@ def convert(source: Path, told: str, folder: Path, *, opened_as: str = "") -> Pa
         command = [program, "--headless", f"-env:UserInstallation=file://{profile}"]
         command += [f"--infilter={opened_as}"] if opened_as else []
         ran = subprocess.run(
-            [*command, "--convert-to", told, "--outdir", str(folder), str(source)],
+            [*command, "--convert-to", target, "--outdir", str(folder), str(source)],
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             env={"HOME": profile, "PATH": "/usr/bin:/bin"},
             check=False,
         )
-    made = folder / f"{source.stem}.{told.partition(':')[0]}"
-    assert made.exists(), ran.stdout + ran.stderr
-    return made
+    converted = folder / f"{source.stem}.{target.partition(':')[0]}"
+    assert converted.exists(), ran.stdout + ran.stderr
+    return converted

@@ -1,6 +1,6 @@
 """Models on the event loop's clock, for virtual time.
 
-A server with the sandbox's limiters, any latency and any script; what it is sent; leases that cannot always be had.
+A server with the sandbox's limiters, any latency and any script; drivers to send; leases that may be unavailable.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ LATE = datetime(2030, 1, 1, tzinfo=UTC)
 P = 60.0
 RATE = Rate(100, P)
 
-AWAY = QuotaError("the server of the quota is away", "start it")
-BROKEN = QuotaBrokenError("the file of the quota is broken", "mend it")
+AWAY = QuotaError("the quota server is unavailable", "start it")
+BROKEN = QuotaBrokenError("the quota file is damaged", "delete it")
 
 
 class ModelServer:
     """A `TokenIssuer`.
 
-    limiter: decides about each request when it arrives.
-    latency: gives the seconds inward and outward of the next request.
-    script: the next replies, None for a token; then all are tokens. A 429 of the limiter takes the place of one.
+    limiter: decides about each request on arrival.
+    latency: returns the seconds to and from the server for the next request.
+    script: the next replies, None for a token; after them, all are tokens. A 429 of the limiter replaces a reply.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class ModelServer:
     ) -> None:
         self._limiter, self._latency, self._script = limiter, latency, iter(script)
         self._with_retry_after = with_retry_after
-        self.arrivals: list[float] = []  # seconds, of all requests that were counted
+        self.arrivals: list[float] = []  # seconds, of all counted requests
         self.refusals = 0
-        self.replies: list[Reply] = []  # all that were received
+        self.replies: list[Reply] = []  # all received ones
         self.issued: dict[str, list[tuple[str, str]]] = {}  # identifier → (code, token), in order
         self.in_flight = self.most_in_flight = 0
 
@@ -64,7 +64,7 @@ class ModelServer:
             await asyncio.sleep(inward)
             reply = self._decide(identifier, code)
             await asyncio.sleep(outward)
-            reply = replace(reply)  # one of its own, where the script gives the same again
+            reply = replace(reply)  # a copy, because the script may repeat a reply
             self.replies.append(reply)
             return reply
         finally:
@@ -105,10 +105,10 @@ def attempts(count: int) -> list[Attempts]:
 
 
 async def send_all(quota: Quota, server: ModelServer, count: int) -> list[float]:
-    """Send ``count`` requests, each once it is admitted and none twice, and wait for their replies.
+    """Send ``count`` requests, each once as soon as it is admitted, and wait for their replies.
 
     Returns:
-        The times at which they left, in seconds of the loop's clock.
+        The times of sending, in seconds of the loop's clock.
     """
 
     async def one(permit: Permit, identifier: Identifier) -> None:
@@ -128,7 +128,7 @@ async def send_all(quota: Quota, server: ModelServer, count: int) -> list[float]
 
 
 class TroubledLeases(MemoryLeases):
-    """Leases as if shared with other processes: ``trouble`` says why they cannot be had now; None while they can."""
+    """Leases as if shared with other processes: ``trouble`` returns why they are unavailable, or None."""
 
     def __init__(self, rate: Rate, trouble: Callable[[float], QuotaError | None], guard: Guard | None = None) -> None:
         super().__init__(rate, guard)
@@ -136,18 +136,18 @@ class TroubledLeases(MemoryLeases):
         self.closed = False
 
     async def acquire(self, waiting: int) -> Answer:
-        self._complain()
+        self._raise_trouble()
         return await super().acquire(waiting)
 
     async def snapshot(self) -> Budget:
-        self._complain()
+        self._raise_trouble()
         return await super().snapshot()
 
     async def close(self) -> None:
         await super().close()
         self.closed = True
 
-    def _complain(self) -> None:
+    def _raise_trouble(self) -> None:
         trouble = self._trouble(asyncio.get_running_loop().time())
         if trouble is not None:
             raise trouble

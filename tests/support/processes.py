@@ -1,7 +1,7 @@
-"""Python processes that a test exchanges lines with, and the command in processes of its own.
+"""Python processes that exchange lines with a test, and the command in processes of its own.
 
-`Commands` starts runs of the command without the time that Python takes to load it. Run as a script this file is the
-process that has loaded it, once, and forks a child for each run.
+`Commands` starts runs of the command without the time to load it. Run as a script, this file is a process that loads it
+once and forks a child for each run.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parents[1]
 
 PATIENCE = 60.0
-"""Seconds after which what a test waits for will not come."""
+"""Seconds that a test waits for a condition."""
 
 
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
     given_up_at = time.monotonic() + patience
     while not condition():
         if time.monotonic() > given_up_at:
-            raise AssertionError(f"in vain: {what}")
+            raise AssertionError(f"timed out: {what}")
         time.sleep(0.002)
 
 
 class PythonProcess:
-    """A process of this interpreter, and lines to and from it; at the end of a ``with`` it is killed.
+    """A Python process, and lines to and from it; it is killed at the end of a ``with``.
 
-    arguments: of Python: a script or ``-c`` and code, then what that is given.
+    arguments: of Python: a script, or ``-c`` and code, and its arguments.
     environ: further variables.
-    stderr: where it goes, if not where this process's own goes.
+    stderr: where its stderr goes; by default that of this process.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class PythonProcess:
         self._process.communicate()
 
     def line(self) -> str:
-        """The next line that it prints; empty if it has ended."""
+        """The next line of output; empty if the process has ended."""
         assert self._process.stdout is not None
         assert self.prints_within(PATIENCE), "the process prints nothing"
         return self._process.stdout.readline().decode().strip()
 
     def prints_within(self, seconds: float) -> bool:
-        """Whether it prints something, or ends, within so many seconds."""
+        """Whether it prints something or ends within ``seconds``."""
         return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
     def send(self, line: str) -> None:
@@ -90,7 +90,7 @@ class PythonProcess:
         return self._process.poll() is None
 
     def end(self, patience: float = PATIENCE) -> int:
-        """The exit code, once it has ended, with nothing more to read; negative for the signal that killed it."""
+        """Wait for its end; returns the exit code, or the negative number of the signal that killed it."""
         self._process.communicate(timeout=patience)
         return self._process.returncode
 
@@ -99,39 +99,39 @@ class PythonProcess:
 
 
 class Command:
-    """One run of the command; what it writes to stdout and stderr is in the file ``told_in``."""
+    """One run of the command; what it writes to stdout and stderr is in the file ``output_file``."""
 
-    def __init__(self, parent: PythonProcess, told_in: Path) -> None:
-        self._parent, self._told_in = parent, told_in
+    def __init__(self, parent: PythonProcess, output_file: Path) -> None:
+        self._parent, self._output_file = parent, output_file
         self.pid = int(parent.line())
         self._code: int | None = None
 
     def wait_for(self, sandbox: Sandbox, requests: int) -> None:
         """Until the server has seen so many."""
-        wait_until(lambda: len(sandbox.ledger) >= requests, f"{requests} requests\n{self.told}")
+        wait_until(lambda: len(sandbox.ledger) >= requests, f"{requests} requests\n{self.output}")
 
     def ends_within(self, seconds: float) -> bool:
         return self._code is not None or self._parent.prints_within(seconds)
 
     def kill(self) -> None:
-        """Harmless once it has ended: until the next one begins nobody else can have its number."""
+        """Kill it; harmless after its end, because its number stays reserved until the next run."""
         os.kill(self.pid, signal.SIGKILL)
 
     def end(self) -> int:
-        """Its exit code, once it has ended; negative for the signal that killed it."""
+        """Wait for its end; returns the exit code, or the negative number of the signal that killed it."""
         if self._code is None:
             self._code = int(self._parent.line())
         return self._code
 
     @property
-    def told(self) -> str:
-        return self._told_in.read_text()
+    def output(self) -> str:
+        return self._output_file.read_text()
 
 
 class Commands:
-    """Starts runs of the command, one at a time; each is there at once, for the program has been loaded before.
+    """Starts runs of the command, one at a time, at once because the program is already loaded.
 
-    folder: for what the runs write, and for what loading the program needs.
+    folder: for the output of the runs and for loading the program.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -164,21 +164,20 @@ class Commands:
             sandbox: the server.
             arguments: the command, then its other arguments.
             environ: further variables.
-            prepare: ``module:function`` of the tests, which the process calls with ``details`` before it is the
-                command.
+            prepare: ``module:function`` of the tests, which the process calls with ``details`` before the command.
             details: JSON.
         """
-        descriptor, told_in = tempfile.mkstemp(dir=self._folder)
+        descriptor, output_file = tempfile.mkstemp(dir=self._folder)
         os.close(descriptor)
         order = {
             "argv": [*map(str, arguments), "--base-url", sandbox.url],
             "environ": {**os.environ, "SAMSARA_API_TOKEN": sandbox.api_token, **(environ or {})},
-            "told_in": told_in,
+            "output_file": output_file,
             "prepare": prepare,
             "details": details,
         }
         self._parent.send(json.dumps(order))
-        self._last = Command(self._parent, Path(told_in))
+        self._last = Command(self._parent, Path(output_file))
         return self._last
 
 
@@ -192,7 +191,7 @@ def _serve(folder: Path) -> None:
     print("ready", flush=True)  # noqa: T201 - the protocol
     child = 0
     for line in sys.stdin:
-        if child:  # not earlier: until then nobody else can have its number
+        if child:  # not earlier, so that its number stays reserved
             os.waitpid(child, 0)
         order = json.loads(line)
         module, _, function = order["prepare"].partition(":")
@@ -207,21 +206,21 @@ def _serve(folder: Path) -> None:
 
 
 def _become(order: dict[str, Any], prepare: Callable[..., None]) -> NoReturn:
-    """Be the command that was ordered."""
+    """Run the command of the order in this process."""
     from batch_issuer.cli import main  # noqa: PLC0415
 
-    told_in = os.open(order["told_in"], os.O_WRONLY | os.O_APPEND)
+    output_file = os.open(order["output_file"], os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
-        os.dup2(told_in, stream)
-    os.close(told_in)
+        os.dup2(output_file, stream)
+    os.close(output_file)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
     os.environ.update(order["environ"])
-    tempfile.tempdir = None  # it may have been looked up already
+    tempfile.tempdir = None  # it may be cached
     prepare(**order["details"])
     code = main(order["argv"])
     sys.stdout.flush()
-    os._exit(code)  # taking the interpreter down would take far longer than a run
+    os._exit(code)  # ending the interpreter takes far longer than a run
 
 
 if __name__ == "__main__":

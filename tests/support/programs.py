@@ -9,7 +9,7 @@ import pytest
 
 
 def needed(binary: str) -> str:
-    """Where a program is. Without it the test is skipped; where REQUIRE_SERVERS is set, as in CI, it fails."""
+    """The path of a program. Without it the test is skipped, or fails if REQUIRE_SERVERS is set, as in CI."""
     path = shutil.which(binary, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
     if path is not None:
         return path

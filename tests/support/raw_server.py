@@ -1,4 +1,4 @@
-"""Servers that speak in bytes, so that tests can answer what no HTTP library would."""
+"""Servers of raw bytes, for replies that no HTTP library would send."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    raw: bytes  # head and body as they came
+    raw: bytes  # head and body as received
     line: str
     headers: dict[str, str]  # names in lower case
     body: bytes
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request, and all an answer may need."""
+    """One request, and everything that a reply may need."""
 
     request: Request
     reader: asyncio.StreamReader
@@ -43,9 +43,9 @@ class Exchange:
 
 
 class RawServer:
-    """Listens on 127.0.0.1; reads requests and answers them with `answer`.
+    """Listens on 127.0.0.1; reads requests and replies with `answer`.
 
-    answer: bytes to send before closing the connection, or a function; what it leaves open is kept alive.
+    answer: bytes to send before closing the connection, or a function, which may leave it open.
     """
 
     def __init__(self, answer: bytes | Answer, *, tls: ssl.SSLContext | None = None) -> None:
@@ -76,7 +76,7 @@ class RawServer:
         self.connections += 1
         self._writers.add(writer)
         self._tasks.add(asyncio.current_task())
-        with suppress(OSError):  # the client left
+        with suppress(OSError):  # the client disconnected
             while not writer.is_closing() and (request := await _read_request(reader)):
                 self.requests.append(request)
                 if isinstance(self.answer, bytes):
@@ -92,7 +92,7 @@ class RawServer:
 
 @contextmanager
 def live_raw_server(answer: bytes | Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[RawServer]:
-    """A server on a thread of its own, for tests of the command."""
+    """A server on its own thread, for tests of the command."""
     server, loop = RawServer(answer, tls=tls), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -119,7 +119,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
 
 @contextmanager
 def unused_port() -> Iterator[int]:
-    """A port that is taken, so that nobody else gets it, but where nobody listens."""
+    """A port that is reserved, but without a server."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -133,14 +133,14 @@ def http(status: int | str, body: object = b"", *lines: str, length: int | None 
 
 
 def server_tls(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    """What a server needs to be who it says, as far as an authority is trusted."""
+    """A server's TLS context with a certificate of an authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     return context
 
 
 def keep_alive(*answers: bytes) -> Answer:
-    """Sends the next of `answers`, the last one again and again, over a connection that stays open."""
+    """Sends the next of `answers`, and repeats the last one, over a connection that stays open."""
     left = list(answers)
 
     async def answer(exchange: Exchange) -> None:
@@ -150,7 +150,7 @@ def keep_alive(*answers: bytes) -> Answer:
 
 
 def then_silence(start: bytes = b"") -> Answer:
-    """Sends `start` and nothing more; the connection stays open."""
+    """Sends only `start`; the connection stays open."""
 
     async def answer(exchange: Exchange) -> None:
         await exchange.send(start)
@@ -160,7 +160,7 @@ def then_silence(start: bytes = b"") -> Answer:
 
 
 def tunnel(port: int) -> Answer:
-    """What a proxy does with CONNECT, whatever the host asked for: connects to `port` of this machine."""
+    """Handles CONNECT as a proxy does, but always connects to `port` of this computer."""
 
     async def answer(exchange: Exchange) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

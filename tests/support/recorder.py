@@ -1,4 +1,4 @@
-"""Runs on a virtual clock against models of servers, each to its end."""
+"""Complete runs on a virtual clock against model servers."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ REJECTED = Reply(404, message="HTTP 404: Object not found.", request_id="r404")
 REVOKED = Reply(401, message="HTTP 401: Invalid token.", request_id="r401")
 THROTTLED = Reply(429, message="HTTP 429", retry_after=0.25)
 UNREACHABLE = Reply(left=False, fault=Fault.UNREACHABLE, message="no connection")
-SILENCE = Reply(fault=Fault.TIMEOUT, message="no answer")
-UNUSABLE = Reply(200, fault=Fault.UNUSABLE, message="no token in the answer")
+SILENCE = Reply(fault=Fault.TIMEOUT, message="no reply")
+UNUSABLE = Reply(200, fault=Fault.UNUSABLE, message="HTTP 200 without a token")
 
 
 class Recorder:
-    """A run to its end, with everything it told."""
+    """A complete run with its events."""
 
-    def __init__(  # noqa: PLR0913 - all that a test may vary
+    def __init__(  # noqa: PLR0913 - everything that tests vary
         self,
         count: int,
         server: ModelServer,
@@ -57,15 +57,15 @@ class Recorder:
         renewable: Iterable[Outcome] | None = None,
         **overrides: Any,
     ) -> None:
-        """Begin.
+        """Run to the end.
 
         Args:
             count: drivers.
-            server: is asked.
+            server: receives the requests.
             rate: of the quota.
-            at: is called as it begins, with what stops the run and the loop.
-            trouble: of leases that are shared with other processes; None if they are not.
-            before: what an earlier run left of the first driver.
+            at: is called at the start, with the stop signal and the loop.
+            trouble: of leases shared with other processes; None for own leases.
+            before: the earlier outcome of the first driver.
             earlier: outcomes of other rows of the file.
             renewable: other rows that keep an earlier token; None to renew nothing.
             overrides: of the settings.
@@ -76,13 +76,13 @@ class Recorder:
 
         async def main() -> None:
             loop = asyncio.get_running_loop()
-            asked = drivers(count)
-            asked[:1] = [replace(driver, before=before) for driver in asked[:1]]
+            requested = drivers(count)
+            requested[:1] = [replace(driver, before=before) for driver in requested[:1]]
             stop = StopSignal()
             shared = TroubledLeases(rate, trouble) if trouble is not None else None
             self.run = Run(
-                asked,
-                Settings(api_token=Secret("key"), rate=rate, **overrides),
+                requested,
+                Settings(api_token=Secret("token"), rate=rate, **overrides),
                 server,
                 Quota(MemoryLeases(rate), shared, concurrency=int(overrides.get("concurrency", 16))),
                 stop=stop,
@@ -104,7 +104,7 @@ class Recorder:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """In the order in which they came; of a renewed row both."""
+        """In order of completion; a renewed row has two."""
         return [event.outcome for event in self.events if isinstance(event, RowDone)]
 
     def counts(self) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""Rosters, what their rows come to, and the files that hold it: for tests of the results."""
+"""Rosters, outcomes and results files for tests."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from batch_issuer.sandbox import Sandbox
 
 BOM = b"\xef\xbb\xbf"
-TOKEN = "ZmFrZS10b2tlbg"  # noqa: S105 - of nobody
+TOKEN = "ZmFrZS10b2tlbg"  # noqa: S105 - fake
 CODE = "c0deC0deC0de"
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FIVE_MINUTES = Validity(timedelta(minutes=5), AT)
-"""Good are, at ``AT``, tokens that are valid for five minutes more."""
+"""At ``AT``, tokens are kept that stay valid for at least five minutes."""
 
 DEPOT = "Depot,Driver ID\nNorth,11\nSouth,12\nEast,x\nWest,11\n"
 """Rows 2 and 3 are drivers, row 4 is invalid, row 5 a duplicate of row 2."""
 
-# Whatever a cell can hold; the characters that CSV or a spreadsheet cares about come often.
+# Any cell; characters that are special in CSV or spreadsheets are frequent.
 CELLS = st.text(
     st.one_of(
         st.sampled_from("\",;\t|\n\r''==+-@0a\u200f\ufeff\U0001f69a"),
@@ -45,7 +45,7 @@ CELLS = st.text(
     ),
     max_size=8,
 )
-# Column names without letters: nobody takes them for an identifier or a password.
+# Column names without letters, which are neither identifiers nor passwords.
 NAMES = st.text(st.sampled_from("\",;\t|\n\r'=+-@0 \u200f\U0001f69a"), max_size=14)
 
 
@@ -87,32 +87,32 @@ def failed(driver: Driver, error: str = "HTTP 404: no such driver", request_id: 
 
 
 def publish(place: Destination, rows: Batch, *outcomes: Outcome) -> Published:
-    """What a run publishes whose rows came to ``outcomes``, and the others to what they were before it."""
+    """Publish results with ``outcomes``; the other rows keep their outcome."""
     with place:
         return place.publish(rows, rows.outcomes | {outcome.row: outcome for outcome in outcomes})
 
 
 def journal_of(place: Destination, rows: Batch, *outcomes: Outcome) -> Journal:
-    """The closed journal of a run that was cut off after ``outcomes``; leaving ``place`` is up to the caller."""
+    """The closed journal of a run that was interrupted after ``outcomes``; ``place`` stays open."""
     journal = place.open_journal(rows)
     journal.record(*outcomes)
     journal.close()
     return journal
 
 
-def cut_off(place: Destination, rows: Batch, *outcomes: Outcome) -> Path:
-    """What a run leaves behind that was cut off after ``outcomes``."""
+def interrupt(place: Destination, rows: Batch, *outcomes: Outcome) -> Path:
+    """The journal of a run that was interrupted after ``outcomes``."""
     with place:
         journal_of(place, rows, *outcomes)
     return place.partial
 
 
-def cut_off_run(place: Destination, roster: Roster, lifetime: timedelta = timedelta(minutes=15)) -> Outcome:
-    """Leave what a run does that was killed when its first row was issued and its second was sent."""
+def interrupted_run(place: Destination, roster: Roster, lifetime: timedelta = timedelta(minutes=15)) -> Outcome:
+    """Leave the journal of a run that was killed after its first row was issued and its second was sent."""
     rows = Batch.of_roster(roster)
     first, second = rows.drivers[:2]
     kept = issued(first, expires_at=datetime.now(UTC).replace(microsecond=0) + lifetime)
-    cut_off(place, rows, kept, Attempts(second).intent())
+    interrupt(place, rows, kept, Attempts(second).intent())
     return kept
 
 
@@ -124,13 +124,13 @@ def write_roster(folder: Path, count: int, name: str = "depot.csv") -> Path:
 
 
 def table(path: Path, delimiter: str = ",") -> list[list[str]]:
-    """A file's rows, the header first: strict CSV, read without the package."""
+    """A file's rows, the header first; strict CSV, read without the package."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.reader(file, delimiter=delimiter, strict=True))
 
 
 def earlier_results(folder: Path, count: int, tokens: int, lifetime: timedelta = timedelta(minutes=15)) -> Destination:
-    """Results of an earlier run: so many rows, tokens in the first of them."""
+    """Results of an earlier run with ``count`` rows, of which the first ``tokens`` have one."""
     rows = Batch.of_roster(Roster.from_path(write_roster(folder, count)))
     place = Destination(folder / "depot.results.csv")
     expires_at = datetime.now(UTC) + lifetime
@@ -152,7 +152,7 @@ def tokens_in(path: Path) -> Tokens:
 
 
 def assert_agrees(path: Path, sandbox: Sandbox) -> None:
-    """Each token of the file is one that the server issued for that driver and that code, and none is missing."""
+    """The file contains exactly the tokens that the server issued, each with its driver and code."""
     assert tokens_in(path) == tokens_of(sandbox.ledger)
 
 
@@ -171,7 +171,7 @@ def umask(mask: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def files_up_to(size: int) -> Iterator[None]:
-    """The kernel refuses to let any file of this process grow beyond a size; Python ignores SIGXFSZ from its start."""
+    """Limit the size of files that this process writes; Python ignores SIGXFSZ."""
     resource = pytest.importorskip("resource", reason="file size limits as POSIX has them")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

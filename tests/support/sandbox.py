@@ -1,4 +1,4 @@
-"""The real sandbox in a thread of its own, for tests of the command: ``with live_sandbox(script="ok,401*") as s:``."""
+"""The real sandbox on its own thread, for tests of the command: ``with live_sandbox(script="ok,401*") as s:``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from batch_issuer.sandbox import LedgerEntry
 
 QUICK = ("--rate", "1000/s", "--quota", "process")
-"""No wait for the quota."""
+"""Flags for a run that never waits for the quota."""
 
 Tokens = set[tuple[str, str, str]]
-"""Identifier, code and token of rows."""
+"""Identifier, code and token of each row."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def live_sandbox(**options: Any) -> Iterator[Sandbox]:
 
 
 def tokens_of(entries: Iterable[LedgerEntry]) -> Tokens:
-    """Those that the server issued."""
+    """The tokens that the server issued."""
     return {(entry.identifier, entry.code, entry.token) for entry in entries if entry.token}
 
 

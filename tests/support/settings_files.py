@@ -1,4 +1,4 @@
-"""Settings files for tests, and what is said of them: no secret, ever."""
+"""Settings files for tests, and the messages about them, which must not show a secret."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from batch_issuer.cli.parser import flags_of, make_parser
 from batch_issuer.errors import SettingsError
+from batch_issuer.settings.display import report_lines, run_lines
 from batch_issuer.settings.file import read_settings_file
 from batch_issuer.settings.layers import Layers
 from batch_issuer.settings.run_settings import Settings
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HIDDEN = "hunter2hunter2"
-"""Stands for a secret in them."""
+"""A secret that must never be shown."""
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it."""
+    """A value in TOML syntax."""
     match value:
         case bool():
             return str(value).lower()
@@ -48,34 +49,34 @@ def written(folder: Path, text: str | dict[str, Any], name: str = "b.toml") -> P
 
 
 def settings(**changes: Any) -> Settings:
-    return Settings(**{"api_token": Secret("key"), **changes})
+    return Settings(**{"api_token": Secret("token"), **changes})
 
 
 def refusal(**changes: Any) -> SettingsError:
-    """Why `settings` with these changes cannot be."""
+    """The error of `settings` with these changes."""
     with pytest.raises(SettingsError) as caught:
         settings(**changes)
-    assert caught.value.tip
+    assert caught.value.hint
     return caught.value
 
 
-def told(error: SettingsError) -> str:
-    """What is said of an error: one line each, and nothing that is nobody's business."""
-    assert error.tip
+def text_of(error: SettingsError) -> str:
+    """Message and hint of an error, after checking that each is one line and shows no secret."""
+    assert error.hint
     assert error.message.isprintable()
-    assert error.tip.isprintable()
-    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.tip
-    return f"{error.message} {error.tip}"
+    assert error.hint.isprintable()
+    assert HIDDEN not in "".join(traceback.format_exception(error)) + error.hint
+    return f"{error.message} {error.hint}"
 
 
 def layers_of(
     file: Path | None, *flags: str, environ: dict[str, str] | None = None, org: str = "", command: str = "issue"
 ) -> Layers:
-    """What applies, by a file and by flags as a person types them."""
+    """The settings of a file and of flags as a person types them."""
     options = make_parser().parse_args([command, *flags])
     return Layers(read_settings_file(file), org, flags=flags_of(options), environ=environ or {})
 
 
 def shown(told_of: Layers) -> dict[str, tuple[str, str]]:
     """Of each setting what ``config`` says: value and source."""
-    return {name: (value, source) for name, value, source in (*told_of.shown(), *told_of.shown_of_report())}
+    return {name: (value, source) for name, value, source in (*run_lines(told_of), *report_lines(told_of))}

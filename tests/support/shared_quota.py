@@ -1,7 +1,7 @@
-"""Processes that issue at once, for tests of the quota they share.
+"""Processes that issue at the same time, for tests of the quota they share.
 
-Run as a script it is one of them: it loads the command, says so, waits for a line, and then is ``batch-issuer``. So
-the time that Python takes to start is no part of what is measured.
+Run as a script, this file is one of them: it loads the command, prints a line, waits for one, and becomes
+``batch-issuer``. So the start of Python is not measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.append(str(Path(__file__).parents[1]))  # it is also run by its name
+sys.path.append(str(Path(__file__).parents[1]))  # this file is also a script
 from support.processes import PythonProcess, wait_until
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WrongClocks:
-    """How far a process's clocks are ahead, in seconds: the wall clock from ``after`` seconds on, the other always."""
+    """Seconds by which a process's clocks are ahead; the wall clock only after ``after`` seconds."""
 
     wall: float = 0.0
     monotonic: float = 0.0
@@ -37,9 +37,9 @@ class WrongClocks:
 
 
 class Issuer:
-    """One process of ``batch-issuer issue``, ready to begin.
+    """One process of ``batch-issuer issue``, ready to start.
 
-    rows: how many drivers its roster has; no other process has one of them.
+    rows: how many drivers its roster has; processes have different drivers.
     """
 
     _before = 0  # drivers of all rosters so far
@@ -52,9 +52,9 @@ class Issuer:
         self.roster = folder / f"roster-{first}.csv"
         self.roster.write_text("Driver ID\n" + "".join(f"{number}\n" for number in range(first, first + rows)))
         self.results = self.roster.with_suffix(".results.csv")
-        self.told_in = self.roster.with_suffix(".stderr")
+        self.stderr_file = self.roster.with_suffix(".stderr")
         command = ["issue", str(self.roster), "--base-url", sandbox.url, *options]
-        with self.told_in.open("w") as stderr:
+        with self.stderr_file.open("w") as stderr:
             self.process = PythonProcess(
                 *(__file__, json.dumps(asdict(clocks)), *command),
                 environ={"SAMSARA_API_TOKEN": sandbox.api_token},
@@ -65,16 +65,16 @@ class Issuer:
         self.process.send("go")
 
     @property
-    def told(self) -> str:
-        return self.told_in.read_text()
+    def stderr(self) -> str:
+        return self.stderr_file.read_text()
 
     def entries(self, sandbox: Sandbox) -> list[LedgerEntry]:
         """Its requests, as the server saw them."""
         return [entry for entry in list(sandbox.ledger) if entry.identifier in self.drivers]
 
     def has_all(self, sandbox: Sandbox) -> bool:
-        """Whether each row has a token, and each token is the one that the server issued."""
-        # What an issuer imports first would keep the right clocks.
+        """Whether each row has the token that the server issued for it."""
+        # Imported later, because modules of an issuer would keep the right clocks.
         from support.rosters import tokens_in  # noqa: PLC0415
         from support.sandbox import tokens_of  # noqa: PLC0415
 
@@ -90,7 +90,7 @@ def issuers(
     options: Sequence[str],
     clocks: Sequence[WrongClocks] | None = None,
 ) -> Iterator[list[Issuer]]:
-    """Processes that wait for `Issuer.go`, one for each number of rows; none outlives the test."""
+    """Processes that wait for `Issuer.go`, one for each number of rows; they end with the test."""
     clocks = clocks or [WrongClocks()] * len(rows)
     with ExitStack() as stack:
         started: list[Issuer] = []
@@ -98,12 +98,12 @@ def issuers(
             started.append(Issuer(folder, sandbox, count, options, wrong))
             stack.enter_context(started[-1].process)
         for issuer in started:
-            assert issuer.process.line() == "ready", issuer.told
+            assert issuer.process.line() == "ready", issuer.stderr
         yield started
 
 
 def shares(processes: Sequence[Issuer], sandbox: Sandbox, first: int) -> list[int]:
-    """How many of the ``first`` requests that the server counted each process sent."""
+    """How many of the ``first`` requests each process sent."""
     sent = Counter(entry.identifier for entry in sandbox.ledger[:first])
     return [sum(sent[driver] for driver in issuer.drivers) for issuer in processes]
 
@@ -123,11 +123,11 @@ def free_port() -> int:
 def redis_server(
     folder: Path, *options: str, port: int | None = None, password: str = "", forgetful: bool = False
 ) -> Iterator[int]:
-    """A Redis server on loopback that keeps nothing on disk, on a free port by default; yields its port.
+    """A Redis server on loopback without files, on a free port by default; yields its port.
 
-    It counts as one that has forgotten nothing, unless ``forgetful``: a new one makes everybody wait at first.
+    Unless ``forgetful``, it counts as one that has lost no slots; a new server makes all runs wait at first.
     """
-    from support.programs import needed  # noqa: PLC0415 - brings pytest, which the processes do without
+    from support.programs import needed  # noqa: PLC0415 - imports pytest, which the processes do not need
 
     options = (*options, "--requirepass", password) if password else options
     port = port or free_port()
@@ -147,7 +147,7 @@ def redis_server(
 
 def trust(port: int, password: str = "") -> None:
     """Let a Redis server count as one that has forgotten nothing."""
-    import redis  # noqa: PLC0415 - the processes load it when they are told to
+    import redis  # noqa: PLC0415 - the processes load it on request
 
     with redis.Redis(port=port, password=password or None, decode_responses=True) as server:
         known = {"run_id": server.info("server")["run_id"], "generation": "first", "born": "0", "lost_at": "0"}
@@ -163,7 +163,7 @@ def _listens(port: int) -> bool:
 
 
 class _Clocks:
-    """This process's clocks, set wrong before anybody looks at them."""
+    """This process's clocks, set wrong before any other module uses them."""
 
     def __init__(self, wrong: WrongClocks) -> None:
         self._wrong, self._wall_is_wrong_from = wrong, inf
@@ -180,10 +180,10 @@ class _Clocks:
         self._wall_is_wrong_from = self._monotonic() + self._wrong.after
 
 
-def _be_one() -> int:
+def _run_issuer() -> int:
     clocks = _Clocks(WrongClocks(**json.loads(sys.argv[1])))
 
-    import redis.asyncio  # noqa: F401, PLC0415 - all that the command needs later
+    import redis.asyncio  # noqa: F401, PLC0415 - everything that the command needs later
 
     import batch_issuer.jobs.job  # noqa: PLC0415
     import batch_issuer.quota.sqlite_leases  # noqa: F401, PLC0415
@@ -196,4 +196,4 @@ def _be_one() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_be_one())
+    sys.exit(_run_issuer())

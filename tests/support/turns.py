@@ -1,4 +1,4 @@
-"""Takes turns with others that run this file, each holding a lock: ``python tests/support/turns.py LOCK ROUNDS``."""
+"""Takes turns with other processes by a lock: ``python tests/support/turns.py LOCK ROUNDS``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from batch_issuer.locks import Lock
 
 
 def take_turns(path: Path, rounds: int) -> None:
-    """Add to a counter beside a lock while holding that; two holders at once would be seen."""
+    """Increment a counter next to a lock while holding it; two holders at once would be noticed."""
     counter, inside = path.with_name("counter"), path.with_name("inside")
     for _ in range(rounds):
         lock = Lock(path)
         while not lock.acquire(f"process {os.getpid()}"):
-            time.sleep(0.0002)  # nothing tells when it is free
+            time.sleep(0.0002)  # there is no event for its release
         os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
         counter.write_text(str(int(counter.read_text()) + 1))
         inside.unlink()

@@ -1,4 +1,4 @@
-"""A number in a workbook → the text that its cell shows: dates, leading zeros, and no digit that is not certain."""
+"""A number in a workbook → the text that its cell shows: dates, leading zeros, and only exact digits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _DATES = {*map(str, (*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 
 
 
 def shown_number(number: str, number_format: str, epoch: datetime) -> str:
-    """A number as text: a date in ISO 8601, leading zeros where the format has them, no digits that are not certain.
+    """A number as text: a date in ISO 8601, leading zeros if the format has them, only exact digits.
 
-    Excel keeps 15 digits. A number that has more is written as Excel shows it, ``2.81474977075805E+17``: there its last
-    digits are gone, and here it is to be seen.
+    Excel keeps 15 digits. A number with more is written as Excel shows it, ``2.81474977075805E+17``, because its last
+    digits are lost.
 
     Args:
         number: as stored.
@@ -39,8 +39,8 @@ def shown_number(number: str, number_format: str, epoch: datetime) -> str:
 
 
 def _placed(digits: str, number_format: str) -> str:
-    """Digits as a format with leading zeros or fixed texts shows them (``00000``, ``"D-"000``), else as they are."""
-    number_format = re.sub(  # colours and locales, gaps as wide as a character, fillings
+    """Digits in a format with leading zeros or literal texts (``00000``, ``"D-"000``), else unchanged."""
+    number_format = re.sub(  # colours and locales, spaces as wide as a character, repeated characters
         r'("[^"]*"|\\.)|\[(?![<>=])[^\]]*\]|_.|\*.', lambda found: found[1] or "", number_format
     ).replace("?", "#")
     positive = re.match(r'(?:"[^"]*"|\\.|[^;"])*', number_format)
@@ -67,7 +67,7 @@ def _is_date(number_format: str) -> bool:
 
 
 def _date(value: float, number_format: str, epoch: datetime) -> str:
-    """A date, a time of day or both; a duration in hours; blank where it is none of these."""
+    """A date, a time of day or both; a duration in hours; blank if the value is neither."""
     try:
         at = epoch + timedelta(seconds=(seconds := round(value * 86400)))
     except OverflowError:

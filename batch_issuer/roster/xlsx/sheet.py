@@ -1,4 +1,4 @@
-"""The XML of a sheet → its rows as strings; refuses what would not be certain."""
+"""The XML of a sheet → its rows as strings; cells that cannot be read reliably are refused."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_ROWS, MOST_COLUMNS = 2**20, 2**14
-"""Of a sheet, as Excel has them."""
+"""Excel's limits for a sheet."""
 
 Attributes = dict[str, str]
 
 
 class DamagedError(Exception):
-    """It is not as the standard has it."""
+    """The workbook does not conform to the standard."""
 
 
 class EnoughError(Exception):
-    """All that is looked for has been read."""
+    """Everything needed has been read."""
 
 
 class Texts:
-    """Collects the texts of an item: its runs, without the pronunciation that goes with some of them."""
+    """Collects the text of an item: its runs, without phonetic hints."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -34,29 +34,29 @@ class Texts:
         self._phonetic = 0
 
     def start(self, tag: str, _attributes: Attributes) -> None:
-        """An element begins."""
+        """Handle the start of an element."""
         self._wanted = tag == "t" and not self._phonetic
         self._phonetic += tag == "rPh"
 
     def text(self, text: str) -> None:
-        """Text within it."""
+        """Handle text in an element."""
         if self._wanted:
             self._parts.append(text)
 
     def end(self, tag: str) -> None:
-        """It ends."""
+        """Handle the end of an element."""
         self._wanted = False
         self._phonetic -= tag == "rPh"
 
-    def taken(self) -> str:
-        """What was collected; the next item begins."""
+    def take(self) -> str:
+        """Return the text and start the next item."""
         text = unescaped("".join(self._parts))
         self._parts.clear()
         return text
 
 
 def unescaped(text: str) -> str:
-    """A text with its characters instead of ``_x000D_`` (ECMA-376 part 1, 22.9.2.19)."""
+    """A text with escapes such as ``_x000D_`` resolved (ECMA-376 part 1, 22.9.2.19)."""
     if "_x" not in text:
         return text
     return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda found: _character(found[1]) or found[0], text)
@@ -68,7 +68,7 @@ def _character(digits: str) -> str:
 
 
 class SheetRows:
-    """Collects the rows of a sheet while its XML is told; refuses what would not be certain.
+    """Collects the rows of a sheet while its XML is parsed; refuses cells that cannot be read reliably.
 
     Attributes:
         rows: as in `Sheet`.
@@ -90,20 +90,20 @@ class SheetRows:
         self._where = f"{name}, sheet {sheet!r}"
         self._shared = shared
         self._shown = shown
-        self._without_result = ("",) if computed else ("", "0")  # as programs write that cannot compute
+        self._without_result = ("",) if computed else ("", "0")  # as written by programs that do not calculate
         self._only_header = only_header
         self._number = 0  # of the row
-        self._padding = 0  # blank cells that the file need not spell out
+        self._padding = 0  # blank cells that the file implies
         self._hidden = False
         self._cells: dict[int, str] = {}
         self._column = 0
         self._type = self._style = ""
-        self._value: list[str] | None = None  # of the cell, while there is none
+        self._value: list[str] | None = None  # of the cell; None without one
         self._collecting = self._formula = False
         self._inline = Texts()
 
     def start(self, tag: str, attributes: Attributes) -> None:
-        """An element begins."""
+        """Handle the start of an element."""
         if tag == "c":
             self._start_cell(attributes)
         elif tag == "v":
@@ -116,14 +116,14 @@ class SheetRows:
             self._start_row(attributes)
 
     def text(self, text: str) -> None:
-        """Text within it."""
+        """Handle text in an element."""
         if self._collecting and self._value is not None:
             self._value.append(text)
         else:
             self._inline.text(text)
 
     def end(self, tag: str) -> None:
-        """It ends."""
+        """Handle the end of an element."""
         if tag == "v":
             self._collecting = False
         elif tag in ("t", "rPh"):
@@ -138,7 +138,7 @@ class SheetRows:
     def _start_row(self, attributes: Attributes) -> None:
         number = _whole(attributes.get("r", ""), self._number + 1, MOST_ROWS)
         if number <= self._number:
-            raise DamagedError("its rows are not in order")
+            raise DamagedError("rows are not in order")
         self._number, self._column, self._cells = number, 0, {}
         self._hidden = attributes.get("hidden") in ("1", "true")
 
@@ -150,11 +150,11 @@ class SheetRows:
         self._value, self._formula = None, False
 
     def _end_cell(self) -> None:
-        text, value = self._inline.taken(), "".join(self._value or ())
+        text, value = self._inline.take(), "".join(self._value or ())
         if self._formula and value in self._without_result and self._type != "str":
             raise RosterError(
-                f"{self._where}, row {self._number}, column {column_letters(self._column)}: a formula without result",
-                "open the file in the spreadsheet program and save it: programs that only write files compute nothing",
+                f"{self._where}, row {self._number}, column {column_letters(self._column)}: formula without a result",
+                "open the file in the spreadsheet program and save it, so that the formula is calculated",
             )
         if self._value is not None:
             text = self._text_of(value)
@@ -166,7 +166,7 @@ class SheetRows:
             case "s":
                 index = _whole(value.strip(), -1, len(self._shared) - 1, least=0)
                 if index < 0:
-                    raise DamagedError("a text is missing")
+                    raise DamagedError("missing text")
                 return self._shared[index]
             case "str" | "e":
                 return unescaped(value)
@@ -188,7 +188,7 @@ class SheetRows:
         if last > width:
             raise RosterError(
                 f"{self._where}, row {self._number}: column {column_letters(last)} has no name in the header",
-                "name the column in the first row, or clear the cell",
+                "add the name to the first row, or clear the cell",
             )
         if self._hidden and self.rows:
             self.hidden.append(self._number)
@@ -201,15 +201,15 @@ class SheetRows:
 
 
 def _whole(text: str, otherwise: int, most: int, least: int = 1) -> int:
-    """A number of a row or a text.
+    """The number of a row or a text.
 
     Raises:
-        DamagedError: it is none, or out of range.
+        DamagedError: not a number, or out of range.
     """
     if not text:
         return otherwise
     if not (text.isascii() and text.isdigit()) or len(text) > len(str(MOST_ROWS)) + 3 or not least <= int(text) <= most:
-        raise DamagedError("a number in it is impossible")
+        raise DamagedError("invalid row or text number")
     return int(text)
 
 
@@ -218,10 +218,10 @@ def _column(letters: str) -> int:
     number = 0
     for letter in letters[:4]:
         if not "A" <= letter <= "Z":
-            raise DamagedError("a cell has no place")
+            raise DamagedError("invalid cell reference")
         number = number * 26 + ord(letter) - ord("A") + 1
     if number > MOST_COLUMNS:
-        raise DamagedError("a cell has no place")
+        raise DamagedError("invalid cell reference")
     return number
 
 

@@ -1,7 +1,7 @@
-"""An Excel workbook (.xlsx) → rows of strings, as its cells show them, or the reason why not.
+"""An Excel workbook (.xlsx) → rows of strings, as its cells show them.
 
-Read from the XML itself (ECMA-376 part 1, 18.3 to 18.8, transitional or strict), since what decides about a driver is
-in there: the digits as they were stored and shown, formulas without a result, hidden rows.
+Read from the XML (ECMA-376 part 1, 18.3 to 18.8, transitional or strict), because reliable identifiers need what only
+the XML has: digits as stored and shown, formulas without a result, hidden rows.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 _CHUNK = 2**16
 
 _LONGEST_FORMAT = 255
-"""Characters of a number format, as Excel has them."""
+"""Excel's limit for a number format, in characters."""
 
-# What the standard library's readers raise for bytes that are no archive, no deflated data or no XML.
-_STUMBLES = (
+# Raised by the standard library for an invalid archive, compressed data or XML.
+_READ_ERRORS = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, expat.ExpatError, EOFError, OSError, LookupError,
     ValueError,
 )  # fmt: skip
@@ -41,13 +41,13 @@ _STUMBLES = (
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A sheet as it was read.
+    """The content of a sheet.
 
     Attributes:
         name: of the sheet.
-        rows: its cells as strings, the header first; every row as wide as that, none blank at the end.
+        rows: its cells as strings, the header first; every row as wide as the header, none blank at the end.
         hidden: numbers of the rows that are hidden, by hand or by a filter.
-        others: names of the other sheets that hold anything, hidden ones among them.
+        others: names of the other sheets that are not blank, including hidden ones.
     """
 
     name: str
@@ -57,16 +57,16 @@ class Sheet:
 
 
 def read_workbook(data: bytes, name: str, fits: Callable[[Sequence[str]], bool], sheet: str | None = None) -> Sheet:
-    """The sheet with the table: the one of that name, or whose header fits, or the only one with anything in it.
+    """Read the sheet with this name, or with the required columns, or the only one that is not blank.
 
     Args:
         data: the file's bytes.
-        name: how messages call the file.
-        fits: whether a header has the columns that are looked for.
+        name: of the file, for messages.
+        fits: whether a header has the required columns.
         sheet: its name; None to find it.
 
     Raises:
-        RosterError: the file is damaged, or which sheet is meant cannot be told, or a cell cannot be read for certain.
+        RosterError: the file is damaged, several sheets fit, or a cell cannot be read reliably.
     """
     with _as_roster_errors(name), zipfile.ZipFile(io.BytesIO(data)) as archive:
         book = _Book(archive, name, room_for(data))
@@ -77,46 +77,46 @@ def read_workbook(data: bytes, name: str, fits: Callable[[Sequence[str]], bool],
 
 
 def _named(book: _Book, name: str, sheet: str) -> str:
-    """The sheet of a name, whatever its case if there is none that is written so."""
+    """The sheet with a name; without an exact match, ignoring case."""
     found = [known for known in book.sheets if known == sheet]
     found += [known for known in book.sheets if known.casefold() == sheet.strip().casefold()]
     if not found:
         names = ", ".join(map(repr, book.sheets))
-        raise RosterError(f"{name} has no sheet {sheet!r}", f"its sheets are: {names}")
+        raise RosterError(f"{name} has no sheet {sheet!r}", f"choose one of its sheets: {names}")
     return found[0]
 
 
 def _chosen(book: _Book, headers: Mapping[str, Sequence[str]], name: str, fits: Callable[[Sequence[str]], bool]) -> str:
-    """The visible sheet whose header fits, or the only one."""
+    """The visible sheet with the required columns, or the only one."""
     filled = [known for known in headers if known in book.visible]
     fitting = [known for known in filled if fits(headers[known])]
     if not filled:
         raise empty(name)
     if len(fitting) > 1 or (not fitting and len(filled) > 1):
         names = ", ".join(map(repr, fitting or filled))
-        why = "could each be the roster" if fitting else "hold something, and none has a column that names drivers"
-        raise RosterError(f"{name}: the sheets {names} {why}", "name the right one with --sheet")
+        why = f"sheets {names} could all be the roster" if fitting else f"none of {names} has a column for drivers"
+        raise RosterError(f"{name}: {why}", "choose one with --sheet")
     return (fitting or filled)[0]
 
 
 @contextmanager
 def _as_roster_errors(name: str) -> Iterator[None]:
-    """A damaged file is a `RosterError`, whatever its reader stumbles over."""
+    """Turn any error about a damaged file into a `RosterError`."""
     try:
         yield
     except (RuntimeError, NotImplementedError):
         raise RosterError(
-            f"{name} is encrypted, or packed in an unusual way", "save it again as .xlsx without a password"
+            f"{name} is encrypted, or compressed in an unsupported way", "save it again as .xlsx without a password"
         ) from None
-    except (*_STUMBLES, DamagedError) as error:
+    except (*_READ_ERRORS, DamagedError) as error:
         why = f" ({error})" if isinstance(error, DamagedError) else ""
         raise RosterError(
-            f"{name}: a damaged workbook{why}", "open it in the spreadsheet program and save it again, as .xlsx or CSV"
+            f"{name} is a damaged workbook{why}", "open it in the spreadsheet program and save it as .xlsx or CSV"
         ) from None
 
 
 class _Book:
-    """The parts of a workbook and how they hang together.
+    """The parts of a workbook and their relations.
 
     Attributes:
         sheets: the path of each, by name, in order.
@@ -134,7 +134,7 @@ class _Book:
         self.sheets: dict[str, str] = {}
         self.visible: list[str] = []
         self._computed = True
-        self._headers: dict[str, list[str] | None] = {}  # by path, since several sheets may claim one
+        self._headers: dict[str, list[str] | None] = {}  # by path, because several sheets may share one
         self._epoch = datetime(1899, 12, 30)  # noqa: DTZ001 - times in sheets have no zone; day 60 never existed
 
         def start(tag: str, attributes: Attributes) -> None:
@@ -155,7 +155,7 @@ class _Book:
         self._formats = self._number_formats(by_kind.get("styles"))
 
     def _related(self, path: str) -> dict[str, tuple[str, str]]:
-        """What a part refers to: kind and path, by id."""
+        """The parts that a part refers to: kind and path, by id."""
         folder, file = posixpath.split(path)
         found: dict[str, tuple[str, str]] = {}
 
@@ -176,18 +176,18 @@ class _Book:
         end: Callable[[str], None] | None = None,
         text: Callable[[str], None] | None = None,
     ) -> None:
-        """Tell of a part's elements by their names without namespaces.
+        """Parse a part, passing on the names of its elements without namespaces.
 
         Raises:
-            DamagedError: it is missing, or has a document type, which no workbook has but a trap may.
+            DamagedError: it is missing, or has a document type, as only malicious files have.
         """
         if path not in self._members:
-            raise DamagedError(f"it has no {path[:60]!a}")
+            raise DamagedError(f"no {path[:60]!a}")
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
 
         def refuse(*_: object) -> None:
-            raise DamagedError("it has a document type")
+            raise DamagedError("a document type in its XML")
 
         parser.StartDoctypeDeclHandler = refuse
         parser.StartElementHandler = lambda tag, attributes: start(tag.rpartition(" ")[2], attributes)
@@ -209,13 +209,13 @@ class _Book:
         def end(tag: str) -> None:
             reader.end(tag)
             if tag == "si":
-                found.append(reader.taken())
+                found.append(reader.take())
 
         self._parse(path, reader.start, end, reader.text)
         return found
 
     def _number_formats(self, path: str | None) -> dict[str, str]:
-        """The format of each style of cells, built-in ones as their number; by the style's number."""
+        """By style number, the number format; of a built-in format, its number."""
         own: dict[str, str] = {}
         found: list[str] = []
         inside = ""
@@ -235,13 +235,13 @@ class _Book:
         return {str(style): own.get(number, number) for style, number in enumerate(found)}
 
     def header(self, sheet: str) -> list[str] | None:
-        """The first row of a sheet, without cells if that is blank; None if the whole sheet is."""
+        """The first row of a sheet, empty if it is blank; None if the whole sheet is blank."""
         path = self.sheets[sheet]
         if path not in self._headers:
             try:
                 reader = self._reader(sheet, only_header=True)
                 self._headers[path] = reader.rows[0] if reader.rows else None
-            except RosterError:  # it will be told if this is the sheet to read
+            except RosterError:  # raised again if this is the sheet to read
                 self._headers[path] = []
         return self._headers[path]
 
@@ -267,5 +267,5 @@ class _Book:
 
 
 def _local(attributes: Mapping[str, str], name: str) -> str:
-    """An attribute whatever its namespace."""
+    """An attribute, ignoring its namespace."""
     return next((value for key, value in attributes.items() if key.rpartition(" ")[2] == name), "")

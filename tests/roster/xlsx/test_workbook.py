@@ -1,4 +1,4 @@
-"""A workbook is read as its cells show it, or refused with the place; hostile ones cost little."""
+"""A workbook is read as its cells show it, or refused with the place; malicious ones cost little."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refusal_of_workbook(data: bytes) -> RosterError:
     with pytest.raises(RosterError) as caught:
         Roster.from_bytes(data, "x.xlsx")
     assert caught.value.message.startswith("x.xlsx")
-    assert caught.value.tip
+    assert caught.value.hint
     return caught.value
 
 
@@ -59,7 +59,7 @@ def workbook_of(rows: Sequence[Sequence[str]]) -> bytes:
 @given(st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(CELLS, min_size=width, max_size=width), max_size=5)))
 @example([["\t"], ['"']])
 def test_any_table_of_strings_comes_back_as_it_was_written(rows: list[list[str]]) -> None:
-    """But for rows that are blank all over: nothing is kept of the blanks in them."""
+    """Except for spaces in rows that are otherwise blank."""
     width = len(rows[0]) if rows else 1
     rows = [["Driver ID", *(f"c{n}" for n in range(1, width))], *rows]
     while len(rows) > 1 and not "".join(rows[-1]).strip():
@@ -80,7 +80,7 @@ def test_any_table_of_strings_comes_back_as_it_was_written(rows: list[list[str]]
         ("_x00e9_", "é"),
     ],
 )
-def test_escaped_characters_are_meant_but_none_that_no_csv_file_can_hold(text: str, meant: str) -> None:
+def test_escaped_characters_are_resolved_except_those_that_csv_cannot_contain(text: str, meant: str) -> None:
     assert unescaped(text) == meant
 
 
@@ -121,9 +121,7 @@ def test_escaped_characters_are_meant_but_none_that_no_csv_file_can_hold(text: s
         ("", "0", ""),
     ],
 )
-def test_a_number_is_read_as_its_cell_shows_it_and_without_digits_that_are_not_certain(
-    stored: str, style: str, shown: str
-) -> None:
+def test_a_number_is_read_as_its_cell_shows_it_with_exact_digits_only(stored: str, style: str, shown: str) -> None:
     found = shown_number(stored, style, EPOCH)
     assert found.replace("E+", "E") == shown
 
@@ -136,20 +134,20 @@ def test_a_whole_number_of_up_to_15_digits_is_exact(value: int) -> None:
 
 @given(st.integers(10**15, 2**63 - 1), st.sampled_from(["{}", "{}.0", "{:.16E}"]))
 def test_a_number_of_more_digits_is_never_a_driver_id(value: int, form: str) -> None:
-    """Excel keeps 15: somebody else's ID may be what is left."""
+    """Excel keeps 15: the rest may be another driver's ID."""
     book = workbook(row(1, words("ID")) + row(2, number(form.format(value))))
     assert Roster.from_bytes(book, "x.xlsx").drivers == []
 
 
 @given(st.integers(1, 2**14))
-def test_columns_are_called_as_spreadsheets_call_them(position: int) -> None:
+def test_columns_have_the_letters_of_a_spreadsheet(position: int) -> None:
     letters = column_letters(position)
     assert letters.isalpha()
     assert _column(letters) == position
     assert (len(letters), letters) < (len(after := column_letters(position + 1)), after)
 
 
-def test_a_column_stands_where_its_letters_say() -> None:
+def test_the_letters_of_a_cell_decide_its_column() -> None:
     book = workbook('<row r="1"><c r="AB1" t="inlineStr"><is><t>ID</t></is></c></row>')
     frame, _ = read_table(book, "x.xlsx")
     assert list(frame.columns) == [*[""] * 27, "ID"]
@@ -163,15 +161,15 @@ def test_a_column_stands_where_its_letters_say() -> None:
     [
         (workbook(row(2, words("ID")) + row(3, number(ID))), "the first row is blank"),
         (workbook(""), "is empty"),
-        (workbook(HEAD + row(3, number(ID)) + row(2, words("x"))), "its rows are not in order"),
-        (workbook(HEAD + '<row r="2"><c r="!1"><v>1</v></c></row>'), "a cell has no place"),
-        (workbook(HEAD + row(2, '<c t="s"><v>5</v></c>')), "a number in it is impossible"),
-        (workbook(HEAD + row(2, '<c t="s"><v>-1</v></c>')), "a number in it is impossible"),
+        (workbook(HEAD + row(3, number(ID)) + row(2, words("x"))), "rows are not in order"),
+        (workbook(HEAD + '<row r="2"><c r="!1"><v>1</v></c></row>'), "invalid cell reference"),
+        (workbook(HEAD + row(2, '<c t="s"><v>5</v></c>')), "invalid row or text number"),
+        (workbook(HEAD + row(2, '<c t="s"><v>-1</v></c>')), "invalid row or text number"),
         (workbook(HEAD + '<row r="9999999">'), "damaged workbook"),
         (workbook(TWO)[:-30], "damaged workbook"),
         (workbook(TWO).replace(b"<sheetData>", b"<sheetData >", 1), "damaged workbook"),  # its checksum is wrong
-        (zipped({"xl/worksheets/sheet1.xml": "<x/>"}), "it has no 'xl/workbook.xml'"),
-        (zipped({"xl/worksheets/": "", "xl/workbook.xml": "<!DOCTYPE a><workbook/>"}), "it has a document type"),
+        (zipped({"xl/worksheets/sheet1.xml": "<x/>"}), "no 'xl/workbook.xml'"),
+        (zipped({"xl/worksheets/": "", "xl/workbook.xml": "<!DOCTYPE a><workbook/>"}), "a document type in its XML"),
         (
             zipped({"xl/worksheets/": "", "xl/workbook.xml": "<?xml version='1.0' encoding='x'?><a/>"}),
             "damaged workbook",
@@ -180,7 +178,7 @@ def test_a_column_stands_where_its_letters_say() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_read_for_certain_is_refused_with_the_reason(data: bytes, message: str) -> None:
+def test_a_workbook_that_cannot_be_read_reliably_is_refused_with_the_reason(data: bytes, message: str) -> None:
     assert message in refusal_of_workbook(data).message
 
 
@@ -194,11 +192,11 @@ def test_an_encrypted_archive_is_refused() -> None:
     assert "encrypted" in refusal_of_workbook(bytes(data)).message
 
 
-def test_a_formula_without_result_on_another_sheet_is_in_nobodys_way() -> None:
+def test_a_formula_without_a_result_on_another_sheet_is_ignored() -> None:
     other = row(1, "<c><f>NOW()</f></c>")
     frame, notes = read_table(workbook(TWO, other), "x.xlsx")
     assert len(frame) == 2
-    assert notes == ["Sheet 'Drivers' is read; not 'Other'."]
+    assert notes == ["Only sheet 'Drivers' is read, not 'Other'."]
 
 
 def test_a_sheet_in_another_case_is_found() -> None:
@@ -230,6 +228,6 @@ def bomb(size: int) -> bytes:
     ],
     ids=["much out of little", "a last row far away", "blank lines under a wide header"],
 )
-def test_a_small_file_that_comes_to_a_huge_table_is_refused(data: bytes) -> None:
+def test_a_small_file_that_unpacks_to_a_huge_table_is_refused(data: bytes) -> None:
     with pytest.raises(RosterError):
         Roster.from_bytes(data, "x")
