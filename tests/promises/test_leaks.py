@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import csv
 import io
+import itertools
 import json
 import logging
 import os
@@ -249,7 +250,8 @@ class Stage:
             ended.wait(0.04)
 
     def _files(self) -> Iterator[Piece]:
-        for path in self.root.rglob("*"):
+        found = (Path(folder, name) for folder, *names in os.walk(self.root) for name in itertools.chain(*names))
+        for path in found:  # unlike rglob, os.walk passes over folders that vanish meanwhile
             where = path.relative_to(self.root).as_posix()
             if self.ROSTER.fullmatch(where):
                 continue
