@@ -54,4 +54,5 @@ def command_text(*arguments: str) -> str:
         from subprocess import list2cmdline  # noqa: PLC0415 - for hints only
 
         return list2cmdline(arguments)
-    return shlex.join(arguments)
+    else:  # noqa: RET505 - or mypy for Windows calls it unreachable
+        return shlex.join(arguments)
