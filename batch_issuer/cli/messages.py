@@ -86,8 +86,8 @@ def names_of(cells: pd.DataFrame, rows: Iterable[int]) -> dict[int, str]:
     from ..roster import HEADER_ROW, driver_names
 
     wanted = [*rows]
-    names = driver_names(cells) if wanted else None
-    return {} if names is None else {row: names[row - HEADER_ROW - 1] for row in wanted}
+    names = driver_names(cells.iloc[[row - HEADER_ROW - 1 for row in wanted]]) if wanted else None
+    return {} if names is None else dict(zip(wanted, names, strict=True))
 
 
 def _failure(outcome: Outcome) -> Failure:
