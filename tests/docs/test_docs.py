@@ -175,6 +175,9 @@ def test_times_are_no_difference_and_all_else_is() -> None:
     later = "55 of 60 rows have a login token (0.9 s).\nFirst expiry: 2027-01-02 03:04:05 CET, in 14 min 59 s.\n"
     assert docs.timeless(shown) == docs.timeless(later)
     assert docs.timeless(shown) != docs.timeless(later.replace("55", "54"))
+    together = "The next one expires at 2026-11-28 20:15:02 UTC.\n"
+    apart = "The next one expires at 2026-11-28 20:15:02 UTC, the last one at 2026-11-28\n20:15:03 UTC.\n"
+    assert docs.timeless(together) == docs.timeless(apart)
 
 
 def test_there_are_examples() -> None:

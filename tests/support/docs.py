@@ -117,8 +117,12 @@ def printed(page: Path) -> dict[str, str]:
 
 
 def timeless(printed: str) -> str:
-    """An output without the times that differ from run to run."""
-    printed = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+|\d\d:\d\d:\d\d", "TIME", printed)
+    """An output without the times that differ from run to run.
+
+    A first and a last expiry may fall in the same second, and then only one of them is printed.
+    """
+    printed = re.sub(r"\d{4}-\d\d-\d\d\s+\d\d:\d\d:\d\d [^\s,.]+|\d\d:\d\d:\d\d", "TIME", printed)
+    printed = re.sub(r",\s+the\s+last\s+one\s+at\s+TIME", "", printed)
     printed = re.sub(r"\(\d+(?:\.\d+)? s\)", "(TIME)", printed)
     return re.sub(r"\bin \d+ (?:min|s)\b(?: \d+ s\b)?", "in TIME", printed)
 
