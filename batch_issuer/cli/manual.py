@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import SettingsError
 from .parser import make_parser, subcommands
+from .screen import out
 
 MANUAL = Path(__file__).parents[1] / "manual"
 
@@ -84,8 +85,6 @@ def show_help(topic: str | None) -> None:
 
 def _print(text: str) -> None:
     """Print through a pager where that is a terminal and the text does not fit."""
-    from .screen import out
-
     if sys.stdout is not None and sys.stdout.isatty() and text.count("\n") >= shutil.get_terminal_size().lines:
         from pydoc import pager
 

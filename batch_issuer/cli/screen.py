@@ -61,18 +61,13 @@ class Screen:
         except (LookupError, UnicodeError):
             self.has_signs = False
 
-    def lines(self, text: str) -> Iterator[str]:
-        """One line of text as the lines to print; a `TICK` or `CROSS` it begins with is left out where it cannot be."""
+    def render(self, text: str) -> str:
+        """One line of text as it is printed; a `TICK` or `CROSS` it begins with is left out where it cannot be."""
         text = CONTROLS.sub(" ", text)
-        if not self.has_signs and text[:2] in (f"{TICK} ", f"{CROSS} "):
+        if not self.has_signs and _has_sign(text):
             text = text[2:]
         first, *others = [text] if self.width is None else wrap(text, self.width)
-        yield self._painted(first)
-        yield from others
-
-    def render(self, text: str) -> str:
-        """One line of text as it is printed."""
-        return "\n".join(self.lines(text))
+        return "\n".join((self._painted(first), *others))
 
     def table(self, rows: Sequence[Sequence[str]]) -> Iterator[str]:
         """Rows of cells as aligned lines; the last cell is wrapped in its own column, or below where that is narrow.
@@ -80,7 +75,7 @@ class Screen:
         A row may begin with a `TICK` or a `CROSS`; the others then with two spaces.
         """
         rows = [[CONTROLS.sub(" ", cell) for cell in row] for row in rows]
-        if not self.has_signs and any(row[0][:2] in (f"{TICK} ", f"{CROSS} ") for row in rows):
+        if not self.has_signs and any(_has_sign(row[0]) for row in rows):
             rows = [[row[0][2:], *row[1:]] for row in rows]
         widths = [max(columns(row[position]) for row in rows) for position in range(len(rows[0]) - 1)]
         before = sum(widths) + 2 * len(widths)
@@ -105,6 +100,10 @@ class Screen:
         end = start + len(word) + bool(mark[2])
         colour = LABELS.get(word) or SIGNS[word]
         return f"{line[:start]}\033[{colour}m{line[start:end]}\033[0m{line[end:]}"
+
+
+def _has_sign(text: str) -> bool:
+    return text.startswith((f"{TICK} ", f"{CROSS} "))
 
 
 def _columns_of(stream: TextIO, environ: Mapping[str, str]) -> int:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import BatchIssuerError, SettingsError
 from ..quota.estimate import estimate
-from ..settings.addresses import REGIONS
 from .outputs import conflicts, output_of
-from .planning import Planner
+from .planning import Planner, same_api_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +97,7 @@ def _check(selection: Selection, planner: Planner, source: Path | RosterData, on
     roster, names = planner.read(source, one, only_check=True)
     found = RosterCheck(roster=roster)
     for name in names:
-        settings = selection.layers(name).settings(sandbox=(REGIONS["us"], "none"))
+        settings = selection.layers(name).check(sandbox=True)
         drivers = len(roster.of_organization(name) if roster.options.organization_column else roster.drivers)
         burst = settings.burst or settings.rate.limit
         found.to_send += drivers
@@ -117,12 +116,11 @@ def _token_warning(selection: Selection, name: str, owners: dict[tuple[str, str]
     """
     layers = selection.layers(name)
     try:
-        layers.check()
         reference, _ = layers.api_token_reference()
-        if reference is None or reference.kind == "command":
+        if reference is not None and reference.kind == "command":
+            layers.check()
             return ""
-        settings = layers.settings()
+        other = same_api_token(name, layers.settings(), owners)
     except SettingsError as error:
         return error.message
-    other = owners.setdefault((settings.base_url, settings.api_token.reveal()), name)
-    return f"{other} has the same API token" if other != name else ""
+    return f"{other} has the same API token" if other else ""

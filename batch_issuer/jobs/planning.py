@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from ..errors import BatchIssuerError, RosterError, SettingsError
 from ..garbage import collection_paused
 from ..results import Destination, Validity, read_results
-from ..results.replaceable import has_real_tokens
 from ..roster import Roster, organization_position, organizations_of, read_bytes, read_table
 from ..settings.file import UNASSIGNED
 from .outputs import Output, conflicts, organization_of_results, output_of, shared_output
@@ -265,7 +264,7 @@ class Planner:
             Destination(output.path, roster=Path(job.source), creates_folder=output.creates_folder)
         )
         job.batch = job.destination.begin(job.roster, self._validity(job), overwrite=self._overwrite)
-        if self._sandbox and self._overwrite and has_real_tokens(output.path):
+        if self._sandbox and job.destination.replaces_real_tokens:
             raise _only_sandbox_tokens(output.path, "choose another file with -o")
 
     def _ask(self, job: Job, names: Sequence[str], of_rows: Container[str]) -> None:
@@ -363,11 +362,22 @@ def _error_of(job: Job) -> Iterator[None]:
         job.error = error
 
 
+def same_api_token(name: str, settings: Settings, owners: dict[tuple[str, str], str]) -> str:
+    """Another organization with the same API token; blank for none.
+
+    Args:
+        name: an organization.
+        settings: its settings.
+        owners: the organizations so far, by address and API token; this one is added.
+    """
+    other = owners.setdefault((settings.base_url, settings.api_token.reveal()), name)
+    return other if other != name else ""
+
+
 def _check_api_tokens(found: Mapping[str, Settings]) -> None:
-    by_token: dict[tuple[str, str], str] = {}
+    owners: dict[tuple[str, str], str] = {}
     for name, settings in found.items():
-        other = by_token.setdefault((settings.base_url, settings.api_token.reveal()), name)
-        if other != name:
+        if other := same_api_token(name, settings, owners):
             raise SettingsError(
                 f"the organizations {other!r} and {name!r} have the same API token",
                 "give each its own (see batch-issuer config); depots that share one are one organization here",

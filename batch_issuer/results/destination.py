@@ -47,6 +47,7 @@ class Destination:
         partial: of the journal, during a run and after an interrupted one.
         resumes: whether the rows come from the journal of an interrupted run.
         aside: where the journal of an interrupted run was moved, if this one started over.
+        replaces_real_tokens: whether the earlier results that a new run replaces contain tokens of the real API.
         warning: why others may be able to read the results, one sentence; empty if they cannot, or before entering.
     """
 
@@ -82,7 +83,7 @@ class Destination:
         self._roster, self._creates_folder = roster, creates_folder
         self._lock_path = path.with_name(path.name + ".lock")
         self._lock = Lock(self._lock_path)
-        self._entered = self.resumes = self._sets_aside = False
+        self._entered = self.resumes = self._sets_aside = self.replaces_real_tokens = False
         ours = (self.partial, self._replacement.new, self._lock_path, Journal.temporary_path(self.partial))
         if roster is not None and roster.absolute() in [name.absolute() for name in ours]:
             raise ResultsError(f"the run needs the name of the roster {roster} for a file of its own", "rename it")
@@ -168,7 +169,9 @@ class Destination:
             return batch
         self.resumes = False
         if self.path.exists():
-            check_replaceable(self.path, validity, overwrite=overwrite, elsewhere=self._elsewhere)
+            self.replaces_real_tokens = check_replaceable(
+                self.path, validity, overwrite=overwrite, elsewhere=self._elsewhere
+            )
         return Batch.of_roster(roster, delimiter_of_name(self.path))
 
     def reopen(self, validity: Validity, options: RosterOptions | None = None, *, overwrite: bool = False) -> Batch:

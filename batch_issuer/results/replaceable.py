@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .validity import Validity
 
 
-def check_replaceable(path: Path, validity: Validity, *, overwrite: bool, elsewhere: str) -> None:
+def check_replaceable(path: Path, validity: Validity, *, overwrite: bool, elsewhere: str) -> bool:
     """Refuse to replace a file that is not a results file, or that contains tokens.
 
     Args:
@@ -24,6 +24,9 @@ def check_replaceable(path: Path, validity: Validity, *, overwrite: bool, elsewh
         validity: which tokens are good.
         overwrite: whether tokens may be replaced.
         elsewhere: the hint to use another file.
+
+    Returns:
+        Whether it contains a token that is not from the sandbox.
 
     Raises:
         ResultsError: the file must stay.
@@ -34,11 +37,13 @@ def check_replaceable(path: Path, validity: Validity, *, overwrite: bool, elsewh
         why = "it is not a results file" if isinstance(error, ResultsError) else error.message
         raise ResultsError(f"{path} exists and is never replaced: {why}", f"{elsewhere}, or remove the file") from None
     check_no_other_sheets(results, path)
-    if not overwrite and _tokens(results) and not is_worthless(results, validity):
+    tokens = _tokens(results)
+    if not overwrite and tokens and not is_worthless(results, validity):
         raise ResultsError(
             f"{path} already contains login tokens",
             f"renew the expired ones with {retry_command(path)}, or add --overwrite to replace all",
         )
+    return any(not token.startswith(SANDBOX_TOKEN) for token in tokens)
 
 
 def check_no_other_sheets(results: Results, path: Path) -> None:
@@ -68,11 +73,6 @@ def has_only_sandbox_tokens(results: Results) -> bool:
     """Whether there are tokens, all from the sandbox."""
     tokens = _tokens(results)
     return bool(tokens) and all(token.startswith(SANDBOX_TOKEN) for token in tokens)
-
-
-def has_real_tokens(path: Path) -> bool:
-    """Whether a results file, if it exists, contains a token that is not from the sandbox."""
-    return path.exists() and not all(token.startswith(SANDBOX_TOKEN) for token in _tokens(read_results(path)))
 
 
 def _tokens(results: Results) -> list[str]:

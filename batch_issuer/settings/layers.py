@@ -197,19 +197,22 @@ class Layers:
             return self._settings(*sandbox, quota="process")
         return replace(self._checked(), api_token=self._api_token())
 
-    def check(self, *, sandbox: bool = False) -> None:
+    def check(self, *, sandbox: bool = False) -> Settings:
         """Check all settings without running a command; for a sandbox run, all but the API token.
+
+        Returns:
+            The settings, with a placeholder as API token.
 
         Raises:
             SettingsError: a value is missing or invalid.
         """
         if sandbox:
-            self.settings(sandbox=(REGIONS["us"], _PLACEHOLDER))
-            return
-        self._checked()
+            return self.settings(sandbox=(REGIONS["us"], _PLACEHOLDER))
+        settings = self._checked()
         reference, _ = self.api_token_reference()
         if reference is None or reference.kind != "command":
             self._api_token()
+        return settings
 
     def _checked(self) -> Settings:
         """Settings without the API token."""
