@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from contextlib import suppress
 
 import pytest
+from support.terminal import needs_terminal, run_on_terminal
 
 from batch_issuer.cli import main
 from batch_issuer.cli.manual import MANUAL, page_text, topics
 from batch_issuer.cli.parser import make_parser, subcommands
-
-if sys.platform != "win32":
-    import pty
 
 
 def test_without_a_topic_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,25 +55,12 @@ def test_an_unknown_topic_is_an_error_with_the_nearest_one(
 
 def on_terminal(*arguments: str, lines: int, **environ: str) -> str:
     """What the command prints on a terminal."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "batch_issuer", *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "LINES": str(lines), "COLUMNS": "80", **environ},
-    )
-    os.close(theirs)
-    shown = b""
-    with suppress(OSError):  # on Linux, at the end
-        while data := os.read(ours, 65536):
-            shown += data
-    os.close(ours)
-    assert process.wait(10) == 0
-    return shown.decode().replace("\r\n", "\n")
+    seen = run_on_terminal(*arguments, environ={"LINES": str(lines), **environ})
+    assert seen.code == 0
+    return seen.written
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals like this")
+@needs_terminal
 def test_on_a_terminal_a_long_page_goes_through_the_pager_and_a_short_one_does_not() -> None:
     environ = {"PAGER": "sed 's/^/paged: /'", "TERM": "xterm"}
     environ["MANPAGER"] = environ["PAGER"]
@@ -87,7 +70,7 @@ def test_on_a_terminal_a_long_page_goes_through_the_pager_and_a_short_one_does_n
     assert "paged" not in on_terminal("help", lines=24, **environ)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals like this")
+@needs_terminal
 def test_a_dumb_terminal_gets_the_page_without_a_pager() -> None:
     environ = {"TERM": "dumb", "PAGER": "", "MANPAGER": ""}
     assert on_terminal("help", "results", lines=24, **environ) == page_text(topics()["results"])

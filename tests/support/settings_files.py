@@ -77,6 +77,6 @@ def layers_of(
     return Layers(read_settings_file(file), org, flags=flags_of(options), environ=environ or {})
 
 
-def shown(told_of: Layers) -> dict[str, tuple[str, str]]:
+def shown(layers: Layers) -> dict[str, tuple[str, str]]:
     """Of each setting what ``config`` says: value and source."""
-    return {name: (value, source) for name, value, source in (*run_lines(told_of), *report_lines(told_of))}
+    return {name: (value, source) for name, value, source in (*run_lines(layers), *report_lines(layers))}
